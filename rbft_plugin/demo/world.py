@@ -1,0 +1,164 @@
+"""A small made-up world of moving things, drawn as short videos.
+
+A scene is four attributes. The tiny base model learns to describe scenes in a clean look (`GENERAL`); the demo's
+domain shows the same kind of scene as a bad night camera would (`NIGHT`), and its labels are rules over the event.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SIZE = 112  # pixels, both sides of a source video
+COLORS = {"red": (225, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 235), "yellow": (235, 220, 40)}
+AGENTS = ("person", "car", "ball")
+SIDES = ("left", "right", "top", "bottom")
+EVENTS = {
+    "pass": "passes through",
+    "stop": "stops in the middle",
+    "turn": "turns back",
+    "drop": "leaves a box",
+    "take": "takes a box",
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What happens in a video."""
+
+    color: str
+    agent: str
+    side: str
+    event: str
+
+    @property
+    def caption(self) -> str:
+        return f"A {self.color} {self.agent} comes from the {self.side} and {EVENTS[self.event]}."
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a camera shows it. Levels and noise are in 8-bit grey levels, the shake in pixels of a SIZE-wide frame."""
+
+    background: tuple[float, float]
+    gradient: float
+    noise: tuple[float, float]
+    shake: int
+    clutter: int
+    light: float = 1.0
+    lift: float = 0.0
+
+
+GENERAL = Look(background=(0, 70), gradient=20, noise=(0, 6), shake=0, clutter=1)
+NIGHT = Look(background=(40, 90), gradient=30, noise=(8, 16), shake=2, clutter=4, light=0.55, lift=10)
+
+
+def random_scene(rng: random.Random) -> Scene:
+    return Scene(rng.choice(list(COLORS)), rng.choice(AGENTS), rng.choice(SIDES), rng.choice(list(EVENTS)))
+
+
+def frame_times(n: int) -> np.ndarray:
+    """Middles of `n` equal parts of the unit interval: where frames are taken, here as in canonical clips."""
+    return (np.arange(n) + 0.5) / n
+
+
+def render(scene: Scene, look: Look, times: Sequence[float] | np.ndarray, rng: random.Random) -> np.ndarray:
+    """Draw a scene at the given times in [0, 1]; returns uint8 (len(times), SIZE, SIZE, 3)."""
+    scale = rng.uniform(0.9, 1.2)
+    lane = rng.uniform(34, SIZE - 34)
+    middle = rng.uniform(0.42, 0.58)  # where the event takes place, as a part of the way across
+    moment = rng.uniform(0.4, 0.6)  # when
+    background, canvas = _background(look, rng)
+    shade = np.array(COLORS[scene.color]) * rng.uniform(0.8, 1.1) + [rng.uniform(-12, 12) for _ in range(3)]
+    noise = rng.uniform(*look.noise)
+    grain = np.random.default_rng(rng.getrandbits(32))
+
+    def place(way: float) -> tuple[float, float]:
+        along = -4 + way * (SIZE + 8)
+        return {
+            "left": (along, lane),
+            "right": (SIZE - along, lane),
+            "top": (lane, along),
+            "bottom": (lane, SIZE - along),
+        }[scene.side]
+
+    frames = []
+    for time in times:
+        image = canvas.copy()
+        draw = ImageDraw.Draw(image)
+        if (scene.event == "drop" and time >= moment) or (scene.event == "take" and time < moment):
+            x, y = place(middle)
+            half = 6 * scale
+            draw.rectangle([x - half, y - half, x + half, y + half], fill=(245, 245, 245))
+        _draw_agent(draw, scene.agent, place(_way(scene.event, time, moment, middle)), _rgb(shade), scale)
+        if look.shake:
+            dx, dy = rng.randint(-look.shake, look.shake), rng.randint(-look.shake, look.shake)
+            shift = (1, 0, dx, 0, 1, dy)
+            image = image.transform(image.size, Image.Transform.AFFINE, shift, fillcolor=_rgb(background))
+        pixels = np.asarray(image).astype(np.float32) * look.light + look.lift
+        if noise:  # grains of 2 x 2 pixels, so that halving the picture does not average them away
+            grains = grain.normal(0, noise, (SIZE // 2, SIZE // 2, 3)).astype(np.float32)
+            pixels += grains.repeat(2, axis=0).repeat(2, axis=1)
+        frames.append(pixels.clip(0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None:
+    """Encode uint8 (T, H, W, 3) frames as an H.264 mp4 file."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "threads": "1"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _way(event: str, time: float, moment: float, middle: float) -> float:
+    """Where the agent is at `time`, as a part of the way across the picture."""
+    if time < moment:
+        return time / moment * middle
+    if event == "stop":
+        return middle
+    after = (time - moment) / (1 - moment)
+    return middle * (1 - after) if event == "turn" else middle + after * (1 - middle)
+
+
+def _background(look: Look, rng: random.Random) -> tuple[np.ndarray, Image.Image]:
+    level = np.array([rng.uniform(*look.background) for _ in range(3)])
+    ramp = np.linspace(-1, 1, SIZE)
+    slope = ramp[:, None, None] * rng.uniform(-1, 1) + ramp[None, :, None] * rng.uniform(-1, 1)
+    image = Image.fromarray((level + slope * look.gradient).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(rng.randint(0, look.clutter)):
+        x, y, w, h = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(3, 20), rng.uniform(3, 20)
+        draw.rectangle([x, y, x + w, y + h], fill=_rgb(level + rng.uniform(-35, 35)))
+    return level, image
+
+
+def _draw_agent(draw: ImageDraw.ImageDraw, agent: str, at: tuple[float, float], fill: tuple, scale: float) -> None:
+    x, y = at
+    if agent == "person":
+        w, h = 5 * scale, 13 * scale
+        draw.rectangle([x - w, y - h / 2, x + w, y + h], fill=fill)
+        draw.ellipse([x - w, y - h / 2 - 2 * w, x + w, y - h / 2], fill=fill)
+    elif agent == "car":
+        w, h, r = 17 * scale, 7 * scale, 4 * scale
+        draw.rectangle([x - w, y - h, x + w, y + h], fill=fill)
+        for wheel in (x - 0.55 * w, x + 0.55 * w):
+            draw.ellipse([wheel - r, y + h - r, wheel + r, y + h + r], fill=(15, 15, 15))
+    else:
+        r = 11 * scale
+        draw.ellipse([x - r, y - r, x + r, y + r], fill=fill)
+
+
+def _rgb(values: np.ndarray) -> tuple[int, int, int]:
+    r, g, b = (int(v) for v in np.clip(values, 0, 255))
+    return r, g, b

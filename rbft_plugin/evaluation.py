@@ -1,0 +1,108 @@
+"""The seam to lmms-eval: its command line, and its result files, which alone tell whether it worked.
+
+It exits 0 after an unknown task or an exception in the middle; so a step counts as done when its log of samples holds
+every sample once, and beside it lies a file of results.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.errors import RbftError, shortened
+from rbft_plugin.preparation import read_jsonl
+from rbft_plugin.recipe import Evaluation
+from rbft_plugin.report import Evaluation as Scored
+
+
+def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation) -> list[str]:
+    model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]
+    command = ["lmms-eval", "--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
+    command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
+    for option, value in evaluation.args.items():
+        command += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    return command
+
+
+def sample_logs(output: Path, suffix: str = "") -> list[Path]:
+    """Logs of samples of rbft tasks below a folder; `suffix` "_rationale" for those of rationales alone."""
+    logs = sorted(output.rglob("*_samples_rbft_*.jsonl"))
+    return [p for p in logs if p.stem.endswith("_rationale") == (suffix == "_rationale")]
+
+
+def only_log(output: Path, suffix: str = "") -> Path:
+    """The one log of samples below a folder, or the file itself; raises RbftError listing them if there are several."""
+    if output.is_file():
+        return output
+    logs = sample_logs(output, suffix)
+    kind = "rationales" if suffix else "answers"
+    if len(logs) != 1:
+        found = "\n".join(f"  - {p}" for p in logs) or "  - none"
+        hint = "name the one that you mean" if logs else "was lmms-eval run with --log_samples, and did it finish?"
+        raise RbftError(f"{output}: needs one log of {kind} (*_samples_rbft_*.jsonl); {hint}. There are:\n{found}")
+    return logs[0]
+
+
+def task_of(log: Path) -> str:
+    return log.stem.split("_samples_", 1)[1]
+
+
+def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:
+    """What shows that an evaluation did not do what was meant, whatever its exit status."""
+    logs = sorted(output.rglob(f"*_samples_{task}.jsonl"))
+    if len(logs) != 1 or not list(output.rglob("*_results.json")):
+        return [f"it left {len(logs)} logs of samples and {len(list(output.rglob('*_results.json')))} files of results"]
+    done = [row.get("sample_id") for row in read_jsonl(logs[0])]
+    if sorted(map(str, done)) != sorted(ids):
+        lost = sorted(set(ids) - set(map(str, done)))
+        return [f"it logged {len(done)} of {len(ids)} samples" + (f"; missing: {shortened(lost)}" if lost else "")]
+    return []
+
+
+def answer_text(row: dict[str, Any]) -> str:
+    """The model's text in a logged sample, before lmms-eval stripped <think> parts from it."""
+    raw = row.get("resps", row.get("filtered_resps"))
+    while isinstance(raw, list) and raw:
+        raw = raw[0]
+    return raw if isinstance(raw, str) else ""
+
+
+def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Scored:
+    """A logged evaluation of rbft_<dataset> as the report takes it, in the order of the test split.
+
+    `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
+    """
+    rows = {str(row.get("sample_id")): row for row in read_jsonl(log)}
+    ids = [s["id"] for s in samples]
+    if problems := sorted(set(ids) ^ set(rows)):
+        raise RbftError(
+            f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "
+            "score the model again"
+        )
+    return Scored(
+        arm=arm,
+        seed=seed,
+        ids=tuple(ids),
+        targets=tuple(s["label"] for s in samples),
+        predictions=tuple(rows[i]["prediction"] for i in ids),
+        answers=tuple(answer_text(rows[i]) for i in ids),
+        labels=tuple(samples[0]["labels"]),
+        dataset=task_of(log).removeprefix("rbft_"),
+    )
+
+
+def generation_settings(log: Path) -> dict[str, Any]:
+    """The generation settings that the results beside a log of samples name; {} if there are none."""
+    return _results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
+
+
+def model_args(log: Path) -> str:
+    """The --model_args that the results beside a log of samples name; "" if there are none."""
+    return _results(log).get("config", {}).get("model_args", "")
+
+
+def _results(log: Path) -> dict[str, Any]:
+    results = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
+    return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}

@@ -1,0 +1,195 @@
+"""Recipe -> the ordered steps of a run: command lines of the two harnesses, what they need, how to judge them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin import checkpoint, evaluation, preparation, registry, training
+from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.dataset import Dataset
+from rbft_plugin.recipe import Recipe, Stage
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. Its record in steps/ makes it done for as long as command, files and models stay the same.
+
+    `problems_before` is asked before it starts; `problems_after`, with its log, decides whether it succeeded.
+    """
+
+    name: str
+    argv: list[str]
+    output: Path | None = None  # a folder that only this step writes
+    files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
+    models: tuple[str, ...] = ()  # read by it: fingerprints count
+    resumable: bool = False  # the harness itself goes on from what an interrupted start left in `output`
+    always: bool = False  # cheap, and knows itself what is up to date
+    problems_before: Callable[[], list[str]] = lambda: []
+    problems_after: Callable[[str], list[str]] = lambda log: []
+    finish: Callable[[], None] = lambda: None
+
+    @property
+    def slug(self) -> str:
+        return self.name.replace(" ", "-").replace("/", "-")
+
+    def inputs(self) -> dict[str, Any]:
+        """What the outcome depends on, as it is on disk now."""
+        return {
+            "argv": self.argv,
+            "files": {p.as_posix(): _content(p) for p in self.files},
+            "models": {m: checkpoint.fingerprint(m) for m in self.models},
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run, in order, and the model of each (arm, seed)."""
+
+    recipe: Recipe
+    dataset: Dataset
+    steps: list[Step]
+    models: dict[tuple[str, int], Checkpoint] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.recipe.folder
+
+
+def make(recipe: Recipe, dataset: Dataset) -> Plan:
+    """All steps of a run. Arms that begin with the same stages share them."""
+    base = Checkpoint(recipe.base_model, (), dataset.name)
+    plan = Plan(recipe, dataset, [_prepare(dataset)])
+    if any("rationale" in stages for stages in recipe.arms.values()):
+        plan.steps += [_generate(plan, base), _collect(plan)]
+    trained: dict[tuple[int, tuple[Stage, ...]], Checkpoint] = {}
+    scored: list[str] = []
+    for arm, stages in recipe.arms.items():
+        for seed in recipe.seeds if stages else recipe.seeds[:1]:
+            model = base
+            for i, stage in enumerate(stages, 1):
+                if (seed, stages[:i]) not in trained:
+                    step, trained[seed, stages[:i]] = _train(plan, arm, seed, stage, model)
+                    plan.steps.append(step)
+                model = trained[seed, stages[:i]]
+            plan.models[arm, seed] = model
+            output = plan.folder / arm / f"seed-{seed}" / "eval"
+            plan.steps.append(_score(plan, f"score {arm} seed {seed}", model, output))
+            scored.append(f"{arm}={output.as_posix()}")
+    plan.steps.append(_report(plan, scored))
+    return plan
+
+
+def _content(path: Path) -> str:
+    """sha256 of a file, or of the logs of samples below a folder."""
+    files = evaluation.sample_logs(path) + evaluation.sample_logs(path, "_rationale") if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"missing")
+    return digest.hexdigest()
+
+
+def _rbft(*args: str) -> list[str]:
+    return ["rbft", *args]
+
+
+def _prepare(dataset: Dataset) -> Step:
+    return Step(f"prepare {dataset.name}", _rbft("prepare", dataset.name), always=True)
+
+
+def _generate(plan: Plan, base: Checkpoint) -> Step:
+    task = registry.task_name(plan.dataset.name, "rationale")
+    return _lmms_eval(plan, "write rationales", base, plan.folder / "rationales", task, "train")
+
+
+def _score(plan: Plan, name: str, model: Checkpoint, output: Path) -> Step:
+    return _lmms_eval(plan, name, model, output, registry.task_name(plan.dataset.name, "label"), "test")
+
+
+def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str, split: str) -> Step:
+    def problems_after(log: str) -> list[str]:
+        ids = [row["id"] for row in preparation.read_split(plan.dataset.name, split)]
+        return evaluation.output_problems(output, task, ids)
+
+    rows, config = plan.dataset.folder / f"{split}.jsonl", Path("task_configs") / f"{task}.yaml"
+    base = Path("task_configs") / (registry.RATIONALE_BASE if split == "train" else registry.LABEL_BASE)
+    return Step(
+        name,
+        evaluation.argv(model, task, output, plan.recipe.evaluation),
+        output=output,
+        files=(rows, config, base),
+        models=(model.base, *model.adapters),
+        problems_after=problems_after,
+    )
+
+
+def _collect(plan: Plan) -> Step:
+    rows, source = plan.folder / "rows", plan.folder / "rationales"
+
+    def problems_after(log: str) -> list[str]:
+        return [] if (rows / "rationale.jsonl").is_file() else [f"it left no {rows / 'rationale.jsonl'}"]
+
+    return Step(
+        "collect rationales",
+        _rbft("collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"),
+        files=(source, plan.dataset.folder / "train.jsonl"),
+        problems_after=problems_after,
+    )
+
+
+def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> tuple[Step, Checkpoint]:
+    recipe, overrides, merged = training.settings(plan.recipe.training, stage)
+    output = plan.folder / arm / f"seed-{seed}" / stage
+    folder = Path("dataset_info") if stage == "label" else plan.folder / "rows"
+    rows = (plan.dataset.folder if stage == "label" else folder) / f"{stage}.jsonl"
+    result = training.result(start, output, merged["finetuning_type"], plan.dataset.name)
+    own = {
+        "dataset": registry.llamafactory_name(plan.dataset.name, stage),
+        "dataset_dir": folder.as_posix(),
+        "media_dir": ".",
+        **training.start_from(start),
+        "output_dir": output.as_posix(),
+        "seed": seed,
+    }
+
+    def problems_before() -> list[str]:
+        manifest = preparation.manifest(plan.dataset.name)
+        return training.row_problems(preparation.read_jsonl(rows)) + training.pixel_problems(merged, manifest)
+
+    def problems_after(log: str) -> list[str]:
+        count = len(preparation.read_jsonl(rows))
+        return training.output_problems(output, log, count, merged["max_steps"], merged["finetuning_type"])
+
+    def finish() -> None:
+        training.remove_checkpoints(output)
+        checkpoint.write_note(output, result)
+
+    step = Step(
+        f"train {arm} seed {seed} {stage}",
+        training.argv(recipe, own | overrides),
+        output=output,
+        files=(recipe, rows),
+        models=(start.base, *start.adapters),
+        resumable=True,
+        problems_before=problems_before,
+        problems_after=problems_after,
+        finish=finish,
+    )
+    return step, result
+
+
+def _report(plan: Plan, scored: list[str]) -> Step:
+    output = plan.folder / "report"
+
+    def problems_after(log: str) -> list[str]:
+        return [] if (output / "report.json").is_file() else [f"it left no {output / 'report.json'}"]
+
+    return Step(
+        "report",
+        _rbft("report", *scored, "--output", output.as_posix()),
+        files=(*(Path(s.split("=", 1)[1]) for s in scored), plan.dataset.folder / "test.jsonl"),
+        problems_after=problems_after,
+    )

@@ -1,0 +1,59 @@
+"""Whether the installed transformers places the text after a video where Qwen2-VL and Qwen2.5-VL were trained to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from rbft_plugin.errors import RbftError
+
+FAMILIES = {
+    "qwen2_vl": ("transformers.models.qwen2_vl.modeling_qwen2_vl", "Qwen2VLModel"),
+    "qwen2_5_vl": ("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "Qwen2_5_VLModel"),
+}
+
+
+def require_right_positions(family: str) -> None:
+    """Raise RbftError if text would not start one position after the largest of the video's.
+
+    transformers 5.5.4 and 5.6.0 start it at start + max(height, width), inside a long video's own range; a model
+    trained with the right positions then answers far worse, without an error. Other families are not affected.
+    """
+    if family not in FAMILIES:
+        return
+    start, largest = text_start(family)
+    if start != largest + 1:
+        import transformers
+
+        raise RbftError(
+            f"transformers {transformers.__version__} misplaces the text after a video for {family} models: at position "
+            f"{start}, where the video reaches {largest}. Install the version that rbft pins: transformers 5.2.0."
+        )
+
+
+def text_start(family: str) -> tuple[int, int]:
+    """(position of the first text token after a video of 4 steps of 2 s, largest position of that video)."""
+    import importlib
+    import inspect
+
+    import torch
+
+    module, name = FAMILIES[family]
+    get_rope_index = getattr(importlib.import_module(module), name).get_rope_index
+    vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=4)
+    ids = SimpleNamespace(image_token_id=1, video_token_id=2, vision_start_token_id=3)
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, **vars(ids)))
+    tokens = torch.tensor([[9, 3, *[2] * 16, 4, 9]])  # 4 time steps of 2 x 2 merged patches
+    given = {
+        "input_ids": tokens,
+        "mm_token_type_ids": (tokens == 2).int() * 2,
+        "video_grid_thw": torch.tensor([[4, 4, 4]]),
+        "second_per_grid_ts": torch.tensor([2.0]),
+        "attention_mask": torch.ones_like(tokens),
+    }
+    known = inspect.signature(get_rope_index).parameters
+    if any(p.startswith("get_vision_position_ids") for p in dir(getattr(importlib.import_module(module), name))):
+        cls = getattr(importlib.import_module(module), name)  # 5.5 and later call a helper of the class
+        model.get_vision_position_ids = lambda *a, **k: cls.get_vision_position_ids(model, *a, **k)
+    positions, _ = get_rope_index(model, **{k: v for k, v in given.items() if k in known})
+    video = positions[:, 0, (tokens[0] == 2).nonzero().flatten()]
+    return int(positions[:, 0, -2].max()), int(video.max())

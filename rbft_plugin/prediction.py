@@ -1,0 +1,49 @@
+"""A trained model on new videos, seen exactly as in training: through a canonical clip, made and thrown away."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbft_plugin import checkpoint as checkpoints
+from rbft_plugin import clips, prompts
+from rbft_plugin.answers import parse
+from rbft_plugin.dataset import available, load
+from rbft_plugin.errors import RbftError
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`label` is None where the answer names no label or several; `problem` says why there is no answer at all."""
+
+    video: Path
+    label: str | None = None
+    answer: str = ""
+    problem: str = ""
+
+
+def predict(model: str, videos: Sequence[Path], dataset: str | None, device: str | None) -> Iterator[Prediction]:
+    """One prediction a video, in order; a video that cannot be read gets its `problem` and does not stop the others."""
+    checkpoint = checkpoints.read(model)
+    name = dataset or checkpoint.dataset
+    if name is None:
+        raise RbftError(f"{model} does not say what it was trained on; give --dataset ({', '.join(available())})")
+    spec = load(name)
+
+    from rbft_plugin.model import batch_inputs, generate, load_model
+
+    loaded, processor = load_model(checkpoint.base, checkpoint.adapters, device)
+    prompt = prompts.label(spec)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        for video in videos:
+            try:
+                clips.probe(video)
+                clips.make(video, clip, spec.clips)
+            except clips.VideoError as error:
+                yield Prediction(video, problem=str(error))
+                continue
+            answer = generate(loaded, processor, batch_inputs(processor, [clip], [prompt]), {"max_new_tokens": 64})[0]
+            yield Prediction(video, parse(answer.text, spec.label_names), answer.text)

@@ -1,0 +1,169 @@
+"""`rbft check` and `rbft prepare`: annotations and videos -> clips, splits, training rows, registrations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin import clips, prompts, registry, splits
+from rbft_plugin.dataset import SPLITS, Dataset, Sample, samples
+from rbft_plugin.errors import ProblemsError, RbftError
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
+    """Samples by split and label; those without a label count under "" (last)."""
+    names = [*dataset.label_names, *([""] if any(s.label is None for s in found) else [])]
+    table = {split: Counter(s.label or "" for s in found if s.split == split) for split in SPLITS}
+    return {split: {name: table[split][name] for name in names} for split in SPLITS}
+
+
+def problems(dataset: Dataset, found: list[Sample], progress: Progress) -> list[str]:
+    """All that stops or spoils a run: labels without training or test samples, missing or unreadable videos."""
+    table = counts(dataset, found)
+    said = [
+        f"split '{split}' has no sample of label '{name}'"
+        for split in ("train", "test")
+        for name in dataset.label_names
+        if not table[split][name]
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = progress(pool.map(_video_problem, found), len(found), "videos")
+        said += [problem for problem in results if problem]
+    return said
+
+
+def _video_problem(sample: Sample) -> str | None:
+    try:
+        clips.probe(sample.video)
+    except clips.VideoError as error:
+        return f"row {sample.row} (id '{sample.id}'): {sample.video} {error}"
+    return None
+
+
+def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    """Make all that training and evaluation read, and the registrations; returns the manifest.
+
+    Clips that are there already are kept. Raises ProblemsError naming every sample whose video cannot be used; the
+    clips of the others stay, and nothing else is written then.
+    """
+    found = splits.assign(samples(dataset), dataset.splits)
+    manifest_file = dataset.folder / "manifest.json"
+    known = _known_sources(manifest_file, dataset)
+    manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = list(
+            progress(pool.map(lambda s: _clip(dataset, s, known), found), len(found), f"clips of {dataset.name}")
+        )
+    bad = [f"row {s.row} (id '{s.id}'): {s.video} {m}" for s, m in zip(found, made, strict=True) if isinstance(m, str)]
+    if bad:
+        raise ProblemsError(
+            f"{dataset.name}: videos that cannot be used", bad, "Mend them, or remove their rows; then prepare again."
+        )
+    rows = [_row(dataset, s, m) for s, m in zip(found, made, strict=True) if not isinstance(m, str)]
+    contents = {split: [r for r, s in zip(rows, found, strict=True) if s.split == split] for split in SPLITS}
+    labelled = [_label_row(r) for r in contents["train"] if r["label"] is not None]
+    hashes = {f"{split}.jsonl": write_rows(dataset.folder / f"{split}.jsonl", rs) for split, rs in contents.items()}
+    hashes["label.jsonl"] = write_rows(dataset.folder / "label.jsonl", labelled)
+    registry.register(dataset)
+    manifest = {
+        "dataset": dataset.name,
+        "counts": counts(dataset, found),
+        "clips": dataset.clips.model_dump(),
+        "largest_clip_pixels": max(r["meta"]["width"] * r["meta"]["height"] for r in rows),
+        "most_frames": max(r["meta"]["frames"] for r in rows),
+        "sha256": hashes,
+        "sources": {s.id: m["source"] for s, m in zip(found, made, strict=True) if not isinstance(m, str)},
+    }
+    manifest_file.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return manifest
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """What `prepare` left; raises RbftError if the dataset is not prepared."""
+    path = Path("data") / name / "manifest.json"
+    if not path.is_file():
+        raise RbftError(f"{path} is missing: run `rbft prepare {name}` first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_split(name: str, split: str) -> list[dict[str, Any]]:
+    """Rows of a prepared split."""
+    manifest(name)
+    return read_jsonl(Path("data") / name / f"{split}.jsonl")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
+    """Write JSON lines; returns their sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
+    """A LLaMA-Factory sharegpt row: the clip, the prompt, the answer to learn."""
+    messages = [{"role": "user", "content": f"<video>{prompt}"}, {"role": "assistant", "content": answer}]
+    return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
+
+
+def _label_row(row: dict[str, Any]) -> dict[str, Any]:
+    return training_row(row, row["label_prompt"], row["label"])
+
+
+def _known_sources(manifest_file: Path, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """What the last manifest says of the sources, so that unchanged ones need not be read to find their clips."""
+    if not manifest_file.is_file():
+        return {}
+    last = json.loads(manifest_file.read_text(encoding="utf-8"))
+    return last["sources"] if last["clips"] == dataset.clips.model_dump() else {}
+
+
+def _clip(dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]]) -> dict[str, Any] | str:
+    """The sample's clip, made if it is not there yet: where it is and what it came from; or what is wrong."""
+    try:
+        clips.probe(sample.video)
+        stat = sample.video.stat()
+        source = {"path": sample.video.as_posix(), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        last = known.get(sample.id, {})
+        name = last.get("clip") if source == {k: last.get(k) for k in source} else None
+        name = name or clips.clip_name(sample.video, dataset.clips)
+        target = dataset.folder / "clips" / name
+        if not target.is_file():
+            clips.make(sample.video, target, dataset.clips)
+        return {"clip": clips.probe(target), "file": target, "source": source | {"clip": name}}
+    except clips.VideoError as error:
+        return str(error)
+
+
+def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, Any]:
+    clip: clips.Clip = made["clip"]
+    return {
+        "id": sample.id,
+        "video": made["file"].as_posix(),
+        "label": sample.label,
+        "labels": list(dataset.label_names),
+        "rationale_prompt": prompts.rationale(dataset),
+        "label_prompt": prompts.label(dataset),
+        "meta": {
+            "source": sample.video.as_posix(),
+            "frames": clip.frames,
+            "width": clip.width,
+            "height": clip.height,
+            "seconds": round(clip.frames / clip.fps, 3),
+        },
+    }
+
+

@@ -1,0 +1,80 @@
+"""recipes/*.yaml of the runner -> Recipe: a dataset, a base model, and arms as lists of training stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from rbft_plugin.dataset import Name, Strict, load_yaml
+from rbft_plugin.errors import RbftError
+
+Stage = Literal["rationale", "label"]
+Settings = dict[str, Any]  # passed on as they stand
+
+
+class TrainingStage(Strict):
+    """A LLaMA-Factory recipe, and keys of it to set otherwise."""
+
+    recipe: Path
+    overrides: Settings = {}
+
+
+class Training(Strict):
+    """`overrides` hold for both stages; those of a stage come after them."""
+
+    overrides: Settings = {}
+    rationale: TrainingStage
+    label: TrainingStage
+
+
+class Evaluation(Strict):
+    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    model_args: Settings = {}
+    args: Settings = {}
+
+
+class Recipe(Strict):
+    """One comparison. All that it makes goes to runs/<run>."""
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    dataset: Name
+    base_model: Name
+    arms: Annotated[dict[str, tuple[Stage, ...]], Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    training: Training
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("arms")
+    @classmethod
+    def _usable_arms(cls, arms: dict[str, tuple[Stage, ...]]) -> dict[str, tuple[Stage, ...]]:
+        for name, stages in arms.items():
+            if not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"'{name}': use letters, digits, '_' and '-'")
+            if len(set(stages)) < len(stages):
+                raise ValueError(f"'{name}': a stage can be there once")
+        if len(set(arms.values())) < len(arms):
+            raise ValueError("two arms have the same stages")
+        return arms
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed can be there once")
+        return seeds
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs") / self.run
+
+
+def load(path: Path) -> Recipe:
+    """Read a runner recipe; raises RbftError with all that is wrong, each with the path to its key."""
+    if not path.is_file():
+        raise RbftError(f"{path}: no such recipe")
+    recipe: Recipe = load_yaml(path, Recipe)
+    return recipe

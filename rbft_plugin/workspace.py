@@ -1,0 +1,43 @@
+"""The folder that commands are started in: dataset_info/, task_configs/ and recipes/, with data/ and runs/ beside them."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+from rbft_plugin.errors import RbftError
+
+FOLDERS = ("dataset_info", "recipes", "task_configs")
+
+
+def shipped() -> Path:
+    """Where the shipped FOLDERS are: inside an installed package, at the top of a checkout."""
+    package = Path(str(files("rbft_plugin")))
+    inside = package / "workspace"
+    return inside if inside.is_dir() else package.parent
+
+
+def require() -> None:
+    """Raise RbftError unless the current folder is a workspace."""
+    if not Path("dataset_info").is_dir():
+        raise RbftError(
+            f"{Path.cwd()} is not an rbft workspace (it has no dataset_info/ folder). "
+            "Change to one, or make one with `rbft init DIR`."
+        )
+
+
+def init(folder: Path) -> list[Path]:
+    """Lay out a workspace in `folder`; files that are already there stay as they are.
+
+    Returns the files written, relative to the folder.
+    """
+    written = []
+    for top in FOLDERS:
+        for source in sorted((shipped() / top).rglob("*")):
+            target = folder / top / source.relative_to(shipped() / top)
+            if source.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+                written.append(target.relative_to(folder))
+    return written
