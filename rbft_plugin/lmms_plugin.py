@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,14 @@ def _wrap_task_index() -> None:
     TaskManager.initialize_tasks = initialize_tasks
 
 
+def _asked() -> list[str]:
+    """The names and patterns of --tasks; [] where there are none."""
+    return sys.argv[sys.argv.index("--tasks") + 1].split(",") if "--tasks" in sys.argv[:-1] else []
+
+
 def _only_ours() -> bool:
     """Whether every task asked for is one of ours: then lmms-eval need not index its own, which takes 6 s."""
-    if "--tasks" not in sys.argv[:-1]:
-        return False
-    return all(t.startswith("rbft_") for t in sys.argv[sys.argv.index("--tasks") + 1].split(","))
+    return bool(_asked()) and all(name.startswith("rbft_") for name in _asked())
 
 
 def _adopt(index: dict) -> None:
@@ -80,20 +84,16 @@ def _adopt(index: dict) -> None:
 
     from rbft_plugin import tasks
 
-    missing: dict[str, str] = {}
     for name, task in list(index.items()):
         if not (name.startswith("rbft_") and task["type"] == "task"):
             continue
-        path = Path(task["yaml_path"])
+        path = Path(task["yaml_path"]).absolute()
         if not (path.parent / LABEL_BASE).is_file():
             continue  # somebody else's task
-        workspace = path.absolute().parent.parent
-        if workspace not in tasks.workspaces:
-            tasks.workspaces.append(workspace)
-        config = load_yaml_config(str(path), mode="simple")
-        file = path.parent / config["dataset_kwargs"]["data_files"]["test"]
-        if not file.is_file():
-            missing[name] = str(file.resolve())
+        if path.parent.parent not in tasks.workspaces:
+            tasks.workspaces.append(path.parent.parent)
+        data = path.parent / load_yaml_config(str(path), mode="simple")["dataset_kwargs"]["data_files"]["test"]
+        if not data.is_file():
             del index[name]
-    for name, file in missing.items():
-        logger.warning(f"rbft: {name} is left out: {file} is missing; run `rbft prepare` for its dataset")
+            if any(fnmatch(name, pattern) for pattern in _asked()):
+                logger.warning(f"rbft: {name} is left out: {data.resolve()} is missing; run `rbft prepare` first")

@@ -1,7 +1,7 @@
 """The pictures of a report: accuracy and macro-F1 by arm, and a confusion matrix for each arm.
 
 Colours differ in lightness, so that they can be told apart in grey. Names that are too long are cut in the middle;
-those that no installed font can draw (Chinese, on many servers) become "#3": row 3 of the table of classes in report.md.
+those that no installed font can draw (Chinese, on many servers) become "#3": row 3 of report.md's table of classes.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def make(recipe: Recipe, dataset: Dataset) -> Plan:
     base = Checkpoint(recipe.base_model, (), dataset.name)
     plan = Plan(recipe, dataset, [_prepare(dataset)])
     if any("rationale" in stages for stages in recipe.arms.values()):
-        plan.steps += [_generate(plan, base), _collect(plan)]
+        plan.steps.extend([_generate(plan, base), _collect(plan)])
     trained: dict[tuple[int, tuple[Stage, ...]], Checkpoint] = {}
     scored: list[str] = []
     for arm, stages in recipe.arms.items():

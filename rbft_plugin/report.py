@@ -224,8 +224,10 @@ def _comparison(
                 "seed": new.seed,
                 "against_seed": old.seed,
                 "accuracy_diff": (test["fixed"] - test["broken"]) / len(new.ids),
+                "fixed": test["fixed"],
+                "broken": test["broken"],
+                "mcnemar_p": test["p"],
             }
-            | {"fixed": test["fixed"], "broken": test["broken"], "mcnemar_p": test["p"]}
         )
     several = len(runs[arm]) + len(runs[against]) > 2
     p = metrics.sign_flip(_right(runs[arm]) - _right(runs[against])) if several else per_seed[0]["mcnemar_p"]

@@ -52,8 +52,8 @@ def argv(recipe: Path, overrides: dict[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value as LLaMA-Factory's key=value (OmegaConf) reads it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as LLaMA-Factory's key=value (OmegaConf) reads it: as YAML, where a bare no is false."""
+    return value if isinstance(value, str) and yaml.safe_load(value) == value else json.dumps(value)
 
 
 def start_from(previous: Checkpoint) -> dict[str, Any]:

@@ -1,0 +1,194 @@
+"""metrics: hand-computed values, and scikit-learn's wherever it has the figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score
+
+from rbft_plugin import metrics
+
+LABELS = ("sit", "stand", "wave")
+TARGETS = ("sit", "sit", "sit", "stand", "stand", "wave")
+MISSING: Any = [None]
+PREDICTIONS = ("sit", "stand", None, "stand", "stand", None)
+
+cases = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, None])), min_size=1, max_size=30)
+
+
+def columns(case: list[tuple[str, str | None]]) -> tuple[list[str], list[str | None]]:
+    return [target for target, _ in case], [prediction for _, prediction in case]
+
+
+def test_hand_computed_figures() -> None:
+    assert metrics.accuracy(TARGETS, PREDICTIONS) == 3 / 6
+    assert metrics.no_answer_rate(PREDICTIONS) == 2 / 6
+    assert metrics.majority_accuracy(TARGETS) == 3 / 6
+    assert metrics.per_class(TARGETS, PREDICTIONS, LABELS) == {
+        "sit": {"precision": 1.0, "recall": pytest.approx(1 / 3), "f1": 0.5, "support": 3},
+        "stand": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "support": 2},
+        "wave": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
+    }
+    assert metrics.macro_f1(TARGETS, PREDICTIONS, LABELS) == pytest.approx((0.5 + 0.8 + 0) / 3)
+    assert metrics.confusion(TARGETS, PREDICTIONS, LABELS) == [[1, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 1]]
+
+
+def test_macro_f1_leaves_out_labels_without_a_target_but_counts_their_predictions_as_wrong() -> None:
+    # sit: 1 hit of 2 targets, predicted once: F1 2/3; nobody is "wave", though it was answered
+    assert metrics.macro_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
+
+
+@given(cases)
+@settings(max_examples=60, deadline=None)
+def test_equals_scikit_learn(case: list[tuple[str, str | None]]) -> None:
+    targets, predictions = columns(case)
+    words = [prediction or "(nothing)" for prediction in predictions]
+    present = sorted(set(targets))
+    expected = f1_score(targets, words, labels=present, average="macro", zero_division=0)
+    assert metrics.macro_f1(targets, predictions, LABELS) == pytest.approx(expected, abs=1e-12)
+    assert metrics.accuracy(targets, predictions) == pytest.approx(accuracy_score(targets, words))
+    of_class = metrics.per_class(targets, predictions, LABELS)
+    each = f1_score(targets, words, labels=list(LABELS), average=None, zero_division=0)
+    assert [of_class[label]["f1"] for label in LABELS] == pytest.approx(list(each))
+
+
+@given(cases)
+@settings(max_examples=40, deadline=None)
+def test_confusion_holds_every_sample_once(case: list[tuple[str, str | None]]) -> None:
+    targets, predictions = columns(case)
+    counts = np.array(metrics.confusion(targets, predictions, LABELS))
+    assert counts.shape == (3, 4)
+    assert counts.sum(axis=1).tolist() == [targets.count(label) for label in LABELS]
+    assert counts.sum(axis=0).tolist() == [predictions.count(label) for label in (*LABELS, None)]
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 6), (3, 6), (5, 6), (6, 6), (197, 240)])
+def test_wilson_interval_is_the_formula(successes: int, n: int) -> None:
+    z, p = 1.959963984540054, successes / n
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    expected = [(centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)]
+    assert metrics.wilson_interval(successes, n) == pytest.approx(expected, abs=1e-9)
+
+
+def test_wilson_interval_narrows_with_the_level() -> None:
+    low, high = metrics.wilson_interval(5, 10, level=0.5)
+    assert 0.236 < low < 0.5 < high < 0.764  # within the 95 % interval
+    with pytest.raises(ValueError, match=r"^no samples$"):
+        metrics.wilson_interval(0, 0)
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (5, 0), (2, 7), (7, 2), (4, 4), (12, 3)])
+def test_mcnemar_is_the_binomial_sum(fixed: int, broken: int) -> None:
+    n = fixed + broken
+    targets = ["sit"] * (n + 4)
+    a = ["sit"] * fixed + ["stand"] * broken + ["sit", "sit", "stand", None]
+    b = [None] * fixed + ["sit"] * broken + ["sit", "sit", "wave", None]
+    tail = sum(math.comb(n, k) for k in range(min(fixed, broken) + 1)) / 2**n
+    expected = {"fixed": fixed, "broken": broken, "p": pytest.approx(min(1, 2 * tail), abs=1e-12)}
+    assert metrics.mcnemar(targets, a, b) == expected
+
+
+@pytest.mark.parametrize(
+    "differences", [[1.0] * 7 + [-1.0] * 2 + [0.0] * 5, [0.5, 1, -0.5, 1, 0, 1, 1], [1.0], [0.0, 0.0]]
+)
+def test_sign_flip_counts_all_sign_patterns(differences: list[float]) -> None:
+    observed = abs(sum(differences))
+    sums = [abs(float(np.dot(signs, differences))) for signs in product((-1, 1), repeat=len(differences))]
+    assert metrics.sign_flip(differences) == pytest.approx(np.mean([s >= observed - 1e-9 for s in sums]), abs=1e-12)
+
+
+def test_sign_flip_of_many_differences_is_drawn_and_close_to_mcnemar() -> None:
+    exact = 2 * sum(math.comb(70, k) for k in range(25 + 1)) / 2**70
+    drawn = metrics.sign_flip([1.0] * 45 + [-1.0] * 25)
+    assert drawn == pytest.approx(exact, abs=0.008)  # 4 standard errors of 9999 draws at p = 0.022: 0.006
+    assert drawn == metrics.sign_flip([1.0] * 45 + [-1.0] * 25)
+    assert drawn != metrics.sign_flip([1.0] * 45 + [-1.0] * 25, seed=1)
+
+
+def test_bootstrap_of_a_mean_is_the_binomial() -> None:
+    hits = np.array([1, 0, 0, 1, 0, 1])
+    draws = metrics.bootstrap_draws(lambda index: hits[index].mean(), 6, resamples=4000)
+    for k in range(7):
+        p = math.comb(6, k) / 2**6
+        share = np.mean(np.isclose(draws, k / 6))
+        assert share == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 4000))
+
+
+def test_bootstrap_keeps_the_size_of_each_stratum_and_draws_every_member() -> None:
+    strata = ["b", "a", "b", "c", "b", "a"]
+    seen: list[list[int]] = []
+
+    def note(index: metrics.Codes) -> float:
+        seen.append(index.tolist())
+        return 0.0
+
+    metrics.bootstrap_draws(note, 6, resamples=200, strata=strata)
+    assert len(seen) == 200
+    assert all(sorted(strata[i] for i in index) == ["a", "a", "b", "b", "b", "c"] for index in seen)
+    assert {i for index in seen for i in index} == set(range(6))
+    assert len({tuple(index) for index in seen}) > 50  # of 27 * 4 possible ones
+
+
+def test_bootstrap_without_strata_reaches_every_sample_and_changes_the_sizes() -> None:
+    draws = metrics.bootstrap_draws(lambda index: float(np.sum(index < 2)), 4, resamples=200)
+    assert set(draws) == {0, 1, 2, 3, 4}
+
+
+def test_bootstrap_interval_is_the_quantiles_of_the_draws_and_depends_on_the_seed_only() -> None:
+    values = np.arange(50.0)
+
+    def mean(index: metrics.Codes) -> float:
+        return float(values[index].mean())
+
+    draws = metrics.bootstrap_draws(mean, 50, resamples=500, seed=3)
+    expected = (np.quantile(draws, 0.05), np.quantile(draws, 0.95))
+    assert metrics.bootstrap_interval(mean, 50, level=0.9, resamples=500, seed=3) == pytest.approx(expected)
+    assert metrics.bootstrap_interval(mean, 50) == metrics.bootstrap_interval(mean, 50)
+    assert metrics.bootstrap_interval(mean, 50) != metrics.bootstrap_interval(mean, 50, seed=1)
+    # mean 24.5, standard error sqrt((50 ** 2 - 1) / 12 / 50) = 2.04
+    assert metrics.bootstrap_interval(mean, 50) == pytest.approx((24.5 - 1.96 * 2.04, 24.5 + 1.96 * 2.04), abs=0.5)
+
+
+def test_draws_of_two_statistics_are_paired() -> None:
+    a, b = np.array([1, 1, 0, 1, 0]), np.array([0, 1, 0, 1, 1])
+    difference = metrics.bootstrap_draws(lambda index: (a[index] - b[index]).mean(), 5)
+    of_a = metrics.bootstrap_draws(lambda index: a[index].mean(), 5)
+    of_b = metrics.bootstrap_draws(lambda index: b[index].mean(), 5)
+    assert difference == pytest.approx(of_a - of_b)
+    assert difference.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.accuracy([], []), "no samples"),
+        (lambda: metrics.no_answer_rate([]), "no samples"),
+        (lambda: metrics.majority_accuracy([]), "no samples"),
+        (lambda: metrics.sign_flip([]), "no samples"),
+        (lambda: metrics.bootstrap_interval(lambda index: 0.0, 0), "no samples"),
+        (lambda: metrics.accuracy(["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
+        (lambda: metrics.mcnemar(["sit"], ["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
+        (lambda: metrics.macro_f1(["sit"], ["run"], LABELS), "1 names are not among the labels: 'run'"),
+        (
+            lambda: metrics.confusion(["go", "run"], [None, "d"], LABELS),
+            "3 names are not among the labels: 'd', 'go', 'run'",
+        ),
+        (
+            lambda: metrics.per_class(MISSING, ["sit"], LABELS),
+            "a target is missing: only a prediction can be no answer",
+        ),
+        (lambda: metrics.macro_f1(["sit"], ["sit"], ["sit", "sit"]), "a label is listed twice"),
+        (lambda: metrics.bootstrap_interval(lambda index: 0.0, 2, strata=["a"]), "1 strata for 2 samples"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        call()
+    assert str(error.value) == message
