@@ -52,7 +52,8 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to make the workspac
 def check(name: DatasetName) -> None:
     """Say all that is wrong with a dataset at once: its YAML, its annotations, its videos."""
     from rbft_plugin import preparation, splits, workspace
-    from rbft_plugin.dataset import load, samples
+    from rbft_plugin.annotations import samples
+    from rbft_plugin.dataset import load
     from rbft_plugin.errors import ProblemsError
 
     workspace.require()
@@ -114,19 +115,16 @@ def collect(
 
 @app.command()
 def report(
-    arms: Annotated[list[str], typer.Argument(metavar="RUN | ARM=OUTPUT...", help="A run's folder, or lmms-eval outputs.")],
+    arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="A run, or outputs of lmms-eval.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
 ) -> None:
     """Compare arms: table, statistics, pictures. Give an arm several times for several seeds."""
     from rbft_plugin import comparison, workspace
-    from rbft_plugin.report import ReportError, summarize, table, write
+    from rbft_plugin.report import summarize, table, write
 
     workspace.require()
     scored, extra, folder = comparison.gather(arms)
-    try:
-        summary = summarize(scored, extra)
-    except ReportError as error:
-        raise RbftError(str(error)) from None
+    summary = summarize(scored, extra)
     paths = write(summary, scored, output or folder)
     console.print(table(summary))
     console.print(f"written: {', '.join(str(p) for p in paths)}")
@@ -158,7 +156,7 @@ def predict(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A runner recipe, such as recipes/rbft.yaml.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands, ready to paste, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, ready to paste.")] = False,
 ) -> None:
     """Run a whole comparison; the same command goes on where it was stopped."""
     _run(recipe, dry_run)
@@ -166,7 +164,7 @@ def run(
 
 @app.command()
 def demo(
-    data_only: Annotated[bool, typer.Option("--data-only", help="Only write the videos and the annotation file.")] = False,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Only write videos and annotations.")] = False,
 ) -> None:
     """The whole comparison on generated videos and a tiny built-in model: offline, on a CPU, in minutes."""
     from rbft_plugin import workspace

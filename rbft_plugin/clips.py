@@ -122,15 +122,16 @@ def probe(video: Path) -> Clip:
     if video.stat().st_size == 0:
         raise VideoError("is empty")
     try:
-        with av.open(str(video)) as container:
-            stream = next((s for s in container.streams if s.type == "video"), None)
-            if stream is None:
-                raise VideoError("has no video stream")
-            duration = float(stream.duration * stream.time_base) if stream.duration else 0.0
-            fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
-            return Clip(stream.frames, stream.width, stream.height, fps)
+        container = av.open(str(video))
     except av.FFmpegError as error:
         raise VideoError(f"cannot be opened ({error.strerror})") from None
+    with container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None:
+            raise VideoError("has no video stream")
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
+        return Clip(stream.frames, stream.width, stream.height, fps)
 
 
 def load(clip: Path) -> tuple[np.ndarray, Clip]:
@@ -174,12 +175,12 @@ def _pyav_times(video: Path):
 
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
-        packets = [p for p in container.demux(stream) if p.pts is not None]
-        base = float(stream.time_base or 0)
-        starts = np.sort(np.array([p.pts for p in packets])) * base
-        last = max(packets, key=lambda p: p.pts)
-        rate = float(stream.average_rate or 0)
-    length = last.duration * base if last.duration else (1 / rate if rate else 0.0)
+        times = sorted((p.pts, p.duration or 0) for p in container.demux(stream) if p.pts is not None)
+        base, rate = float(stream.time_base or 0), float(stream.average_rate or 0)
+    if not times:
+        raise VideoError("holds no frame")
+    starts = np.array([start for start, _ in times]) * base
+    length = times[-1][1] * base or (1 / rate if rate else 0.0)
     return video, starts, float(starts[-1]) + length
 
 

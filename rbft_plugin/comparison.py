@@ -20,12 +20,12 @@ def gather(given: list[str]) -> tuple[list[Evaluation], dict[str, Any], Path]:
     `given` is a run's folder, or ARM=OUTPUT of lmms-eval; a second OUTPUT of an arm is its second seed, unless the
     path names one (`seed-3`).
     """
-    pairs: list[tuple[str, Path]] = []
+    outputs: list[tuple[str, Path]] = []
     for item in given:
-        arm, sign, output = item.partition("=")
-        pairs += [(arm, Path(output))] if sign else _of_run(Path(item))
+        arm, sign, path = item.partition("=")
+        outputs += [(arm, Path(path))] if sign else _of_run(Path(item))
     evaluations, models, seen = [], {}, Counter[str]()
-    for arm, output in pairs:
+    for arm, output in outputs:
         if not output.exists():
             raise RbftError(f"{output}: no such file or folder")
         log = evaluation.only_log(output)

@@ -1,23 +1,19 @@
-"""dataset_info/<name>.yaml -> Dataset: what a user says of a dataset, and the samples it stands for."""
+"""dataset_info/<name>.yaml -> Dataset: what a user says of a dataset."""
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.errors import ProblemsError, RbftError
 
-SPLITS = ("train", "val", "test")
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RESERVED_SUFFIXES = ("rationale", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
 READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
 
@@ -69,8 +65,8 @@ class Splits(Strict):
     """Either `column` (and `values`, if it does not say train, val and test), or `ratio` with a seed."""
 
     column: Name | None = None
-    values: dict[Literal["train", "val", "test"], tuple[str, ...]] = {}
-    ratio: dict[Literal["train", "val", "test"], float] | None = None
+    values: dict[Split, tuple[str, ...]] = {}
+    ratio: dict[Split, float] | None = None
     seed: int = 0
 
     @model_validator(mode="after")
@@ -169,17 +165,6 @@ class Dataset(Strict):
         return Path("data") / self.name
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One annotated video. `label` is None where the annotation has none; `split` is None until it is decided."""
-
-    id: str
-    video: Path
-    label: str | None
-    split: str | None
-    row: int  # in the annotation file; 1 is the first row after a header
-
-
 def path_of(name: str) -> Path:
     return Path("dataset_info") / f"{name}.yaml"
 
@@ -218,101 +203,3 @@ def _explained(error: Any) -> str:
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".") or "the file"
     texts = {"extra_forbidden": "unknown key", "missing": "missing"}
     return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Rows of an annotation file; every value is text, None becomes "" (UTF-8 with or without byte-order mark)."""
-    if not file.is_file():
-        raise RbftError(f"{file}: no such file (annotations.file, relative to the workspace {Path.cwd()})")
-    kind = READERS[file.suffix.lower()]
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if kind == "jsonl":
-                return list(_json_rows(file, lines))
-            reader = csv.DictReader(lines, delimiter="\t" if kind == "tsv" else ",")
-            rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise RbftError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise RbftError(f"{file}: row {reader.line_num}: {error}") from None
-    bad = [i for i, row in enumerate(rows, 1) if None in row or None in row.values()]
-    if bad:
-        raise RbftError(f"{file}: rows with more or fewer cells than the header: {shortened(bad)}")
-    return rows
-
-
-def _json_rows(file: Path, lines: Any) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RbftError(f"{file}: line {number}: not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise RbftError(f"{file}: line {number}: must be a JSON object")
-        yield {k: "" if v is None else str(v) for k, v in row.items()}
-
-
-def samples(dataset: Dataset) -> list[Sample]:
-    """The annotated samples in the order of the file; raises ProblemsError with every problem of the annotations.
-
-    Where splits are by ratio, `split` is None: `splits.assign` decides.
-    """
-    file = dataset.annotations.file.expanduser()
-    rows = read_rows(file)
-    problems = _missing_columns(dataset, rows)
-    if problems:
-        raise ProblemsError(file, problems)
-    label_of: dict[str, str | None] = {raw: None for raw in dataset.annotations.unlabelled}
-    label_of |= {raw: label.name for label in dataset.labels for raw in label.raw}
-    split_of = {raw: split for split in SPLITS for raw in dataset.splits.values.get(split, (split,))}
-    unknown_labels: Counter[str] = Counter()
-    unknown_splits: Counter[str] = Counter()
-    found, ids = [], Counter(row[dataset.annotations.id] for row in rows)
-    for number, row in enumerate(rows, 1):
-        label, split = row[dataset.annotations.label].strip(), None
-        if label not in label_of:
-            unknown_labels[label] += 1
-        if dataset.splits.column:
-            split = split_of.get(row[dataset.splits.column].strip())
-            if split is None:
-                unknown_splits[row[dataset.splits.column].strip()] += 1
-        video = Path(os.path.expandvars(_filled(dataset.videos, row))).expanduser()
-        found.append(Sample(row[dataset.annotations.id], video, label_of.get(label), split, number))
-    problems = [f"id '{i}' stands in {n} rows" if i else f"{n} rows have no id" for i, n in ids.items() if n > 1 or not i]
-    if unknown_labels:
-        counts = shortened([f"{v!r} ({n} rows)" for v, n in unknown_labels.most_common()], 20)
-        problems.append(
-            f"column '{dataset.annotations.label}' has values of no label: {counts}; add each to the values of a "
-            "label, or to annotations.unlabelled"
-        )
-    if unknown_splits:
-        counts = shortened([f"{v!r} ({n} rows)" for v, n in unknown_splits.most_common()], 20)
-        problems.append(f"column '{dataset.splits.column}' has values of no split: {counts}; see splits.values")
-    lost = [s.id for s in found if s.label is None and s.split in ("val", "test")]
-    if lost and not unknown_labels:
-        problems.append(f"samples without a label outside the training split: {shortened(lost)}")
-    if not rows:
-        problems.append("has no rows")
-    if problems:
-        raise ProblemsError(file, problems)
-    return found
-
-
-def _missing_columns(dataset: Dataset, rows: list[dict[str, str]]) -> list[str]:
-    """Columns that the YAML names and some row lacks."""
-    named = {"annotations.id": dataset.annotations.id, "annotations.label": dataset.annotations.label}
-    named |= {f"videos ({{{c}}})": c for c in re.findall(r"\{(.+?)\}", dataset.videos)}
-    if dataset.splits.column:
-        named["splits.column"] = dataset.splits.column
-    there = shortened(list(rows[0]), 20) if rows else "none"
-    return [
-        f"no column '{column}', which {key} names; the columns are: {there}"
-        for key, column in named.items()
-        if not all(column in row for row in rows)
-    ]
-
-
-def _filled(template: str, row: dict[str, str]) -> str:
-    return re.sub(r"\{(.+?)\}", lambda m: row[m.group(1)], template)

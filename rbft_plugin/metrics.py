@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NO_ANSWER: None = None
+from rbft_plugin.answers import NO_ANSWER
 
 Codes = NDArray[np.intp]
 Draws = NDArray[np.float64]

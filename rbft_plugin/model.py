@@ -70,7 +70,7 @@ def batch_inputs(processor: Any, videos: Sequence[str | Path], prompts: Sequence
         )
         content = [{"type": "video"}, {"type": "text", "text": prompt}]
         texts.append(processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True))
-    return processor(
+    inputs = processor(
         text=texts,
         videos=frames,
         video_metadata=metadata,
@@ -79,6 +79,11 @@ def batch_inputs(processor: Any, videos: Sequence[str | Path], prompts: Sequence
         padding_side="left",
         return_tensors="pt",
     )
+    if "second_per_grid_ts" in inputs:
+        # The processor's is float32; positions are truncated from it, and training truncates from doubles.
+        steps = [processor.video_processor.temporal_patch_size / m["fps"] for m in metadata]
+        inputs["second_per_grid_ts"] = torch.tensor(steps, dtype=torch.float64)
+    return inputs
 
 
 @torch.no_grad()

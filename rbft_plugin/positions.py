@@ -25,8 +25,8 @@ def require_right_positions(family: str) -> None:
         import transformers
 
         raise RbftError(
-            f"transformers {transformers.__version__} misplaces the text after a video for {family} models: at position "
-            f"{start}, where the video reaches {largest}. Install the version that rbft pins: transformers 5.2.0."
+            f"transformers {transformers.__version__} misplaces the text after a video for {family} models: at "
+            f"position {start}, where the video reaches {largest}. Install the version that rbft pins, 5.2.0."
         )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin import clips, prompts, registry, splits
-from rbft_plugin.dataset import SPLITS, Dataset, Sample, samples
+from rbft_plugin.annotations import Sample, samples
+from rbft_plugin.dataset import SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -165,5 +166,3 @@ def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, An
             "seconds": round(clip.frames / clip.fps, 3),
         },
     }
-
-

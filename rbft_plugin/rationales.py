@@ -32,7 +32,7 @@ class Collection:
 
 
 def collect(output: Path) -> Collection:
-    """Rationale rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data."""
+    """Rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data."""
     log = evaluation.only_log(output, "_rationale")
     dataset = evaluation.task_of(log).removeprefix("rbft_").removesuffix("_rationale")
     samples = {row["id"]: row for row in read_split(dataset, "train")}

@@ -81,7 +81,7 @@ def _rationale_task(dataset: Dataset) -> str:
 
 def _task(dataset: Dataset, stage: str, base: str, split: str) -> str:
     return (
-        f"# Made from {path_of(dataset.name).as_posix()} by `rbft prepare {dataset.name}`: change that file, not this.\n"
+        f"# Made by `rbft prepare {dataset.name}`: change {path_of(dataset.name).as_posix()}, not this.\n"
         f"include: {base}\n"
         f"task: {task_name(dataset.name, stage)}\n"
         "dataset_kwargs:\n"

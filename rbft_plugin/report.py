@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from rbft_plugin import metrics, pictures, report_text
+from rbft_plugin.errors import RbftError
 from rbft_plugin.report_text import table
 
 __all__ = ["Evaluation", "ReportError", "summarize", "table", "write"]
 
 
-class ReportError(ValueError):
+class ReportError(RbftError):
     """The evaluations cannot be reported on together; the message says all that is wrong, a line each."""
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.plan import Plan, Step
 
-PACKAGES = ("rbft", "llamafactory", "lmms-eval", "torch", "transformers", "peft", "deepspeed", "decord", "av", "datasets")
+PACKAGES = ("rbft", "llamafactory", "lmms-eval", "torch", "transformers", "peft", "deepspeed", "decord", "av")
 Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, step, text)
 
 
@@ -90,7 +90,8 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
     if problems:
         tail = _tail(log)
-        raise ProblemsError(f"{step.name}: failed", problems, f"Its log is {log}" + (f", which ends:\n{tail}" if tail else ""))
+        hint = f"Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
+        raise ProblemsError(f"{step.name}: failed", problems, hint)
     step.finish()
     seconds = round(time.time() - begin, 1)
     _write(done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from rbft_plugin.dataset import SPLITS, Sample, Splits
+from rbft_plugin.annotations import Sample
+from rbft_plugin.dataset import SPLITS, Splits
 
 
 def assign(samples: list[Sample], splits: Splits) -> list[Sample]:
@@ -23,8 +24,8 @@ def assign(samples: list[Sample], splits: Splits) -> list[Sample]:
         random.Random(f"{splits.seed}/{label}").shuffle(ids)
         start, share = 0, 0.0
         for split in SPLITS:
-            share += splits.ratio.get(split, 0.0)  # type: ignore[call-overload]
+            share += splits.ratio.get(split, 0.0)
             end = round(share * len(ids))
-            decided |= {i: split for i in ids[start:end]}
+            decided |= dict.fromkeys(ids[start:end], split)
             start = end
     return [replace(s, split=decided[s.id]) for s in samples]

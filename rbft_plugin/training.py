@@ -22,7 +22,10 @@ from rbft_plugin.recipe import Stage, Training
 
 # What the runner decides; a recipe that set one of these would not be used as it says.
 OWN_KEYS = frozenset(
-    "dataset dataset_dir media_dir model_name_or_path adapter_name_or_path create_new_adapter output_dir seed".split()
+    {
+        *("dataset", "dataset_dir", "media_dir", "output_dir", "seed"),
+        *("model_name_or_path", "adapter_name_or_path", "create_new_adapter"),
+    }
 )
 
 

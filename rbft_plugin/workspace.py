@@ -1,4 +1,4 @@
-"""The folder that commands are started in: dataset_info/, task_configs/ and recipes/, with data/ and runs/ beside them."""
+"""The folder that commands are started in: dataset_info/, task_configs/, recipes/; data/ and runs/ come beside them."""
 
 from __future__ import annotations
 

@@ -192,8 +192,10 @@ class Captioner:
         seen = self.processor.video_processor(videos, do_resize=False, do_sample_frames=False, return_tensors="pt")
         grid = seen["video_grid_thw"]
         tokens = int(grid[0].prod()) // MERGE**2
-        rows = [(self._prompt_ids(p, tokens), self.tokenizer(c + "<|im_end|>")["input_ids"]) for p, c in
-                zip(prompts, captions, strict=True)]
+        rows = [
+            (self._prompt_ids(p, tokens), self.tokenizer(c + "<|im_end|>")["input_ids"])
+            for p, c in zip(prompts, captions, strict=True)
+        ]
         length = max(len(p) + len(c) for p, c in rows)
         ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
         labels = torch.full_like(ids, -100)
@@ -242,9 +244,14 @@ class Captioner:
 
 def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
     """Shares of captions that are right as a whole, and in each attribute."""
+
     def words(s: Scene) -> dict[str, str]:
-        return {"color": f"A {s.color} ", "agent": f" {s.agent} comes", "side": f"the {s.side} and",
-                "event": EVENTS[s.event] + "."}
+        return {
+            "color": f"A {s.color} ",
+            "agent": f" {s.agent} comes",
+            "side": f"the {s.side} and",
+            "event": EVENTS[s.event] + ".",
+        }
 
     pairs = list(zip(texts, scenes, strict=True))
     parts = {k: float(np.mean([words(s)[k] in t for t, s in pairs])) for k in words(scenes[0])}

@@ -55,7 +55,7 @@ class Look:
 
 
 GENERAL = Look(background=(0, 70), gradient=20, noise=(0, 6), shake=0, clutter=1)
-NIGHT = Look(background=(40, 90), gradient=30, noise=(8, 16), shake=2, clutter=4, light=0.55, lift=10)
+NIGHT = Look(background=(40, 90), gradient=30, noise=(6, 12), shake=1, clutter=2, light=0.6, lift=10)
 
 
 def random_scene(rng: random.Random) -> Scene:
@@ -113,7 +113,8 @@ def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "veryfast", "threads": "1"})
+        options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:

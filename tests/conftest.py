@@ -1,0 +1,95 @@
+"""Builders that the tests share: a workspace, videos, a small dataset."""
+
+from __future__ import annotations
+
+import json
+import random
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from rbft_plugin import workspace
+from rbft_plugin.demo.world import NIGHT, frame_times, random_scene, render
+
+BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
+QUIET = lambda items, total, text: items  # noqa: E731
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh workspace, and the current folder."""
+    workspace.init(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_video(
+    path: Path, seconds: float = 4.0, fps: int = 4, size: tuple[int, int] = (112, 112), seed: int = 0, **options: Any
+) -> Path:
+    """A video of a moving thing; `size` is (width, height), `options` go to the encoder."""
+    import av
+
+    rng = random.Random(seed)
+    frames = render(random_scene(rng), NIGHT, frame_times(max(1, round(seconds * fps))), rng)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codec = options.pop("codec", "libx264")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps), options={"crf": "18", "threads": "1", **options})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            picture = np.asarray(Image.fromarray(frame).resize(size))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def small_yaml(name: str = "mine", **changes: Any) -> dict[str, Any]:
+    """The content of a dataset YAML with two labels; `changes` replace top-level keys, None removes one."""
+    content: dict[str, Any] = {
+        "name": name,
+        "annotations": {"file": f"{name}.csv", "id": "id", "label": "label"},
+        "videos": f"{name}_videos/{{id}}.mp4",
+        "labels": [
+            {"name": "calm", "description": "Nothing happens."},
+            {"name": "busy", "description": "Something happens."},
+        ],
+        "splits": {"column": "split"},
+        "clips": {"frames": 8, "max_fps": 2, "max_pixels": 3136, "multiple": 28},
+    }
+    content |= changes
+    return {k: v for k, v in content.items() if v is not None}
+
+
+def write_yaml(content: dict[str, Any]) -> Path:
+    path = Path("dataset_info") / f"{content['name']}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def write_csv(path: str | Path, rows: list[dict[str, str]]) -> None:
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def small_dataset(name: str = "mine", per_split: dict[str, int] | None = None, **changes: Any) -> list[dict[str, str]]:
+    """Write a dataset of short videos, both labels in every split; returns its annotation rows."""
+    rows = []
+    for split, count in (per_split or {"train": 4, "val": 2, "test": 4}).items():
+        for i in range(count):
+            row = {"id": f"{split}{i}", "split": split, "label": ("calm", "busy")[i % 2]}
+            write_video(Path(f"{name}_videos/{row['id']}.mp4"), seconds=3 + i % 3, seed=len(rows))
+            rows.append(row)
+    write_csv(f"{name}.csv", rows)
+    write_yaml(small_yaml(name, **changes))
+    return rows
+
+
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
