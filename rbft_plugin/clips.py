@@ -131,7 +131,8 @@ def probe(video: Path) -> Clip:
             raise VideoError("has no video stream")
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
-        return Clip(stream.frames, stream.width, stream.height, fps)
+        clip = Clip(stream.frames, stream.width, stream.height, fps)
+    return clip
 
 
 def load(clip: Path) -> tuple[np.ndarray, Clip]:
