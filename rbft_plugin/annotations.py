@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -31,16 +32,19 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     if not file.is_file():
         raise RbftError(f"{file}: no such file (annotations.file, relative to the workspace {Path.cwd()})")
     kind = READERS[file.suffix.lower()]
+    content = file.read_bytes()
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if kind == "jsonl":
-                return list(_json_rows(file, lines))
-            reader = csv.DictReader(lines, delimiter="\t" if kind == "tsv" else ",")
-            rows = list(reader)
+        lines = io.StringIO(content.decode("utf-8").removeprefix("\ufeff"), newline="")
     except UnicodeDecodeError as error:
-        raise RbftError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RbftError(f"{file}: line {line}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    if kind == "jsonl":
+        return list(_json_rows(file, lines))
+    reader = csv.DictReader(lines, delimiter="\t" if kind == "tsv" else ",")
+    try:
+        rows = list(reader)
     except csv.Error as error:
-        raise RbftError(f"{file}: row {reader.line_num}: {error}") from None
+        raise RbftError(f"{file}: line {reader.reader.line_num}: {error}") from None
     bad = [i for i, row in enumerate(rows, 1) if None in row or None in row.values()]
     if bad:
         raise RbftError(f"{file}: rows with more or fewer cells than the header: {shortened(bad)}")
@@ -72,7 +76,10 @@ def samples(dataset: Dataset) -> list[Sample]:
         raise ProblemsError(file, problems)
     label_of: dict[str, str | None] = dict.fromkeys(dataset.annotations.unlabelled)
     label_of |= {raw: label.name for label in dataset.labels for raw in label.raw}
-    split_of = {raw: split for split in SPLITS for raw in dataset.splits.values.get(split, (split,))}
+    values = dataset.splits.values
+    split_of: dict[str, str] = {split: split for split in SPLITS if split not in values}
+    split_of |= {raw: split for split, raws in values.items() for raw in raws}  # "val" may be said to train
+    videos = os.path.expandvars(dataset.videos)
     unknown_labels: Counter[str] = Counter()
     unknown_splits: Counter[str] = Counter()
     found, ids = [], Counter(row[dataset.annotations.id] for row in rows)
@@ -84,19 +91,20 @@ def samples(dataset: Dataset) -> list[Sample]:
             split = split_of.get(row[dataset.splits.column].strip())
             if split is None:
                 unknown_splits[row[dataset.splits.column].strip()] += 1
-        video = Path(os.path.expandvars(_filled(dataset.videos, row))).expanduser()
+        video = Path(_filled(videos, row)).expanduser()
         found.append(Sample(row[dataset.annotations.id], video, label_of.get(label), split, number))
     problems = [f"id '{i}' stands in {n} rows" for i, n in ids.items() if i and n > 1]
-    problems += [f"{ids['']} rows have no id"] if ids[""] else []
+    problems += [f"rows without an id: {shortened([s.row for s in found if not s.id])}"] if ids[""] else []
     if unknown_labels:
-        counts = shortened([f"{v!r} ({n} rows)" for v, n in unknown_labels.most_common()], 20)
         problems.append(
-            f"column '{dataset.annotations.label}' has values of no label: {counts}; add each to the values of a "
-            "label, or to annotations.unlabelled"
+            f"column '{dataset.annotations.label}' has values of no label: {_counted(unknown_labels)}; add each to the "
+            "values of a label, or to annotations.unlabelled"
         )
     if unknown_splits:
-        counts = shortened([f"{v!r} ({n} rows)" for v, n in unknown_splits.most_common()], 20)
-        problems.append(f"column '{dataset.splits.column}' has values of no split: {counts}; see splits.values")
+        problems.append(
+            f"column '{dataset.splits.column}' has values of no split: {_counted(unknown_splits)}; add each to "
+            "splits.values"
+        )
     lost = [s.id for s in found if s.label is None and s.split in ("val", "test")]
     if lost and not unknown_labels:
         problems.append(f"samples without a label outside the training split: {shortened(lost)}")
@@ -110,15 +118,22 @@ def samples(dataset: Dataset) -> list[Sample]:
 def _missing_columns(dataset: Dataset, rows: list[dict[str, str]]) -> list[str]:
     """Columns that the YAML names and some row lacks."""
     named = {"annotations.id": dataset.annotations.id, "annotations.label": dataset.annotations.label}
-    named |= {f"videos ({{{c}}})": c for c in re.findall(r"\{(.+?)\}", dataset.videos)}
+    named |= {f"videos ({{{c}}})": c for c in re.findall(r"\{(.+?)\}", os.path.expandvars(dataset.videos))}
     if dataset.splits.column:
         named["splits.column"] = dataset.splits.column
-    there = shortened(list(rows[0]), 20) if rows else "none"
-    return [
-        f"no column '{column}', which {key} names; the columns are: {there}"
-        for key, column in named.items()
-        if not all(column in row for row in rows)
-    ]
+    problems = []
+    for key, column in named.items():
+        lacking = [number for number, row in enumerate(rows, 1) if column not in row]
+        if lacking and len(lacking) < len(rows):  # only JSON has such rows
+            problems.append(f"no '{column}', which {key} names, in rows: {shortened(lacking)}")
+        elif lacking:
+            there = shortened(list(rows[0]), 20)
+            problems.append(f"no column '{column}', which {key} names; the columns are: {there}")
+    return problems
+
+
+def _counted(values: Counter[str]) -> str:
+    return shortened([f"{v!r} ({n} row{'s' if n > 1 else ''})" for v, n in values.most_common()], 20)
 
 
 def _filled(template: str, row: dict[str, str]) -> str:

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 
 NO_ANSWER = None
+# Of words between spaces: not Thai, Lao, Myanmar, Khmer, kana, Han, nor Hangul, whose particles join the word.
+_LETTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]"
 
 
 def parse(text: str, labels: Sequence[str]) -> str | None:
@@ -16,24 +18,27 @@ def parse(text: str, labels: Sequence[str]) -> str | None:
     inside a longer label ("Abnormal" is not found in "Vague Abnormal"). Where "Answer:" or an <answer> tag marks the
     final answer, only what follows the last such mark counts.
     """
-    text = _normal(text)
-    marks = [m.end() for m in re.finditer(r"\banswer\s*(?:is\b|:)|<answer>", text)]
+    text, names = normal(text), {normal(label): label for label in labels}
+    if text in names:  # whatever it looks like: "the answer is 4" may be a label
+        return names[text]
+    marks = [m.end() for m in re.finditer(r"\banswer[\s*]*(?:is\b|:)|<answer>", text)]
     text = text[marks[-1] :].split("</answer>")[0] if marks else text
     found = []
-    for label in sorted(labels, key=len, reverse=True):
-        pattern = _whole(_normal(label))
+    for name in sorted(names, key=len, reverse=True):
+        pattern = _whole(name)
         if re.search(pattern, text):
-            found.append(label)
+            found.append(names[name])
             text = re.sub(pattern, " \0 ", text)  # so that a shorter label inside it is not found again
     return found[0] if len(found) == 1 else NO_ANSWER
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """Text without what does not matter: case, Unicode width, kinds and number of spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _whole(label: str) -> str:
-    """A pattern for the label as whole words; scripts without spaces between words need no boundary."""
-    start = r"(?<!\w)" if re.match(r"[\w]", label) and label[0].isascii() else ""
-    end = r"(?!\w)" if re.search(r"[\w]$", label) and label[-1].isascii() else ""
+    """A pattern for the label as whole words; where a script puts no spaces between words there is no boundary."""
+    start = f"(?<!{_LETTER})" if re.match(_LETTER, label) else ""
+    end = f"(?!{_LETTER})" if re.search(_LETTER + r"\Z", label) else ""
     return start + re.escape(label) + end

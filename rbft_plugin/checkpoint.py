@@ -36,19 +36,20 @@ def adapter_list(adapters: str) -> list[str]:
 
 
 def read(checkpoint: str) -> Checkpoint:
-    """A model by its folder: one of `rbft run`, a full model, an adapter, or adapters in order joined by ':'."""
-    first = Path(checkpoint.split(":")[0])
+    """A model by its folder: one of `rbft run`, a full model or an adapter; further adapters in order after ':'."""
+    path, _, more = checkpoint.partition(":")
+    first = Path(path)
     if not first.is_dir():
-        raise RbftError(f"{checkpoint}: no such folder")
-    if (first / NOTE).is_file():
+        raise RbftError(f"{path}: no such folder")
+    if (first / NOTE).is_file() and not more:
         note = json.loads((first / NOTE).read_text(encoding="utf-8"))
         return Checkpoint(note["base"], tuple(note["adapters"]), note["dataset"])
     if (first / "config.json").is_file():
-        return Checkpoint(str(first))
+        return Checkpoint(str(first), tuple(adapter_list(more)))
     if (first / "adapter_config.json").is_file():
         base = json.loads((first / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         return Checkpoint(base, tuple(adapter_list(checkpoint)))
-    raise RbftError(f"{checkpoint}: neither a model (config.json) nor an adapter (adapter_config.json)")
+    raise RbftError(f"{path}: neither a model (config.json) nor an adapter (adapter_config.json)")
 
 
 def write_note(folder: Path, checkpoint: Checkpoint) -> None:

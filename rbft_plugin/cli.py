@@ -20,19 +20,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(soft_wrap=True, highlight=False)
-problems = Console(stderr=True, soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, markup=False)
+problems = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset: dataset_info/NAME.yaml.")]
 
 
 def main() -> None:
     """Entry point; every error that a user can cause ends here."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a running harness is ended too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that a running harness is ended too
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:
         app()
     except RbftError as error:
-        problems.print(f"rbft: {error}", markup=False, style="red")
+        problems.print(f"rbft: {error}", style="red")
         sys.exit(1)
     except KeyboardInterrupt:
         problems.print("rbft: stopped; the same command goes on from here")
@@ -51,7 +53,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to make the workspac
 @app.command()
 def check(name: DatasetName) -> None:
     """Say all that is wrong with a dataset at once: its YAML, its annotations, its videos."""
-    from rbft_plugin import preparation, splits, workspace
+    from rbft_plugin import positions, preparation, splits, workspace
     from rbft_plugin.annotations import samples
     from rbft_plugin.dataset import load
     from rbft_plugin.errors import ProblemsError
@@ -62,6 +64,8 @@ def check(name: DatasetName) -> None:
     _print_counts(name, preparation.counts(dataset, found))
     if wrong := preparation.problems(dataset, found, _progress):
         raise ProblemsError(name, wrong)
+    if families := positions.installed_misplaces():
+        console.print(f"note: the installed transformers misplaces text after videos for {', '.join(families)} models")
     console.print(f"{name}: {len(found)} samples, no problem found")
 
 
@@ -106,7 +110,7 @@ def collect(
     total = len(collection.rows) + sum(map(len, collection.dropped.values()))
     console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept")
     for reason, ids in collection.dropped.items():
-        console.print(f"  {len(ids)} dropped as {reason}: {rationales.REASONS[reason]}", markup=False)
+        console.print(f"  {len(ids)} dropped as {reason}: {rationales.REASONS[reason]}")
     if not collection.counted_tokens:
         console.print("  the log has no token counts, so none could be told to be truncated")
     target = rationales.write(collection, rows or Path("data") / collection.dataset, overwrite)
@@ -145,10 +149,10 @@ def predict(
     for result in prediction.predict(checkpoint, videos, dataset, device):
         if result.problem:
             failed = True
-            problems.print(f"rbft: {result.video}: {result.problem}", markup=False, style="red")
+            problems.print(f"rbft: {result.video}: {result.problem}", style="red")
         else:
             label = result.label or "(no answer)"
-            console.print(f"{result.video}\t{label}\t{' '.join(result.answer.split())}", markup=False)
+            typer.echo(f"{result.video}\t{label}\t{' '.join(result.answer.split())}")  # rich replaces tabs
     if failed:
         sys.exit(1)
 
@@ -188,12 +192,23 @@ def _run(path: Path, dry_run: bool) -> None:
     plan = plans.make(recipe, load(recipe.dataset))
     if dry_run:
         for step in plan.steps:
-            console.print(f"# {step.name}\n{shlex.join(step.argv)}", markup=False)
+            console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
+    _require_positions(recipe.base_model)
     _announce(plan)
     with _Live(len(plan.steps)) as live:
         runner.execute(plan, live.notify)
     _print_report(plan)
+
+
+def _require_positions(base_model: str) -> None:
+    """Stop before anything is trained with a transformers that the base model must not be used with."""
+    from rbft_plugin import positions
+
+    if positions.installed_misplaces():
+        from transformers import AutoConfig
+
+        positions.require_right_positions(AutoConfig.from_pretrained(base_model).model_type)
 
 
 def _announce(plan: Any) -> None:
@@ -202,7 +217,7 @@ def _announce(plan: Any) -> None:
     said = estimate(plan)
     console.print(f"{plan.folder}: {len(said.to_do)} of {len(plan.steps)} steps to do", style="bold")
     for line in said.lines():
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
 
 
 def _print_report(plan: Any) -> None:
@@ -214,7 +229,7 @@ def _print_report(plan: Any) -> None:
     folder = plan.folder / "report"
     console.print(table(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
     for (arm, seed), model in plan.models.items():
-        console.print(f"  {arm} (seed {seed}): {model.model_args()}", markup=False)
+        console.print(f"  {arm} (seed {seed}): {model.model_args()}")
     aside, size = runner.superseded(plan)
     if size:
         console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
@@ -244,11 +259,11 @@ class _Live:
             self.number += 1
         head = f"[{self.number}/{self.steps}] {step.name}"
         if kind == "skipped":
-            console.print(f"{head}: done before", markup=False)
+            console.print(f"{head}: done before")
         elif kind == "started":
-            console.print(f"{head}: log in {text}", markup=False)
+            console.print(f"{head}: log in {text}")
         elif kind == "done":
-            console.print(f"{head}: done in {text}", markup=False)
+            console.print(f"{head}: done in {text}")
         if self.status:
             self.status.update(escape(f"{head} {text[: max(20, console.width - len(head) - 8)]}"))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,7 +54,7 @@ def make(video: Path, target: Path, settings: ClipSettings) -> None:
         resized = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
         frames = np.stack([np.asarray(f) for f in resized])
     # Whole milliseconds a frame: exact in the container, so that each reader computes one and the same frame rate.
-    write(target, frames, Fraction(1000, round(1000 * duration / len(frames))), settings.crf)
+    write(target, frames, Fraction(1000, max(1, round(1000 * duration / len(frames)))), settings.crf)
 
 
 def read_frames(video: Path, settings: ClipSettings) -> tuple[np.ndarray, float]:
@@ -164,7 +165,10 @@ def _decord_times(video: Path):
 
     reader = decord.VideoReader(str(video), num_threads=1)
     spans = reader.get_frame_timestamp(range(len(reader)))  # (frames, 2): start and end in seconds
-    return reader, spans[:, 0], float(spans[-1, 1])
+    starts, end = spans[:, 0], float(spans[-1, 1])
+    if not (np.diff(starts) > 0).all():  # containers without times, such as some AVI, have a constant rate
+        starts, end = np.arange(len(reader)) / reader.get_avg_fps(), len(reader) / reader.get_avg_fps()
+    return reader, starts, end
 
 
 def _decord_pick(reader, indices: np.ndarray) -> np.ndarray:
@@ -204,5 +208,5 @@ def _pyav_pick(video: Path, indices: np.ndarray) -> np.ndarray:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = [re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line) for line in str(error).strip().splitlines()]  # decord's source
     return f"{type(error).__name__}: {lines[-1][:120] if lines else ''}".rstrip(": ")

@@ -26,8 +26,6 @@ def gather(given: list[str]) -> tuple[list[Evaluation], dict[str, Any], Path]:
         outputs += [(arm, Path(path))] if sign else _of_run(Path(item))
     evaluations, models, seen = [], {}, Counter[str]()
     for arm, output in outputs:
-        if not output.exists():
-            raise RbftError(f"{output}: no such file or folder")
         log = evaluation.only_log(output)
         named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", output.as_posix())
         seed = int(named.group(1)) if named else seen[arm]

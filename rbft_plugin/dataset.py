@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rbft_plugin.answers import normal
 from rbft_plugin.errors import ProblemsError, RbftError
 
 Split = Literal["train", "val", "test"]
@@ -17,7 +18,15 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RESERVED_SUFFIXES = ("rationale", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
 READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
 
+
+def _without_media(text: str) -> str:
+    if "<video>" in text or "<image>" in text:
+        raise ValueError("must not hold '<video>' or '<image>': the video is put before the text")
+    return text
+
+
 Name = Annotated[str, Field(min_length=1)]
+Shown = Annotated[str, AfterValidator(_without_media)]  # in prompts, where training would take them for media
 
 
 class Strict(BaseModel):
@@ -45,8 +54,8 @@ class Annotations(Strict):
 class Label(Strict):
     """A class: the name that prompts show and the model answers, what it means, and its raw values in the file."""
 
-    name: Name
-    description: Name
+    name: Annotated[Shown, Field(min_length=1)]
+    description: Annotated[Shown, Field(min_length=1)]
     values: tuple[str, ...] = ()
 
     @field_validator("name")
@@ -75,6 +84,9 @@ class Splits(Strict):
             raise ValueError("give either 'column' or 'ratio'")
         if self.values and self.column is None:
             raise ValueError("'values' belongs to 'column'")
+        raws = Counter(raw for values in self.values.values() for raw in values)
+        if twice := [repr(raw) for raw, n in raws.items() if n > 1]:
+            raise ValueError(f"'values' holds more than once: {', '.join(twice)}")
         if self.ratio is not None:
             if any(v < 0 for v in self.ratio.values()) or abs(sum(self.ratio.values()) - 1) > 1e-6:
                 raise ValueError("'ratio' must be shares that sum to 1")
@@ -89,9 +101,9 @@ class Prompts(Strict):
     In these `{domain}`, `{labels}` (a list with descriptions) and `{names}` (names alone) are filled in.
     """
 
-    domain: str = ""
-    rationale: str | None = None
-    label: str | None = None
+    domain: Shown = ""
+    rationale: Shown | None = None
+    label: Shown | None = None
 
     @field_validator("rationale", "label")
     @classmethod
@@ -99,8 +111,6 @@ class Prompts(Strict):
         unknown = set(re.findall(r"\{(\w*)\}", text or "")) - {"domain", "labels", "names"}
         if unknown:
             raise ValueError(f"unknown field {{{sorted(unknown)[0]}}}; known are {{domain}}, {{labels}}, {{names}}")
-        if "<video>" in (text or ""):
-            raise ValueError("must not hold '<video>': the video is put before the text")
         return text
 
 
@@ -130,7 +140,7 @@ class Dataset(Strict):
     name: Name
     annotations: Annotations
     videos: Name
-    labels: Annotated[tuple[Label, ...], Field(min_length=2)]
+    labels: tuple[Label, ...]
     splits: Splits
     prompts: Prompts = Prompts()
     clips: ClipSettings = ClipSettings()
@@ -145,14 +155,27 @@ class Dataset(Strict):
             raise ValueError(f"must not end in {', '.join('_' + s for s in RESERVED_SUFFIXES)}: tasks are named so")
         return name
 
+    @field_validator("videos")
+    @classmethod
+    def _one_each(cls, videos: str) -> str:
+        if not re.search(r"\{.+?\}", videos):
+            raise ValueError("must name a column in braces, such as {id}: each sample has a video of its own")
+        return videos
+
     @field_validator("labels")
     @classmethod
     def _distinct(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
-        names = Counter(label.name.casefold() for label in labels)
+        if len(labels) < 2:
+            raise ValueError("needs two labels or more")
+        # answers.parse does not see case and width, registry.f1_metric no punctuation
+        names = Counter(re.sub(r"\W+", " ", normal(label.name)).strip() for label in labels)
         raws = Counter(raw for label in labels for raw in label.raw)
         twice = [repr(k) for k, n in (*names.items(), *raws.items()) if n > 1]
         if twice:
-            raise ValueError(f"names and raw values must differ; more than once: {', '.join(dict.fromkeys(twice))}")
+            raise ValueError(
+                "names must differ in more than case and punctuation, and raw values must differ; more than once: "
+                + ", ".join(dict.fromkeys(twice))
+            )
         return labels
 
     @property
@@ -185,21 +208,40 @@ def load(name: str) -> Dataset:
     return dataset
 
 
-def load_yaml(path: Path, model: type[Any]) -> Any:
-    """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping; raises ProblemsError if it is none."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProblemsError(path, [f"not valid YAML: {' '.join(str(error).split())}"]) from None
     if not isinstance(raw, dict):
         raise ProblemsError(path, ["must be a mapping of keys"])
+    return raw
+
+
+def load_yaml(path: Path, model: type[Any]) -> Any:
+    """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
     try:
-        return model.model_validate(raw)
+        return model.model_validate(read_yaml(path))
     except ValidationError as error:
         raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
 
 
 def _explained(error: Any) -> str:
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error["loc"]).lstrip(".") or "the file"
-    texts = {"extra_forbidden": "unknown key", "missing": "missing"}
+    keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
+    texts = {
+        "extra_forbidden": "unknown key",
+        "missing": "missing",
+        "string_type": "must be text; YAML takes numbers, yes and no for something else unless they are in quotes",
+    }
     return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"

@@ -27,7 +27,7 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """As a person reads it."""
-        videos = "as many videos as the dataset has" if self.generations is None else f"{self.generations} answers"
+        answers = "not known before `rbft prepare`" if self.generations is None else f"{self.generations} answers"
         size = "unknown (the base model is not a local folder)" if self.model_bytes is None else _size(self.model_bytes)
         time = (
             f"about {_minutes(self.seconds)}, by earlier runs"
@@ -36,7 +36,7 @@ class Estimate:
         )
         return [
             *(f"- {step.name}" for step in self.to_do),
-            f"to generate: {videos}",
+            f"to generate: {answers}",
             f"disk: trained models at most {size}; {_size(self.free_bytes)} are free",
             f"time: {time}",
         ]

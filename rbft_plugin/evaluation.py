@@ -27,17 +27,18 @@ def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation
 
 
 def sample_logs(output: Path, suffix: str = "") -> list[Path]:
-    """Logs of samples of rbft tasks below a folder; `suffix` "_rationale" for those of rationales alone."""
-    logs = sorted(output.rglob("*_samples_rbft_*.jsonl"))
+    """Logs of samples of rbft tasks below a folder, or the file itself; `suffix` "_rationale": of rationales."""
+    logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
+    logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
     return [p for p in logs if p.stem.endswith("_rationale") == (suffix == "_rationale")]
 
 
 def only_log(output: Path, suffix: str = "") -> Path:
     """The one log of samples below a folder, or the file itself; raises RbftError listing them if there are several."""
-    if output.is_file():
-        return output
     logs = sample_logs(output, suffix)
     kind = "rationales" if suffix else "answers"
+    if not output.exists():
+        raise RbftError(f"{output}: no such file or folder")
     if len(logs) != 1:
         found = "\n".join(f"  - {p}" for p in logs) or "  - none"
         hint = "name the one that you mean" if logs else "was lmms-eval run with --log_samples, and did it finish?"

@@ -12,6 +12,7 @@ import glob
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def _wrap_task_index() -> None:
 
     original: Callable[..., dict] = TaskManager.initialize_tasks
 
+    @wraps(original)
     def initialize_tasks(self: Any, include_path: Any = None, include_defaults: bool = True) -> dict:
         paths = [include_path] if isinstance(include_path, str) else list(include_path or [])
         if (Path("task_configs") / LABEL_BASE).is_file():
@@ -68,8 +70,10 @@ def _wrap_task_index() -> None:
 
 
 def _asked() -> list[str]:
-    """The names and patterns of --tasks; [] where there are none."""
-    return sys.argv[sys.argv.index("--tasks") + 1].split(",") if "--tasks" in sys.argv[:-1] else []
+    """The names and patterns of --tasks; [] where there are none (lmms-eval used from Python, or with --config)."""
+    given = [value for option, value in zip(sys.argv, sys.argv[1:], strict=False) if option == "--tasks"]
+    given += [a.removeprefix("--tasks=") for a in sys.argv if a.startswith("--tasks=")]
+    return given[-1].split(",") if given else []
 
 
 def _only_ours() -> bool:
@@ -92,8 +96,9 @@ def _adopt(index: dict) -> None:
             continue  # somebody else's task
         if path.parent.parent not in tasks.workspaces:
             tasks.workspaces.append(path.parent.parent)
-        data = path.parent / load_yaml_config(str(path), mode="simple")["dataset_kwargs"]["data_files"]["test"]
-        if not data.is_file():
+        files = load_yaml_config(str(path), mode="simple").get("dataset_kwargs", {}).get("data_files", {})
+        data = path.parent / files.get("test", "")  # a task that names no file is for its author to judge
+        if not data.exists():
             del index[name]
-            if any(fnmatch(name, pattern) for pattern in _asked()):
+            if any(fnmatch(name, pattern) for pattern in _asked() or [name]):
                 logger.warning(f"rbft: {name} is left out: {data.resolve()} is missing; run `rbft prepare` first")

@@ -37,7 +37,9 @@ def load_model(
     as LLaMA-Factory's `create_new_adapter` trained them.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a line for every weight, where output is not a terminal
     require_right_positions(AutoConfig.from_pretrained(pretrained).model_type)
     given = {"attn_implementation": attn} if attn else {}
     model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, **given)

@@ -24,6 +24,7 @@ class Step:
     name: str
     argv: list[str]
     output: Path | None = None  # a folder that only this step writes
+    leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
     files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
     models: tuple[str, ...] = ()  # read by it: fingerprints count
     resumable: bool = False  # the harness itself goes on from what an interrupted start left in `output`
@@ -128,15 +129,11 @@ def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str
 
 def _collect(plan: Plan) -> Step:
     rows, source = plan.folder / "rows", plan.folder / "rationales"
-
-    def problems_after(log: str) -> list[str]:
-        return [] if (rows / "rationale.jsonl").is_file() else [f"it left no {rows / 'rationale.jsonl'}"]
-
     return Step(
         "collect rationales",
         _rbft("collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"),
+        leaves=(rows / "rationale.jsonl",),
         files=(source, plan.dataset.folder / "train.jsonl"),
-        problems_after=problems_after,
     )
 
 
@@ -183,13 +180,9 @@ def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> 
 
 def _report(plan: Plan, scored: list[str]) -> Step:
     output = plan.folder / "report"
-
-    def problems_after(log: str) -> list[str]:
-        return [] if (output / "report.json").is_file() else [f"it left no {output / 'report.json'}"]
-
     return Step(
         "report",
         _rbft("report", *scored, "--output", output.as_posix()),
+        leaves=(output / "report.json",),
         files=(*(Path(s.split("=", 1)[1]) for s in scored), plan.dataset.folder / "test.jsonl"),
-        problems_after=problems_after,
     )

@@ -12,22 +12,35 @@ FAMILIES = {
 }
 
 
+TESTED = "5.2.0"  # the version of transformers that rbft pins
+
+
+def installed_misplaces() -> list[str]:
+    """Families that the installed transformers misplaces. It is loaded, for seconds, only if it is not the pinned one."""
+    from importlib.metadata import version
+
+    return [] if version("transformers") == TESTED else [f for f in FAMILIES if _misplaced(f)]
+
+
 def require_right_positions(family: str) -> None:
     """Raise RbftError if text would not start one position after the largest of the video's.
 
     transformers 5.5.4 and 5.6.0 start it at start + max(height, width), inside a long video's own range; a model
     trained with the right positions then answers far worse, without an error. Other families are not affected.
     """
-    if family not in FAMILIES:
-        return
-    start, largest = text_start(family)
-    if start != largest + 1:
+    if family in FAMILIES and _misplaced(family):
         import transformers
 
+        start, largest = text_start(family)
         raise RbftError(
             f"transformers {transformers.__version__} misplaces the text after a video for {family} models: at "
-            f"position {start}, where the video reaches {largest}. Install the version that rbft pins, 5.2.0."
+            f"position {start}, where the video reaches {largest}. Install the version that rbft pins, {TESTED}."
         )
+
+
+def _misplaced(family: str) -> bool:
+    start, largest = text_start(family)
+    return start != largest + 1
 
 
 def text_start(family: str) -> tuple[int, int]:

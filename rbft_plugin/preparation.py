@@ -102,8 +102,15 @@ def read_split(name: str, split: str) -> list[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; raises RbftError naming the first line that is none (rows may be made by hand)."""
+    rows = []
     with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
+        for number, line in enumerate(lines, 1):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                raise RbftError(f"{path}: line {number}: not JSON ({error.msg})") from None
+    return rows
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:

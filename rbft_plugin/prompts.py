@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rbft_plugin.dataset import Dataset
 
 RATIONALE = """{domain}
@@ -37,6 +39,5 @@ def _filled(template: str, dataset: Dataset) -> str:
         "labels": "\n".join(f"- {label.name}: {label.description.strip()}" for label in dataset.labels),
         "names": f"{', '.join(names[:-1])} or {names[-1]}",
     }
-    for field, text in fields.items():
-        template = template.replace(f"{{{field}}}", text)
-    return template.strip()
+    # in one pass: a description may hold {names} as a word of its own
+    return re.sub(r"\{(domain|labels|names)\}", lambda m: fields[m.group(1)], template).strip()

@@ -18,6 +18,7 @@ REASONS = {
     "truncated": "it was cut at the limit of new tokens",
     "repetitive": "it says the same over and over",
     "markup": "it holds <video> or <image>, which training would take for media",
+    "missing": "the log does not have it",
 }
 
 
@@ -43,7 +44,7 @@ def collect(output: Path) -> Collection:
         what = f"samples that are not in the training split, such as '{strange[0]}'" if strange else "samples twice"
         raise RbftError(f"{log}: it has {what}; was {dataset} prepared anew since? Generate again")
     limit = evaluation.generation_settings(log).get("max_new_tokens")
-    rows, dropped, counted = [], defaultdict(list), True
+    rows, dropped, counted = [], defaultdict[str, list[str]](list), True
     for row, sample in zip(logged, (samples[i] for i in ids), strict=True):
         tokens = next((c.get("output_tokens") for c in row.get("token_counts") or [] if c), None)
         counted = counted and limit is not None and tokens is not None
@@ -53,6 +54,9 @@ def collect(output: Path) -> Collection:
             dropped[reason].append(sample["id"])
         else:
             rows.append(training_row(sample, row.get("input") or sample["rationale_prompt"], text))
+    done = set(ids)
+    if lost := [i for i in samples if i not in done]:  # lmms-eval was given a --limit
+        dropped["missing"] = lost
     return Collection(dataset, rows, dict(dropped), counted)
 
 

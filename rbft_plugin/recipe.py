@@ -43,14 +43,16 @@ class Recipe(Strict):
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     dataset: Name
     base_model: Name
-    arms: Annotated[dict[str, tuple[Stage, ...]], Field(min_length=1)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    arms: dict[str, tuple[Stage, ...]]
+    seeds: tuple[int, ...] = (0,)
     training: Training
     evaluation: Evaluation = Evaluation()
 
     @field_validator("arms")
     @classmethod
     def _usable_arms(cls, arms: dict[str, tuple[Stage, ...]]) -> dict[str, tuple[Stage, ...]]:
+        if not arms:
+            raise ValueError("needs an arm")
         for name, stages in arms.items():
             if not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"'{name}': use letters, digits, '_' and '-'")
@@ -63,6 +65,8 @@ class Recipe(Strict):
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise ValueError("needs a seed")
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed can be there once")
         return seeds

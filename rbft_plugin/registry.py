@@ -49,6 +49,8 @@ def write_entries(folder: Path, entries: dict[str, dict]) -> None:
             known = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
+        if not isinstance(known, dict):
+            raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
     _write_if_changed(path, json.dumps(dict(sorted((known | entries).items())), indent=2, ensure_ascii=False) + "\n")
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ def execute(plan: Plan, notify: Notify) -> None:
 
 
 def is_done(plan: Plan, step: Step) -> bool:
-    """Whether the step's record is there and its inputs are what they were."""
-    return record(plan, step).get("inputs") == step.inputs()
+    """Whether the step's record and what it made are there, and its inputs are what they were."""
+    made = [*([step.output] if step.output else []), *step.leaves]
+    return all(p.exists() for p in made) and record(plan, step).get("inputs") == step.inputs()
 
 
 def record(plan: Plan, step: Step) -> dict[str, Any]:
@@ -81,12 +82,13 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
     log = plan.folder / "logs" / f"{step.slug}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
+    _write(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
     done.unlink(missing_ok=True)
-    _write(started, {"inputs": inputs})
     notify("started", step, log.as_posix())
     begin = time.time()
     status = _subprocess(step.argv, log, lambda line: notify("line", step, line))
     problems = [f"it exited with status {status}"] if status else []
+    problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
     if problems:
         tail = _tail(log)
@@ -149,6 +151,7 @@ def _subprocess(argv: list[str], log: Path, on_line: Callable[[str], None]) -> i
                 for line in lines[-1:]:
                     if line.strip():
                         on_line(line.decode("utf-8", "replace").strip())
+                rest = rest[:4096]  # of an endless line the start is enough
             return process.wait()
 
 
@@ -157,16 +160,17 @@ def _ended_with_us(process: subprocess.Popen) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
         raise
 
 
 def _tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, without the overwritten states of progress bars."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    kept = [line.rsplit("\r", 1)[-1].rstrip() for line in text.splitlines() if line.strip()]
+    text = log.read_bytes().decode("utf-8", "replace")  # read_text would make a line of each state
+    kept = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
     return "\n".join(f"    {line[:200]}" for line in kept[-lines:])

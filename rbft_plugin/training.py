@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.dataset import read_yaml
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.recipe import Stage, Training
 
@@ -34,12 +35,9 @@ def settings(training: Training, stage: Stage) -> tuple[Path, dict[str, Any], di
     own = getattr(training, stage)
     path, overrides = own.recipe, training.overrides | own.overrides
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        merged = read_yaml(path) | overrides
     except FileNotFoundError:
         raise RbftError(f"training.{stage}.recipe: {path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ProblemsError(path, [f"not valid YAML: {' '.join(str(error).split())}"]) from None
-    merged = written | overrides
     wrong = [f"overrides: {k} is set by the runner" for k in overrides if k in OWN_KEYS]
     if not (isinstance(merged.get("max_steps"), int) and merged["max_steps"] > 0):
         wrong.append("max_steps must be above 0: arms are compared at the same number of steps, never of epochs")
@@ -55,8 +53,9 @@ def argv(recipe: Path, overrides: dict[str, Any]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value as LLaMA-Factory's key=value (OmegaConf) reads it: as YAML, where a bare no is false."""
-    return value if isinstance(value, str) and yaml.safe_load(value) == value else json.dumps(value)
+    """A value as LLaMA-Factory's key=value (OmegaConf) reads it: as YAML, where a bare no is false, 1e-5 a number."""
+    plain = isinstance(value, str) and re.fullmatch(r"(?!\.\d)[A-Za-z./][A-Za-z0-9_./,-]*", value)
+    return value if plain and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
 
 
 def start_from(previous: Checkpoint) -> dict[str, Any]:
@@ -79,7 +78,8 @@ def row_problems(rows: Iterable[Any]) -> list[str]:
     number = 0
     for number, row in enumerate(rows, 1):
         if wrong := _row_problem(row):
-            problems.append(f"row {number} (id '{row.get('id') if isinstance(row, dict) else ''}'): {wrong}")
+            named = f" (id '{row['id']}')" if isinstance(row, dict) and "id" in row else ""
+            problems.append(f"row {number}{named}: {wrong}")
     return problems if number else ["there are no rows"]
 
 
@@ -123,12 +123,12 @@ def output_problems(output: Path, log: str, rows: int, max_steps: int, finetunin
     state_file = output / "trainer_state.json"
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.is_file() else {}
     if state.get("global_step") != max_steps:
-        problems.append(f"it made {state.get('global_step', 'no')} of {max_steps} optimizer steps")
-    examples = re.findall(r"Num examples = ([\d,]+)", log)
+        problems.append(f"it made {state.get('global_step', 'none')} of {max_steps} optimizer steps")
+    examples = re.search(r"Num examples = ([\d,]+)", log)  # the first: an evaluation logs its own later
     if not examples:
         problems.append("its log does not say on how many rows it trained")
-    elif int(examples[-1].replace(",", "")) != rows:
-        problems.append(f"it trained on {examples[-1]} of {rows} rows; its log says why it dropped the others")
+    elif int(examples.group(1).replace(",", "")) != rows:
+        problems.append(f"it trained on {examples.group(1)} of {rows} rows; its log says why it dropped the others")
     losses = [entry["loss"] for entry in state.get("log_history", []) if "loss" in entry]
     if any(not math.isfinite(loss) for loss in losses):
         problems.append("its loss is not a finite number")

@@ -30,14 +30,17 @@ def require() -> None:
 def init(folder: Path) -> list[Path]:
     """Lay out a workspace in `folder`; files that are already there stay as they are.
 
-    Returns the files written, relative to the folder.
+    Returns the files written, relative to the folder; raises RbftError if they cannot be.
     """
     written = []
     for top in FOLDERS:
         for source in sorted((shipped() / top).rglob("*")):
             target = folder / top / source.relative_to(shipped() / top)
             if source.is_file() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+                except OSError as error:
+                    raise RbftError(f"{folder}: no workspace can be made there: {error.strerror} ({target})") from None
                 written.append(target.relative_to(folder))
     return written

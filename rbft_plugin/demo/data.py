@@ -33,7 +33,9 @@ def write_source(
     What is there already is kept: the annotation file is written last, so that it stands for a complete set.
     """
     if not BASE.is_dir():
-        shutil.copytree(Path(str(files("rbft_plugin.demo"))) / "base", BASE)
+        partial = BASE.with_suffix(".part")
+        shutil.copytree(Path(str(files("rbft_plugin.demo"))) / "base", partial, dirs_exist_ok=True)
+        os.replace(partial, BASE)
     annotations = SOURCE / "annotations.csv"
     if annotations.is_file():
         with annotations.open(encoding="utf-8") as lines:

@@ -1,0 +1,75 @@
+"""Every command that a person types, one after the other, with LoRA adapters."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from conftest import read_jsonl
+
+from .conftest import TINY, sh
+
+LMMS = "lmms-eval --model rbft_vl --batch_size 3 --log_samples"
+
+
+def test_both_stages_by_hand(tiny: Path) -> None:
+    assert sh("rbft check mine").stdout.endswith("mine: 10 samples, no problem found\n")
+    assert sh("rbft prepare mine").returncode == 0
+
+    said = sh(f"{LMMS} --model_args pretrained=base --tasks rbft_mine_rationale --output_path OUT").stdout
+    assert len(read_jsonl(next(Path("OUT").rglob("*_samples_rbft_mine_rationale.jsonl")))) == 4, said
+    assert sh("rbft collect OUT").stdout == ("mine: 4 of 4 rationales kept\nwritten: data/mine/rationale.jsonl\n")
+    rows = read_jsonl("data/mine/rationale.jsonl")
+    assert [r["messages"][0]["content"] for r in rows] == ["<video>Describe the video."] * 4
+    assert all(r["messages"][1]["content"].startswith("A ") for r in rows)  # the tiny base describes
+
+    tiny_settings = " ".join(f"'{s}'" for s in TINY)
+    said = sh(f"llamafactory-cli train recipes/stage1.yaml dataset=mine_rationale output_dir=s1 {tiny_settings}").stdout
+    assert Path("s1/adapter_model.safetensors").is_file(), said
+    said = sh(
+        "llamafactory-cli train recipes/stage2.yaml dataset=mine_label adapter_name_or_path=s1 output_dir=s2 "
+        + tiny_settings
+    ).stdout
+    assert Path("s2/adapter_model.safetensors").is_file(), said
+    assert "Num examples = 4" in said
+
+    # Typed unquoted where the shell turns rbft_* into rbft_plugin; demo and smarthome are not prepared.
+    Path("rbft_plugin").mkdir()
+    said = sh(f"{LMMS} --model_args pretrained=base,adapters=s1:s2 --tasks rbft_* --output_path OUT2").stdout
+    for name in ("demo", "demo_rationale", "smarthome", "smarthome_rationale"):
+        assert f"rbft_{name} is left out" in said
+    logs = {p.name.split("_samples_")[1]: p for p in Path("OUT2").rglob("*_samples_*.jsonl")}
+    assert set(logs) == {"rbft_mine.jsonl", "rbft_mine_rationale.jsonl"}, said
+    results = json.loads(next(Path("OUT2").rglob("*_results.json")).read_text())["results"]["rbft_mine"]
+    scored = read_jsonl(logs["rbft_mine.jsonl"])
+    assert results["accuracy,none"] == sum(r["score"] for r in scored) / 4
+    assert {"macro_f1,none", "no_answer,none", "f1_calm,none", "f1_busy,none"} <= set(results)
+    for metric in ("accuracy", "macro_f1", "no_answer", "f1_calm", "f1_busy"):
+        assert re.search(rf"\|{metric} *\|", said)  # in lmms-eval's own table
+
+    assert sh("rbft report rbft=OUT2").returncode == 0
+    report = json.loads(Path("report/report.json").read_text())
+    assert report["arms"]["rbft"]["accuracy"]["mean"] == results["accuracy,none"]
+    assert report["arms"]["rbft"]["macro_f1"]["mean"] == results["macro_f1,none"]
+    assert report["models"] == {"rbft": "pretrained=base,adapters=s1:s2"}
+
+    # A new video that is a test video gets the answer that was logged for it.
+    said = sh("rbft predict s1:s2 mine_videos/test1.mp4 --dataset mine").stdout.splitlines()[-1]
+    answer = next(r for r in scored if r["sample_id"] == "test1")
+    text = answer.get("resps", answer["filtered_resps"])
+    assert said.split("\t") == [
+        "mine_videos/test1.mp4",
+        answer["prediction"] or "(no answer)",
+        " ".join((text[0] if isinstance(text, list) else text).split()),
+    ]
+
+
+def test_tasks_are_found_from_another_folder(tiny: Path, tmp_path_factory) -> None:
+    assert sh("rbft prepare mine").returncode == 0
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    said = sh(
+        f"cd {elsewhere} && {LMMS} --model_args pretrained={tiny}/base --tasks rbft_mine --limit 2 "
+        f"--include_path {tiny}/task_configs --output_path OUT"
+    ).stdout
+    assert len(read_jsonl(next(elsewhere.rglob("*_samples_rbft_mine.jsonl")))) == 2, said

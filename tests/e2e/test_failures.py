@@ -1,0 +1,100 @@
+"""What both harnesses pass over in silence or with exit status 0, and `rbft run` must not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import QUIET
+
+from rbft_plugin import dataset, plan, preparation, recipe, runner
+from rbft_plugin.errors import RbftError
+from rbft_plugin.plan import Plan, Step
+
+from .conftest import TINY, sh
+from .test_run import RECIPE
+
+
+@pytest.fixture
+def ready(tiny: Path) -> Plan:
+    """The plan of a small run of direct SFT whose dataset is prepared."""
+    preparation.prepare(dataset.load("mine"), QUIET)
+    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE | {"arms": {"direct_sft": ["label"]}}))
+    return plan.make(recipe.load(Path("recipes/small.yaml")), dataset.load("mine"))
+
+
+def step_of(ready: Plan, kind: str) -> Step:
+    return next(s for s in ready.steps if s.name.startswith(kind))
+
+
+def failure(ready: Plan, step: Step) -> str:
+    """The message with which a run of this step alone stops; it must leave no record of success."""
+    with pytest.raises(RbftError) as stopped:
+        runner.execute(replace(ready, steps=[step]), lambda kind, step, text: None)
+    assert not (ready.folder / "steps" / f"{step.slug}.json").exists()
+    return str(stopped.value)
+
+
+def test_an_unknown_task(ready: Plan) -> None:
+    step = replace(step_of(ready, "score"), models=())
+    argv = [{"rbft_mine": "rbft_nothing"}.get(a, a) for a in step.argv]
+    argv[argv.index("--model_args") + 1] = "pretrained=base"
+    message = failure(ready, replace(step, argv=argv))
+    assert message.startswith(
+        "score direct_sft seed 3: failed: 1 problem\n  - it left 0 logs of samples and 0 files of results\n"
+    )
+    assert "Tasks not found: rbft_nothing" in message  # lmms-eval's own words; it exited 0
+
+
+def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
+    step = replace(step_of(ready, "score"), models=())
+    argv = list(step.argv)
+    argv[argv.index("--model_args") + 1] = "pretrained=base"
+    argv[argv.index("--batch_size") + 1] = "2"
+    last = preparation.read_split("mine", "test")[-1]
+    clip = Path(last["video"])
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    message = failure(ready, replace(step, argv=argv))
+    assert "it left 0 logs of samples and 0 files of results" in message
+    assert "it exited with status" not in message  # lmms-eval exited 0
+    assert "Error during evaluation" in message
+
+
+def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
+    rows = preparation.read_jsonl(Path("data/mine/label.jsonl"))
+    rows[1]["messages"].reverse()  # the assistant speaks first
+    preparation.write_rows(Path("data/mine/label.jsonl"), rows)
+    step = step_of(ready, "train")
+    assert failure(ready, step) == (
+        "train direct_sft seed 3 label: not started: 1 problem\n"
+        "  - row 2 (id 'train1'): 'messages' must be one of role user, then one of role assistant"
+    )
+    message = failure(ready, replace(step, problems_before=lambda: []))
+    assert "  - it trained on 3 of 4 rows; its log says why it dropped the others\n" in message
+    assert "it exited with status" not in message
+
+
+def test_an_output_folder_that_was_used_before(ready: Plan) -> None:
+    settings = [s for s in TINY if not s.startswith(("save_strategy", "lora_rank"))] + ["save_steps=3"]
+    step = step_of(ready, "train")
+    assert step.output is not None
+    said = sh(
+        "llamafactory-cli train recipes/stage2.yaml adapter_name_or_path=null create_new_adapter=false "
+        f"finetuning_type=full dataset=mine_label output_dir={step.output} " + " ".join(settings)
+    ).stdout
+    assert (step.output / "checkpoint-3").is_dir(), said
+    before = {p: p.stat().st_mtime_ns for p in step.output.rglob("*")}
+    assert failure(ready, step) == (
+        "train direct_sft seed 3 label: runs/small/direct_sft/seed-3/label is not empty, and this run did not make it. "
+        "LLaMA-Factory would resume from a checkpoint in it without a word. Move it away, or give the recipe another "
+        "`run` name."
+    )
+    assert {p: p.stat().st_mtime_ns for p in step.output.rglob("*")} == before
+    # What it guards against: LLaMA-Factory takes 3 steps for 3, trains none, and exits 0.
+    again = sh(" ".join(step.argv))
+    state = json.loads((step.output / "trainer_state.json").read_text())
+    assert (again.returncode, state["global_step"]) == (0, 3)
+    assert len([e for e in state["log_history"] if "loss" in e]) == 0

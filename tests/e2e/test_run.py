@@ -1,0 +1,103 @@
+"""`rbft run`: killed in the middle, resumed, and run again when all is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from .conftest import sh
+
+RECIPE = {
+    "run": "small",
+    "dataset": "mine",
+    "base_model": "base",
+    "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
+    "seeds": [3],
+    "training": {
+        "overrides": {
+            "finetuning_type": "full",
+            "freeze_vision_tower": False,
+            "freeze_multi_modal_projector": False,
+            "bf16": False,
+            "use_cpu": True,
+            "gradient_accumulation_steps": 1,
+            "per_device_train_batch_size": 2,
+            "preprocessing_num_workers": 1,
+            "dataloader_num_workers": 0,
+            "save_strategy": "steps",
+            "save_steps": 2,
+            "plot_loss": False,
+            "warmup_steps": 0,
+            "max_steps": 3,
+        },
+        "rationale": {"recipe": "recipes/stage1.yaml"},
+        "label": {"recipe": "recipes/stage2.yaml"},
+    },
+    "evaluation": {"batch_size": 4},
+}
+STEPS = [
+    *("prepare mine", "write rationales", "collect rationales", "score zero_shot seed 3"),
+    *("train rbft seed 3 rationale", "train rbft seed 3 label", "score rbft seed 3", "report"),
+]
+
+
+def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
+    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE))
+    command = [str(Path(sys.executable).parent / "rbft"), "run", "recipes/small.yaml"]
+    training = Path("runs/small/steps/train-rbft-seed-3-rationale.started.json")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.time() + 300
+    while not training.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.2)
+    time.sleep(2)  # LLaMA-Factory is starting
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[0].decode()
+    assert process.returncode == 143, said
+    assert not [p for p in _commands() if "llamafactory" in p and "runs/small" in p]  # nothing goes on without us
+
+    second = sh("rbft run recipes/small.yaml")
+    assert second.returncode == 0, second.stdout
+    done_before = [f"[{i}/8] {name}: done before" for i, name in enumerate(STEPS, 1) if name in STEPS[1:4]]
+    assert all(line in second.stdout.splitlines() for line in done_before)
+
+    report = json.loads(Path("runs/small/report/report.json").read_text())
+    assert (report["dataset"], report["n_test"], list(report["arms"])) == ("mine", 4, ["zero_shot", "rbft"])
+    model = Path("runs/small/rbft/seed-3/label")
+    assert json.loads((model / "rbft.json").read_text()) == {
+        "base": "runs/small/rbft/seed-3/label", "adapters": [], "dataset": "mine",
+    }  # fmt: skip
+    assert not list(Path("runs/small").rglob("checkpoint-*"))  # old optimizer states do not fill the disk
+    assert sh(f"rbft predict {model} mine_videos/test0.mp4").returncode == 0
+
+    before = _mtimes()
+    began = time.time()
+    third = sh("rbft run recipes/small.yaml")
+    assert third.returncode == 0, third.stdout
+    assert time.time() - began < 15  # a harness alone takes longer to start
+    assert [line.split(": ")[0] for line in third.stdout.splitlines() if line.endswith("done before")] == [
+        f"[{i}/8] {name}" for i, name in enumerate(STEPS, 1) if name != "prepare mine"
+    ]
+    assert _mtimes() == before  # no log, no record and no output was written anew
+
+
+def _mtimes() -> dict[str, int]:
+    kept = [p for p in Path("runs/small").rglob("*") if p.is_file() and "prepare" not in p.name and p.name != ".lock"]
+    return {str(p): p.stat().st_mtime_ns for p in kept}
+
+
+def _commands() -> list[str]:
+    """Command lines of all running processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return [c for c in found if str(os.getpid()) not in c]

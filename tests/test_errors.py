@@ -1,0 +1,48 @@
+"""The form of messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbft_plugin.errors import ProblemsError, RbftError, shortened
+
+
+def test_one_problem_is_singular_and_stands_below_its_file() -> None:
+    error = ProblemsError(Path("dataset_info/mine.yaml"), ["labels: missing"])
+    assert str(error) == "dataset_info/mine.yaml: 1 problem\n  - labels: missing"
+    assert isinstance(error, RbftError) and error.problems == ["labels: missing"]
+
+
+def test_all_problems_are_listed_and_the_hint_comes_last() -> None:
+    error = ProblemsError("step", ("first", "second"), "Do this.")
+    assert str(error) == "step: 2 problems\n  - first\n  - second\nDo this."
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [
+        ([], ""),
+        ([1], "1"),
+        (list("abcde"), "a, b, c, d, e"),
+        (list("abcdef"), "a, b, c, d, e and 1 more"),
+        (range(100), "0, 1, 2, 3, 4 and 95 more"),
+    ],
+)
+def test_a_long_list_is_shortened(items: list[object], text: str) -> None:
+    assert shortened(items) == text
+
+
+def test_how_many_items_stay_can_be_said() -> None:
+    assert shortened(["a", "b", "c"], 2) == "a, b and 1 more"
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 8))
+def test_a_shortened_list_accounts_for_every_item(items: list[int], most: int) -> None:
+    listed, _, more = shortened(items, most).partition(" and ")
+    count = len(listed.split(", ")) if listed else 0
+    assert count == min(len(items), most)
+    assert count + int(more.removesuffix(" more") or 0) == len(items)

@@ -1,0 +1,67 @@
+"""prompts: the text that a model is shown, to the letter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import small_yaml
+
+from rbft_plugin import dataset, prompts, workspace
+from rbft_plugin.dataset import Dataset
+
+
+def made(**changes: Any) -> Dataset:
+    return Dataset.model_validate(small_yaml(**changes))
+
+
+def test_the_default_prompts_without_a_domain_begin_with_the_question() -> None:
+    assert prompts.label(made()) == (
+        "Which of these classes does the video belong to?\n"
+        "- calm: Nothing happens.\n"
+        "- busy: Something happens.\n"
+        "Answer with the name of one class and nothing else."
+    )
+    assert prompts.rationale(made()) == (
+        "Watch the whole video, then explain what it shows:\n"
+        "1. What is seen: the place, the people, animals and things in it.\n"
+        "2. What happens, in order, and what changes over time.\n"
+        "3. What in it matters for telling these classes apart, and what speaks for or against each of them:\n"
+        "- calm: Nothing happens.\n"
+        "- busy: Something happens.\n"
+        "Say only what the video shows. Write a few connected sentences."
+    )
+
+
+def test_a_domain_stands_before_the_question() -> None:
+    shown = made(prompts={"domain": " It is from a camera.\n"})
+    for prompt in (prompts.label(shown), prompts.rationale(shown)):
+        assert prompt.startswith("It is from a camera.\n\nW")
+
+
+def test_prompts_of_ones_own_have_their_fields_filled_in() -> None:
+    shown = made(prompts={"domain": "A camera.", "rationale": "{domain} Why {names}?", "label": "{labels}\nWhich?\n"})
+    assert prompts.rationale(shown) == "A camera. Why calm or busy?"
+    assert prompts.label(shown) == "- calm: Nothing happens.\n- busy: Something happens.\nWhich?"
+
+
+def test_names_of_three_labels_are_a_list() -> None:
+    labels = [{"name": name, "description": "x"} for name in ("a", "b", "c")]
+    assert prompts.label(made(labels=labels, prompts={"label": "{names}"})) == "a, b or c"
+
+
+def test_braces_in_a_description_or_the_domain_stay_as_they_are() -> None:
+    labels = [{"name": "a", "description": "Says {names}."}, {"name": "b", "description": "Says {domain} {x}."}]
+    shown = made(labels=labels, prompts={"domain": "Of {labels}.", "label": "{domain} {labels}"})
+    assert prompts.label(shown) == "Of {labels}. - a: Says {names}.\n- b: Says {domain} {x}."
+
+
+@pytest.mark.parametrize("name", ["smarthome", "demo"])
+def test_prompts_of_a_shipped_dataset_are_filled_and_name_every_label_in_the_label_prompt(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.shipped())
+    shipped = dataset.load(name)
+    for prompt in (prompts.label(shipped), prompts.rationale(shipped)):
+        assert prompt == prompt.strip() != "" and "{" not in prompt
+    assert all(label in prompts.label(shipped) for label in shipped.label_names)

@@ -1,0 +1,179 @@
+"""registry: what is committed is what would be written, and both harnesses read it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from conftest import small_yaml
+
+from rbft_plugin import dataset, registry, workspace
+from rbft_plugin.dataset import Dataset
+from rbft_plugin.errors import RbftError
+
+INFO = Path("dataset_info/dataset_info.json")
+
+
+class TaskLoader(yaml.SafeLoader):
+    """Reads `!function a.b` as the text a.b."""
+
+
+TaskLoader.add_constructor("!function", lambda loader, node: node.value)
+
+
+def mine(**changes: Any) -> Dataset:
+    return Dataset.model_validate(small_yaml(**changes))
+
+
+def task(name: str) -> dict[str, Any]:
+    return yaml.load(Path(f"task_configs/{name}.yaml").read_text(encoding="utf-8"), Loader=TaskLoader)
+
+
+def test_committed_registrations_are_those_that_the_shipped_datasets_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = workspace.shipped()
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shipped / "dataset_info", "dataset_info", ignore=shutil.ignore_patterns("*.json"))
+    for name in dataset.available():
+        registry.register(dataset.load(name))
+    made = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.suffix == ".json" or p.match("task_configs/*")}
+    committed = {INFO, *(p.relative_to(shipped) for p in (shipped / "task_configs").glob("rbft_*.yaml"))}
+    assert made == committed
+    for path in committed:
+        stale = f"{path} is stale: register the shipped datasets again"
+        assert (shipped / path).read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), stale
+
+
+def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -> None:
+    registry.register(mine())
+    entry = {
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "videos": "videos"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+    info = json.loads(INFO.read_text(encoding="utf-8"))
+    assert info["mine_label"] == {"file_name": "../data/mine/label.jsonl"} | entry
+    assert info["mine_rationale"] == {"file_name": "../data/mine/rationale.jsonl"} | entry
+    assert Path("task_configs/rbft_mine_rationale.yaml").read_text(encoding="utf-8") == (
+        "# Made by `rbft prepare mine`: change dataset_info/mine.yaml, not this.\n"
+        "include: _rbft_rationale_base.yaml\n"
+        "task: rbft_mine_rationale\n"
+        "dataset_kwargs:\n"
+        "  data_files:\n"
+        "    test: ../data/mine/train.jsonl\n"
+    )
+    functions = "rbft_plugin.tasks."
+    assert task("rbft_mine") == {
+        "include": "_rbft_label_base.yaml",
+        "task": "rbft_mine",
+        "dataset_kwargs": {"data_files": {"test": "../data/mine/test.jsonl"}},
+        "metric_list": [
+            {"metric": "accuracy", "aggregation": "mean", "higher_is_better": True},
+            {"metric": "macro_f1", "aggregation": f"{functions}macro_f1", "higher_is_better": True},
+            {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
+            {"metric": "f1_calm", "aggregation": f"{functions}class_f1", "higher_is_better": True},
+            {"metric": "f1_busy", "aggregation": f"{functions}class_f1", "higher_is_better": True},
+        ],
+    }
+
+
+def test_functions_and_bases_that_tasks_name_are_there(ws: Path) -> None:
+    from rbft_plugin import tasks
+
+    registry.register(mine())
+    for path in Path("task_configs").glob("*.yaml"):
+        content = task(path.stem)
+        if "include" in content:
+            assert (path.parent / content["include"]).is_file()
+        named = [part.split()[0] for part in path.read_text(encoding="utf-8").split("!function rbft_plugin.tasks.")[1:]]
+        assert all(callable(getattr(tasks, function)) for function in named)
+
+
+def test_metrics_of_a_task_are_those_that_scoring_an_answer_gives(ws: Path) -> None:
+    from rbft_plugin import tasks
+
+    labels = [{"name": name, "description": "x"} for name in ("Vague: abnormal", "日常", "C++")]
+    registry.register(mine(labels=labels))
+    names = [label["name"] for label in labels]
+    scores = tasks.process_label({"id": "a", "label": "C++", "labels": names}, ["C++"])
+    metrics = [metric["metric"] for metric in task("rbft_mine")["metric_list"]]
+    assert set(metrics) <= set(scores)
+    assert metrics[3:] == ["f1_Vague_abnormal", "f1_日常", "f1_C"]
+
+
+def test_other_entries_and_keys_of_a_users_registration_stay(ws: Path) -> None:
+    theirs = {"theirs": {"hf_hub_url": "someone/something"}, "mine_label": {"file_name": "old.json"}, "ä": {}}
+    INFO.write_text(json.dumps(theirs), encoding="utf-8")
+    registry.register(mine())
+    info = json.loads(INFO.read_text(encoding="utf-8"))
+    assert list(info) == ["mine_label", "mine_rationale", "theirs", "ä"]
+    assert info["theirs"] == theirs["theirs"]
+    assert info["mine_label"]["file_name"] == "../data/mine/label.jsonl"
+    assert '"ä"' in INFO.read_text(encoding="utf-8")
+
+
+def test_a_registration_that_is_no_json_is_left_alone_and_named(ws: Path) -> None:
+    INFO.write_text('{\n "a": 1,\n}', encoding="utf-8")
+    with pytest.raises(RbftError) as raised:
+        registry.register(mine())
+    assert str(raised.value) == (
+        "dataset_info/dataset_info.json: not JSON (line 3: Expecting property name enclosed in double quotes); "
+        "mend or remove it"
+    )
+    assert INFO.read_text(encoding="utf-8") == '{\n "a": 1,\n}'
+    INFO.write_text("[]", encoding="utf-8")
+    with pytest.raises(RbftError) as raised:
+        registry.register(mine())
+    assert str(raised.value) == ("dataset_info/dataset_info.json: must be a JSON object of datasets; mend or remove it")
+
+
+def test_registering_again_touches_no_file(ws: Path) -> None:
+    registry.register(mine())
+    before = {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")}
+    registry.register(mine())
+    assert {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")} == before
+
+
+def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_dataset(ws: Path) -> None:
+    for name in dataset.available():
+        registry.register(dataset.load(name))
+    info = json.loads(INFO.read_text(encoding="utf-8"))
+    tasks = [task(p.stem) for p in Path("task_configs").glob("rbft_*.yaml")]
+    paths = [e["file_name"] for e in info.values()] + [t["dataset_kwargs"]["data_files"]["test"] for t in tasks]
+    assert len(paths) == 4 * len(dataset.available())
+    for path in paths:
+        assert PurePosixPath(path).parts[:2] == ("..", "data")
+    assert str(ws) not in "".join(p.read_text(encoding="utf-8") for p in ws.rglob("*.*") if p.suffix != ".mp4")
+
+
+def test_llama_factorys_own_parser_reads_the_entries(ws: Path) -> None:
+    from llamafactory.data.parser import get_dataset_list
+
+    registry.register(mine())
+    label, rationale = get_dataset_list(["mine_label", "mine_rationale"], "dataset_info")
+    assert (label.load_from, label.dataset_name) == ("file", "../data/mine/label.jsonl")
+    assert (rationale.load_from, rationale.dataset_name) == ("file", "../data/mine/rationale.jsonl")
+    for one in (label, rationale):
+        assert (one.formatting, one.messages, one.videos) == ("sharegpt", "messages", "videos")
+        assert (one.images, one.system, one.tools) == (None, None, None)
+        assert (one.role_tag, one.content_tag) == ("role", "content")
+        assert (one.user_tag, one.assistant_tag) == ("user", "assistant")
+
+
+@pytest.mark.parametrize(
+    ("label", "metric"),
+    [
+        ("calm", "f1_calm"),
+        ("Vague Abnormal", "f1_Vague_Abnormal"),
+        ("a, b", "f1_a_b"),
+        ("(x)", "f1_x"),
+        ("日", "f1_日"),
+    ],
+)
+def test_a_metric_of_a_label_has_neither_spaces_nor_commas(label: str, metric: str) -> None:
+    assert registry.f1_metric(label) == metric
