@@ -28,7 +28,11 @@ class Estimate:
     def lines(self) -> list[str]:
         """As a person reads it."""
         answers = "not known before `rbft prepare`" if self.generations is None else f"{self.generations} answers"
-        size = "unknown (the base model is not a local folder)" if self.model_bytes is None else _size(self.model_bytes)
+        models = (
+            "size of trained models unknown (the base model is not a local folder)"
+            if self.model_bytes is None
+            else f"trained models at most {_size(self.model_bytes)}"
+        )
         time = (
             f"about {_minutes(self.seconds)}, by earlier runs"
             if self.seconds is not None
@@ -37,7 +41,7 @@ class Estimate:
         return [
             *(f"- {step.name}" for step in self.to_do),
             f"to generate: {answers}",
-            f"disk: trained models at most {size}; {_size(self.free_bytes)} are free",
+            f"disk: {models}; {_size(self.free_bytes)} are free",
             f"time: {time}",
         ]
 

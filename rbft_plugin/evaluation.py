@@ -22,7 +22,8 @@ def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation
     command = ["lmms-eval", "--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
     command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
     for option, value in evaluation.args.items():
-        command += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+        if value is not None and value is not False:  # lmms-eval's flags take no word after them
+            command += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return command
 
 
@@ -41,8 +42,8 @@ def only_log(output: Path, suffix: str = "") -> Path:
         raise RbftError(f"{output}: no such file or folder")
     if len(logs) != 1:
         found = "\n".join(f"  - {p}" for p in logs) or "  - none"
-        hint = "name the one that you mean" if logs else "was lmms-eval run with --log_samples, and did it finish?"
-        raise RbftError(f"{output}: needs one log of {kind} (*_samples_rbft_*.jsonl); {hint}. There are:\n{found}")
+        hint = "name the one that you mean." if logs else "was lmms-eval run with --log_samples, and did it finish?"
+        raise RbftError(f"{output}: needs one log of {kind} (*_samples_rbft_*.jsonl); {hint} There are:\n{found}")
     return logs[0]
 
 
@@ -53,8 +54,9 @@ def task_of(log: Path) -> str:
 def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:
     """What shows that an evaluation did not do what was meant, whatever its exit status."""
     logs = sorted(output.rglob(f"*_samples_{task}.jsonl"))
-    if len(logs) != 1 or not list(output.rglob("*_results.json")):
-        return [f"it left {len(logs)} logs of samples and {len(list(output.rglob('*_results.json')))} files of results"]
+    results = list(output.rglob("*_results.json"))
+    if len(logs) != 1 or not results:
+        return [f"it left {len(logs)} logs of samples and {len(results)} files of results"]
     done = [row.get("sample_id") for row in read_jsonl(logs[0])]
     if sorted(map(str, done)) != sorted(ids):
         lost = sorted(set(ids) - set(map(str, done)))

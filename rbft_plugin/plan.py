@@ -27,7 +27,7 @@ class Step:
     leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
     files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
     models: tuple[str, ...] = ()  # read by it: fingerprints count
-    resumable: bool = False  # the harness itself goes on from what an interrupted start left in `output`
+    resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
     always: bool = False  # cheap, and knows itself what is up to date
     problems_before: Callable[[], list[str]] = lambda: []
     problems_after: Callable[[str], list[str]] = lambda log: []

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from rbft_plugin import clips, prompts, registry, splits
@@ -59,10 +60,10 @@ def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
     manifest_file = dataset.folder / "manifest.json"
     known = _known_sources(manifest_file, dataset)
     manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
+    making: dict[str, Lock] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = list(
-            progress(pool.map(lambda s: _clip(dataset, s, known), found), len(found), f"clips of {dataset.name}")
-        )
+        results = pool.map(lambda s: _clip(dataset, s, known, making), found)
+        made = list(progress(results, len(found), f"clips of {dataset.name}"))
     bad = [f"row {s.row} (id '{s.id}'): {s.video} {m}" for s, m in zip(found, made, strict=True) if isinstance(m, str)]
     if bad:
         raise ProblemsError(
@@ -139,7 +140,9 @@ def _known_sources(manifest_file: Path, dataset: Dataset) -> dict[str, dict[str,
     return last["sources"] if last["clips"] == dataset.clips.model_dump() else {}
 
 
-def _clip(dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]]) -> dict[str, Any] | str:
+def _clip(
+    dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]], making: dict[str, Lock]
+) -> dict[str, Any] | str:
     """The sample's clip, made if it is not there yet: where it is and what it came from; or what is wrong."""
     try:
         clips.probe(sample.video)
@@ -149,8 +152,9 @@ def _clip(dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]]) ->
         name = last.get("clip") if source == {k: last.get(k) for k in source} else None
         name = name or clips.clip_name(sample.video, dataset.clips)
         target = dataset.folder / "clips" / name
-        if not target.is_file():
-            clips.make(sample.video, target, dataset.clips)
+        with making.setdefault(name, Lock()):  # videos of the same content share a clip
+            if not target.is_file():
+                clips.make(sample.video, target, dataset.clips)
         return {"clip": clips.probe(target), "file": target, "source": source | {"clip": name}}
     except clips.VideoError as error:
         return str(error)

@@ -115,7 +115,7 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
             f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "
             "checkpoint in it without a word. Move it away, or give the recipe another `run` name."
         )
-    if interrupted == inputs and step.resumable:
+    if interrupted == inputs and step.resumable and any(step.output.glob("checkpoint-*")):
         return
     aside = plan.folder / "superseded" / f"{step.slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     aside.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def argv(recipe: Path, overrides: dict[str, Any]) -> list[str]:
 
 def _value(value: Any) -> str:
     """A value as LLaMA-Factory's key=value (OmegaConf) reads it: as YAML, where a bare no is false, 1e-5 a number."""
-    plain = isinstance(value, str) and re.fullmatch(r"(?!\.\d)[A-Za-z./][A-Za-z0-9_./,-]*", value)
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z./][A-Za-z0-9_./,-]*", value)
     return value if plain and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
 
 

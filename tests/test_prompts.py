@@ -45,6 +45,11 @@ def test_prompts_of_ones_own_have_their_fields_filled_in() -> None:
     assert prompts.label(shown) == "- calm: Nothing happens.\n- busy: Something happens.\nWhich?"
 
 
+def test_descriptions_of_several_lines_of_yaml_end_without_an_empty_one() -> None:
+    labels = [{"name": "a", "description": "It is so.\n"}, {"name": "b", "description": " It is not."}]
+    assert prompts.label(made(labels=labels, prompts={"label": "{labels}"})) == "- a: It is so.\n- b: It is not."
+
+
 def test_names_of_three_labels_are_a_list() -> None:
     labels = [{"name": name, "description": "x"} for name in ("a", "b", "c")]
     assert prompts.label(made(labels=labels, prompts={"label": "{names}"})) == "a, b or c"

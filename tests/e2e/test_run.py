@@ -49,7 +49,7 @@ STEPS = [
 
 
 def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
-    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE))
+    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
     command = [str(Path(sys.executable).parent / "rbft"), "run", "recipes/small.yaml"]
     training = Path("runs/small/steps/train-rbft-seed-3-rationale.started.json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

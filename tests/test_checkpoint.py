@@ -1,0 +1,128 @@
+"""checkpoint: what a folder says that it is, and what tells two models apart."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from rbft_plugin import checkpoint
+from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.errors import RbftError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def adapter(name: str, base: str = "Qwen/base") -> Path:
+    Path(name).mkdir()
+    Path(name, "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}), encoding="utf-8")
+    return Path(name)
+
+
+def model(name: str) -> Path:
+    Path(name).mkdir()
+    Path(name, "config.json").write_text("{}", encoding="utf-8")
+    return Path(name)
+
+
+def said(given: str) -> str:
+    with pytest.raises(RbftError) as raised:
+        checkpoint.read(given)
+    return str(raised.value)
+
+
+def test_model_args_name_adapters_in_order() -> None:
+    assert Checkpoint("Qwen/base").model_args() == "pretrained=Qwen/base"
+    assert Checkpoint("Qwen/base", ("a", "b")).model_args() == "pretrained=Qwen/base,adapters=a:b"
+
+
+def test_a_folder_of_a_run_is_what_its_note_says() -> None:
+    noted = Checkpoint("Qwen/base", ("runs/r/stage1", "runs/r/stage2"), "mine")
+    checkpoint.write_note(adapter("stage2"), noted)
+    assert checkpoint.read("stage2") == noted
+
+
+def test_a_full_model_and_an_adapter_are_told_by_their_files() -> None:
+    model("full")
+    adapter("one")
+    assert checkpoint.read("full") == Checkpoint("full")
+    assert checkpoint.read("one") == Checkpoint("Qwen/base", ("one",))
+
+
+def test_adapters_in_order_begin_at_the_base_of_the_first() -> None:
+    adapter("one", "first/base")
+    adapter("two", "other/base")
+    assert checkpoint.read("one:two") == Checkpoint("first/base", ("one", "two"))
+
+
+def test_adapters_after_a_folder_of_a_run_or_a_model_are_not_lost() -> None:
+    checkpoint.write_note(adapter("one"), Checkpoint("Qwen/base", ("one",), "mine"))
+    adapter("two")
+    model("full")
+    assert checkpoint.read("one:two") == Checkpoint("Qwen/base", ("one", "two"))
+    assert checkpoint.read("full:one:two") == Checkpoint("full", ("one", "two"))
+
+
+def test_what_is_no_model_is_said() -> None:
+    adapter("one")
+    Path("empty").mkdir()
+    assert said("nowhere") == "nowhere: no such folder"
+    assert said("nowhere:one") == "nowhere: no such folder"
+    assert said("empty") == "empty: neither a model (config.json) nor an adapter (adapter_config.json)"
+    assert said("one:empty:lost") == "adapters: no adapter_config.json in empty, lost"
+
+
+def test_an_adapter_list_may_be_empty() -> None:
+    adapter("one")
+    assert checkpoint.adapter_list("") == []
+    assert checkpoint.adapter_list("one:") == ["one"]
+
+
+def test_a_fingerprint_is_of_content_and_not_of_the_place_or_the_note() -> None:
+    model("full")
+    before = checkpoint.fingerprint("full")
+    assert len(before) == 16 and int(before, 16)
+    checkpoint.write_note(Path("full"), Checkpoint("full"))
+    assert checkpoint.fingerprint("full") == before
+    Path("full").rename("moved")
+    assert checkpoint.fingerprint("moved") == before
+    Path("moved/config.json").write_text("[]", encoding="utf-8")
+    assert checkpoint.fingerprint("moved") != before
+
+
+SIZES = (10, (1 << 20) + 10, (3 << 20) + 10)
+
+
+@pytest.mark.parametrize(
+    ("size", "at"), [*product(SIZES, (0, -1)), (SIZES[1], 1 << 20), (SIZES[2], (1 << 20) - 1), (SIZES[2], -(1 << 20))]
+)
+def test_a_fingerprint_sees_both_ends_of_a_file_of_any_size(size: int, at: int) -> None:
+    weights = model("full") / "model.safetensors"
+    content = bytearray(size)
+    weights.write_bytes(content)
+    before = checkpoint.fingerprint("full")
+    content[at] = 1
+    weights.write_bytes(content)
+    assert checkpoint.fingerprint("full") != before
+
+
+def test_a_fingerprint_sees_sizes_and_names() -> None:
+    model("full")
+    Path("full/a").write_bytes(bytes(5 << 20))
+    known = {checkpoint.fingerprint("full")}
+    Path("full/a").write_bytes(bytes((5 << 20) + 1))
+    known.add(checkpoint.fingerprint("full"))
+    Path("full/a").rename("full/b")
+    known.add(checkpoint.fingerprint("full"))
+    assert len(known) == 3
+
+
+def test_a_hub_models_fingerprint_is_its_name() -> None:
+    assert checkpoint.fingerprint("Qwen/base") == "hub:Qwen/base"

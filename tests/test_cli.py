@@ -1,0 +1,296 @@
+"""The command line: what it prints, where, and with which status."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import small_dataset, small_yaml, write_csv, write_yaml
+
+from rbft_plugin import cli, plan, recipe
+from rbft_plugin.dataset import load
+
+Outcome = tuple[int, str, str]
+RBFT = Path(sys.executable).parent / "rbft"
+
+
+@pytest.fixture
+def rbft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """Call it with arguments: (exit status, standard output, standard error) of `rbft`, run in this process."""
+    monkeypatch.setenv("COLUMNS", "100")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*args: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["rbft", *map(str, args)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as exit:
+            status = int(exit.code or 0)
+        return (status, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def refused(outcome: Outcome) -> str:
+    """The message of a user's error, without its 'rbft: '."""
+    status, out, err = outcome
+    assert (status, out) == (1, "")
+    assert err.startswith("rbft: ") and err.endswith("\n") and "Traceback" not in err
+    return err[len("rbft: ") : -1]
+
+
+def cells(out: str) -> list[list[str]]:
+    """The rows of the tables in what was printed."""
+    rows = [re.split("[│┃]", line)[1:-1] for line in out.splitlines()]
+    return [[cell.strip() for cell in row] for row in rows if row]
+
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "numpy",
+    "llamafactory",
+    "lmms_eval",
+    "av",
+    "decord",
+    "matplotlib",
+    "yaml",
+    "pydantic",
+)
+
+
+def test_help_answers_without_loading_anything_heavy() -> None:
+    code = (
+        "import json, sys; sys.argv = ['rbft', '--help']\n"
+        "from rbft_plugin import cli\n"
+        "try:\n    cli.main()\n"
+        f"except SystemExit: print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *text, loaded = done.stdout.splitlines()
+    assert json.loads(loaded) == []
+    commands = ("init", "check", "prepare", "register", "collect", "report", "predict", "run", "demo")
+    assert [c for c in commands if re.search(rf"^│ {c} ", "\n".join(text), re.M)] == list(commands)
+
+
+def test_the_installed_command_exits_1_with_the_message_on_standard_error(tmp_path: Path) -> None:
+    done = subprocess.run([RBFT, "check", "mine"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rbft: {tmp_path} is not an rbft workspace (it has no dataset_info/ folder). "
+        "Change to one, or make one with `rbft init DIR`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(["check", "mine"], ["prepare", "mine"], ["register", "mine"], ["collect", "out"], ["report", "demo"]),
+        *(["predict", "model", "a.mp4"], ["run", "recipes/demo.yaml"], ["demo"], ["demo", "--data-only"]),
+    ],
+    ids=" ".join,
+)
+def test_every_command_outside_a_workspace_says_so_and_writes_nothing(
+    rbft: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(rbft(*args)).startswith(f"{tmp_path} is not an rbft workspace (it has no dataset_info/ folder). ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_use_exits_2(rbft: Callable[..., Outcome], ws: Path) -> None:
+    assert rbft("check")[0] == rbft("nope")[0] == rbft("run", "recipes/demo.yaml", "--dryrun")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+def test_an_unknown_dataset_is_named_with_those_that_exist(
+    rbft: Callable[..., Outcome], ws: Path, command: str
+) -> None:
+    assert refused(rbft(command, "nope")) == "dataset_info/nope.yaml: no such dataset. There are: demo, smarthome"
+
+
+@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+def test_all_problems_of_a_yaml_are_said_at_once(rbft: Callable[..., Outcome], ws: Path, command: str) -> None:
+    write_yaml(small_yaml(splits={"colunm": "split"}, videos=None))
+    message = refused(rbft(command, "mine")).splitlines()
+    assert message[0].startswith("dataset_info/mine.yaml: ") and len(message) > 2
+    assert "  - videos: missing" in message and "  - splits.colunm: unknown key" in message
+
+
+def test_a_file_that_is_no_yaml_is_named(rbft: Callable[..., Outcome], ws: Path) -> None:
+    Path("dataset_info/mine.yaml").write_text("name: [mine\n")
+    assert refused(rbft("check", "mine")).startswith("dataset_info/mine.yaml: 1 problem\n  - not valid YAML: ")
+    Path("recipes/mine.yaml").write_text("run: [mine\n")
+    assert refused(rbft("run", "recipes/mine.yaml")).startswith("recipes/mine.yaml: 1 problem\n  - not valid YAML: ")
+
+
+def test_a_missing_recipe_is_named(rbft: Callable[..., Outcome], ws: Path) -> None:
+    assert refused(rbft("run", "recipes/nope.yaml")).startswith("recipes/nope.yaml: no such recipe")
+    assert refused(rbft("run", "recipes")).startswith("recipes: no such recipe")
+    Path("recipes/stage1.yaml").unlink()
+    assert refused(rbft("run", "recipes/demo.yaml", "--dry-run")) == (
+        "training.rationale.recipe: recipes/stage1.yaml: no such file"
+    )
+
+
+def test_missing_annotations_are_named(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    for command in ("check", "prepare"):
+        assert refused(rbft(command, "mine")).startswith("mine.csv: no such file")
+
+
+def test_what_collect_report_and_predict_cannot_find_is_named(rbft: Callable[..., Outcome], ws: Path) -> None:
+    assert refused(rbft("collect", "nowhere")).startswith("nowhere: ")
+    assert "nowhere" in refused(rbft("report", "nowhere"))
+    assert "nowhere" in refused(rbft("report", "zero_shot=nowhere"))
+    assert refused(rbft("predict", "nowhere", "a.mp4")) == "nowhere: no such folder"
+
+
+def test_init_says_what_it_wrote_and_a_second_time_writes_nothing(rbft: Callable[..., Outcome], tmp_path: Path) -> None:
+    folder = tmp_path / "a [b] c"  # rich would take [b] for bold
+    status, out, err = rbft("init", folder)
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    next_step = f"Next: cd {shlex.quote(str(folder))} && rbft demo\n"
+    assert (status, out, err) == (0, f"{folder}: {len(files)} files written. {next_step}", "")
+    assert len(files) >= 11
+    assert rbft("init", folder) == (0, f"{folder}: 0 files written. {next_step}", "")
+
+
+def test_init_where_a_file_is_in_the_way_is_a_users_error(rbft: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    assert refused(rbft("init", tmp_path / "taken")).startswith(
+        f"{tmp_path}/taken: no workspace can be made there: Not a directory"
+    )
+
+
+TABLE = [
+    ["label", "train", "val", "test"],
+    ["calm", "2", "1", "2"],
+    ["busy", "2", "1", "2"],
+    ["all", "4", "2", "4"],
+]
+
+
+def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callable[..., Outcome], ws: Path) -> None:
+    small_dataset()
+    status, out, err = rbft("check", "mine")
+    assert (status, err) == (0, "")
+    assert cells(out) == TABLE
+    assert out.splitlines()[0].strip() == "mine: samples"
+    assert out.splitlines()[-1] == "mine: 10 samples, no problem found"
+    assert not Path("data").exists()
+    for _ in range(2):
+        status, out, err = rbft("prepare", "mine")
+        assert (status, err) == (0, "")
+        assert cells(out) == TABLE
+        assert out.splitlines()[-1] == (
+            "mine: prepared in data/mine; tasks rbft_mine and rbft_mine_rationale, "
+            "LLaMA-Factory datasets mine_label and mine_rationale"
+        )
+        assert len(list(Path("data/mine/clips").iterdir())) == 10
+        assert Path("task_configs/rbft_mine.yaml").is_file()
+
+
+def test_check_prints_the_counts_and_then_every_problem(rbft: Callable[..., Outcome], ws: Path) -> None:
+    labels = [{"name": "[calm]", "description": "d"}, {"name": "[/busy]", "description": "d"}]  # markup to rich
+    write_yaml(small_yaml(labels=labels))
+    write_csv("mine.csv", [{"id": "a", "split": "train", "label": "[calm]"}])
+    Path("mine_videos").mkdir()
+    Path("mine_videos/a.mp4").touch()
+    status, out, err = rbft("check", "mine")
+    assert status == 1
+    assert cells(out)[1:3] == [["[calm]", "1", "0", "0"], ["[/busy]", "0", "0", "0"]]
+    assert err == (
+        "rbft: mine: 4 problems\n"
+        "  - split 'train' has no sample of label '[/busy]'\n"
+        "  - split 'test' has no sample of label '[calm]'\n"
+        "  - split 'test' has no sample of label '[/busy]'\n"
+        "  - row 1 (id 'a'): mine_videos/a.mp4 is empty\n"
+    )
+
+
+def test_register_writes_both_registrations_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    status, _, err = rbft("register", "mine", "demo")
+    assert (status, err) == (0, "")
+    assert {"mine_label", "mine_rationale"} <= set(json.loads(Path("dataset_info/dataset_info.json").read_text()))
+    assert Path("task_configs/rbft_mine_rationale.yaml").is_file()
+    assert not Path("data").exists()
+
+
+def test_a_dry_run_prints_the_commands_ready_to_paste_and_does_nothing(rbft: Callable[..., Outcome], ws: Path) -> None:
+    path = Path("recipes/demo.yaml")
+    content = yaml.safe_load(path.read_text())
+    content["evaluation"]["args"] = {"gen_kwargs": "a b='[bold]' $HOME"}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    before = sorted(ws.rglob("*"))
+    status, out, err = rbft("run", "recipes/demo.yaml", "--dry-run")
+    assert (status, err) == (0, "")
+    made = plan.make(recipe.load(path), load("demo"))
+    lines = out.splitlines()
+    assert lines[0::2] == [f"# {step.name}" for step in made.steps]
+    assert [shlex.split(line) for line in lines[1::2]] == [step.argv for step in made.steps]
+    assert sorted(ws.rglob("*")) == before
+
+
+def test_a_printed_command_reaches_a_program_through_a_shell_as_it_was_meant(
+    rbft: Callable[..., Outcome], ws: Path
+) -> None:
+    (line,) = [x for x in rbft("run", "recipes/demo.yaml", "--dry-run")[1].splitlines() if "seed-0/rationale seed" in x]
+    shown = f"{shlex.quote(sys.executable)} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
+    done = subprocess.run(["bash", "-c", f"{shown} {line}"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == shlex.split(line)
+    assert 'save_strategy="no"' in json.loads(done.stdout)  # so that YAML does not read a bare no as false
+
+
+def test_a_failing_step_ends_the_run_with_its_reason_and_its_log(ws: Path) -> None:
+    env = os.environ | {"COLUMNS": "100"}
+    done = subprocess.run([RBFT, "run", "recipes/demo.yaml"], capture_output=True, text=True, env=env)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "rbft: prepare demo: failed: 1 problem\n"
+        "  - it exited with status 1\n"
+        "Its log is runs/demo/logs/prepare-demo.log, which ends:\n"
+        "    rbft: data/demo/source/annotations.csv: no such file"
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "runs/demo: 10 of 10 steps to do"
+    assert lines[1] == "  - prepare demo"
+    assert lines[-1] == "[1/10] prepare demo: log in runs/demo/logs/prepare-demo.log"
+
+
+def test_demo_data_alone_is_written_and_kept(
+    rbft: Callable[..., Outcome], ws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rbft_plugin.demo import data
+
+    monkeypatch.setattr(data, "SIZES", {"train": 1, "test": 1})
+    said = (0, "demo: 10 videos and annotations.csv in data/demo/source\n", "")
+    assert rbft("demo", "--data-only") == said
+    written = {p: p.stat().st_mtime_ns for p in Path("data").rglob("*")}
+    assert rbft("demo", "--data-only") == said
+    assert {p: p.stat().st_mtime_ns for p in Path("data").rglob("*")} == written
+    assert not Path("runs").exists()
+
+
+def test_an_interrupt_is_said_in_a_line(
+    rbft: Callable[..., Outcome], ws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert rbft() == (130, "", "rbft: stopped; the same command goes on from here\n")

@@ -1,0 +1,294 @@
+"""Steps and command lines of the shipped recipes, and of arms that share stages."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import read_jsonl, small_dataset
+
+from rbft_plugin import plan, preparation, recipe
+from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.dataset import load
+from rbft_plugin.errors import RbftError
+from rbft_plugin.plan import Plan, Step
+
+
+def shipped(name: str, **changes: Any) -> Plan:
+    """The plan of a shipped recipe, some of its keys changed."""
+    path = Path("recipes") / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+    read = recipe.load(path)
+    return plan.make(read, load(read.dataset))
+
+
+def argv_of(made: Plan, name: str) -> list[str]:
+    return step_of(made, name).argv
+
+
+def step_of(made: Plan, name: str) -> Step:
+    (found,) = [s for s in made.steps if s.name == name]
+    return found
+
+
+STEPS = [
+    *("write rationales", "collect rationales"),
+    "score zero_shot seed 0",
+    *("train direct_sft seed 0 label", "score direct_sft seed 0"),
+    *("train rbft seed 0 rationale", "train rbft seed 0 label", "score rbft seed 0"),
+    "report",
+]
+
+
+@pytest.mark.parametrize("name", ["demo", "rbft"])
+def test_the_steps_of_the_shipped_recipes(ws: Path, name: str) -> None:
+    made = shipped(name)
+    assert [s.name for s in made.steps] == [f"prepare {made.dataset.name}", *STEPS]
+    assert made.folder == Path("runs") / {"demo": "demo", "rbft": "smarthome"}[name]
+
+
+def test_the_commands_of_rbft_yaml(ws: Path) -> None:
+    made = shipped("rbft")
+    base = "model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct"
+    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
+    label = ["llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=smarthome_label", "dataset_dir=dataset_info"]
+    rationale = ["llamafactory-cli", "train", "recipes/stage1.yaml", "dataset=smarthome_rationale"]
+    run = "runs/smarthome"
+    assert argv_of(made, "prepare smarthome") == ["rbft", "prepare", "smarthome"]
+    assert argv_of(made, "write rationales") == [
+        *("lmms-eval", "--model", "rbft_vl"),
+        *("--model_args", "pretrained=Qwen/Qwen2.5-VL-7B-Instruct,attn_implementation=sdpa"),
+        *("--tasks", "rbft_smarthome_rationale", "--batch_size", "8", "--log_samples"),
+        *("--output_path", f"{run}/rationales"),
+    ]
+    assert argv_of(made, "collect rationales") == [
+        *("rbft", "collect", f"{run}/rationales", "--rows", f"{run}/rows", "--overwrite"),
+    ]
+    assert argv_of(made, "train direct_sft seed 0 label") == [
+        *label,
+        *("media_dir=.", base, *fresh, f"output_dir={run}/direct_sft/seed-0/label", "seed=0"),
+    ]
+    assert argv_of(made, "train rbft seed 0 rationale") == [
+        *rationale,
+        *(f"dataset_dir={run}/rows", "media_dir=.", base, *fresh, f"output_dir={run}/rbft/seed-0/rationale", "seed=0"),
+    ]
+    assert argv_of(made, "train rbft seed 0 label") == [
+        *label,
+        *("media_dir=.", base, f"adapter_name_or_path={run}/rbft/seed-0/rationale", "create_new_adapter=true"),
+        *(f"output_dir={run}/rbft/seed-0/label", "seed=0"),
+    ]
+    adapters = f"{run}/rbft/seed-0/rationale:{run}/rbft/seed-0/label"
+    assert argv_of(made, "score rbft seed 0") == [
+        *("lmms-eval", "--model", "rbft_vl", "--model_args"),
+        f"pretrained=Qwen/Qwen2.5-VL-7B-Instruct,adapters={adapters},attn_implementation=sdpa",
+        *("--tasks", "rbft_smarthome", "--batch_size", "8", "--log_samples"),
+        *("--output_path", f"{run}/rbft/seed-0/eval"),
+    ]
+    assert argv_of(made, "report") == [
+        *("rbft", "report", f"zero_shot={run}/zero_shot/seed-0/eval"),
+        *(f"direct_sft={run}/direct_sft/seed-0/eval", f"rbft={run}/rbft/seed-0/eval", "--output", f"{run}/report"),
+    ]
+
+
+def test_the_commands_of_demo_yaml(ws: Path) -> None:
+    made = shipped("demo")
+    shared = [
+        *("finetuning_type=full", "freeze_vision_tower=false", "freeze_multi_modal_projector=false"),
+        *("video_max_pixels=3136", "cutoff_len=512", "bf16=false", "use_cpu=true"),
+        *("disable_gradient_checkpointing=true", "gradient_accumulation_steps=1"),
+        *("per_device_train_batch_size=16", "preprocessing_num_workers=1", "dataloader_num_workers=1"),
+        *('save_strategy="no"', "plot_loss=false", "warmup_steps=10"),
+    ]
+    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
+    assert argv_of(made, "train rbft seed 0 rationale") == [
+        *("llamafactory-cli", "train", "recipes/stage1.yaml", "dataset=demo_rationale", "dataset_dir=runs/demo/rows"),
+        *("media_dir=.", "model_name_or_path=data/demo/base", *fresh),
+        *("output_dir=runs/demo/rbft/seed-0/rationale", "seed=0", *shared, "max_steps=100", "learning_rate=0.0005"),
+    ]
+    assert argv_of(made, "train rbft seed 0 label") == [
+        *("llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
+        *("media_dir=.", "model_name_or_path=runs/demo/rbft/seed-0/rationale", *fresh),
+        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", *shared, "max_steps=120", "learning_rate=0.0012"),
+    ]
+    assert argv_of(made, "score rbft seed 0") == [
+        *("lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
+        *("--tasks", "rbft_demo", "--batch_size", "32", "--log_samples"),
+        *("--output_path", "runs/demo/rbft/seed-0/eval"),
+    ]
+
+
+def test_direct_sft_differs_from_the_label_stage_of_rbft_only_in_its_start(ws: Path) -> None:
+    for name, different in (("demo", {"model_name_or_path"}), ("rbft", {"adapter_name_or_path", "create_new_adapter"})):
+        made = shipped(name)
+        direct, ours = (argv_of(made, f"train {arm} seed 0 label") for arm in ("direct_sft", "rbft"))
+        assert {a.split("=")[0] for a, b in zip(direct, ours, strict=True) if a != b} == different | {"output_dir"}
+
+
+def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -> None:
+    base, run = "Qwen/Qwen2.5-VL-7B-Instruct", "runs/smarthome"
+    made = shipped("rbft")
+    adapters = (f"{run}/rbft/seed-0/rationale", f"{run}/rbft/seed-0/label")
+    assert made.models == {
+        ("zero_shot", 0): Checkpoint(base, (), "smarthome"),
+        ("direct_sft", 0): Checkpoint(base, (f"{run}/direct_sft/seed-0/label",), "smarthome"),
+        ("rbft", 0): Checkpoint(base, adapters, "smarthome"),
+    }
+    assert step_of(made, "train rbft seed 0 label").models == (base, adapters[0])
+    assert step_of(made, "score rbft seed 0").models == (base, *adapters)
+
+
+def test_models_of_a_full_run_are_whole(ws: Path) -> None:
+    assert shipped("demo").models == {
+        ("zero_shot", 0): Checkpoint("data/demo/base", (), "demo"),
+        ("direct_sft", 0): Checkpoint("runs/demo/direct_sft/seed-0/label", (), "demo"),
+        ("rbft", 0): Checkpoint("runs/demo/rbft/seed-0/label", (), "demo"),
+    }
+
+
+def test_every_seed_trains_its_own_models_and_the_base_is_scored_once(ws: Path) -> None:
+    made = shipped("rbft", seeds=[3, 5])
+    assert [s.name for s in made.steps[3:]] == [
+        "score zero_shot seed 3",
+        *("train direct_sft seed 3 label", "score direct_sft seed 3"),
+        *("train direct_sft seed 5 label", "score direct_sft seed 5"),
+        *("train rbft seed 3 rationale", "train rbft seed 3 label", "score rbft seed 3"),
+        *("train rbft seed 5 rationale", "train rbft seed 5 label", "score rbft seed 5"),
+        "report",
+    ]
+    for seed in (3, 5):
+        for stage in ("rationale", "label"):
+            argv = argv_of(made, f"train rbft seed {seed} {stage}")
+            assert f"seed={seed}" in argv and f"output_dir=runs/smarthome/rbft/seed-{seed}/{stage}" in argv
+    other = "seed-5"
+    assert not [a for s in made.steps if " seed 3" in s.name for a in s.argv if other in a]
+    assert len(argv_of(made, "report")) == 2 + 5 + 2
+
+
+def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
+    arms = {"rationale_only": ["rationale"], "rbft": ["rationale", "label"], "turned": ["label", "rationale"]}
+    made = shipped("rbft", arms=arms, seeds=[0, 1])
+    trained = [s.name for s in made.steps if s.name.startswith("train ")]
+    assert trained == [
+        *("train rationale_only seed 0 rationale", "train rationale_only seed 1 rationale"),
+        *("train rbft seed 0 label", "train rbft seed 1 label"),
+        *("train turned seed 0 label", "train turned seed 0 rationale"),
+        *("train turned seed 1 label", "train turned seed 1 rationale"),
+    ]
+    first = "runs/smarthome/rationale_only/seed-1/rationale"
+    assert f"adapter_name_or_path={first}" in argv_of(made, "train rbft seed 1 label")
+    assert made.models["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
+
+
+def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> None:
+    arms = {"zero": [], "a": ["label"], "b": ["rationale"], "c": ["rationale", "label"], "d": ["label", "rationale"]}
+    made = shipped("rbft", arms=arms, seeds=[0, 1, 2])
+    outputs = [s.output for s in made.steps if s.output]
+    assert len(set(outputs)) == len(outputs) == 1 + 13 + 12  # rationales, scores, trainings
+    assert len({s.slug for s in made.steps}) == len(made.steps)
+
+
+def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
+    made = shipped("rbft", arms={"zero_shot": [], "direct_sft": ["label"]})
+    assert [s.name for s in made.steps] == [
+        *("prepare smarthome", "score zero_shot seed 0"),
+        *("train direct_sft seed 0 label", "score direct_sft seed 0", "report"),
+    ]
+
+
+def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
+    made = shipped("demo")
+    data, run, tasks = Path("data/demo"), Path("runs/demo"), Path("task_configs")
+    prepare, write, collect, *_, report = made.steps
+    assert prepare.always and prepare.output is None
+    assert write.output == run / "rationales"
+    assert write.files == (
+        *(data / "train.jsonl", tasks / "rbft_demo_rationale.yaml", tasks / "_rbft_rationale_base.yaml"),
+    )
+    score = step_of(made, "score rbft seed 0")
+    assert score.files == (data / "test.jsonl", tasks / "rbft_demo.yaml", tasks / "_rbft_label_base.yaml")
+    assert (collect.files, collect.leaves) == (
+        *((run / "rationales", data / "train.jsonl"), (run / "rows/rationale.jsonl",)),
+    )
+    assert step_of(made, "train rbft seed 0 rationale").files == (
+        *(Path("recipes/stage1.yaml"), run / "rows/rationale.jsonl"),
+    )
+    assert step_of(made, "train rbft seed 0 label").files == (Path("recipes/stage2.yaml"), data / "label.jsonl")
+    assert report.leaves == (run / "report/report.json",)
+    assert report.files[:3] == tuple(run / f"{arm}/seed-0/eval" for arm in ("zero_shot", "direct_sft", "rbft"))
+    assert [s.name for s in made.steps if s.resumable] == [s.name for s in made.steps if s.name.startswith("train ")]
+
+
+def test_inputs_are_the_command_and_the_content_of_files_logs_and_models(ws: Path) -> None:
+    Path("rows.jsonl").write_bytes(b"rows")
+    log = Path("out/model/2026_samples_rbft_mine.jsonl")
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"log")
+    made = Step("a", ["x"], files=(Path("rows.jsonl"), Path("out"), Path("gone")), models=("Qwen/Qwen2.5-VL-7B",))
+    digest = {word: hashlib.sha256(word.encode()).hexdigest() for word in ("rows", "log", "missing")}
+    inputs = {
+        "argv": ["x"],
+        "files": {"rows.jsonl": digest["rows"], "out": digest["log"], "gone": digest["missing"]},
+        "models": {"Qwen/Qwen2.5-VL-7B": "hub:Qwen/Qwen2.5-VL-7B"},
+    }
+    assert made.inputs() == inputs
+    (log.parent / "2026_results.json").write_text("{}")  # holds times, which differ from run to run
+    assert made.inputs() == inputs
+    log.write_bytes(b"another")
+    assert made.inputs() != inputs
+
+
+def test_lmms_eval_options_of_a_recipe_are_passed_on(ws: Path) -> None:
+    evaluation = {
+        "batch_size": 2,
+        "model_args": {"dtype": "float32"},
+        "args": {"verbosity": "DEBUG", "force_simple": True},
+    }
+    argv = argv_of(shipped("demo", evaluation=evaluation), "score zero_shot seed 0")
+    assert argv[argv.index("--model_args") + 1] == "pretrained=data/demo/base,dtype=float32"
+    assert argv[-3:] == ["--verbosity", "DEBUG", "--force_simple"]
+
+
+def test_a_dataset_that_is_not_prepared_stops_a_training_before_it_starts(ws: Path) -> None:
+    with pytest.raises(RbftError, match=r"^data/demo/manifest\.json is missing: run `rbft prepare demo` first$"):
+        step_of(shipped("demo"), "train direct_sft seed 0 label").problems_before()
+
+
+@pytest.fixture
+def prepared(ws: Path) -> Plan:
+    """The demo's plan on a small prepared dataset."""
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    preparation.prepare(load("mine"), lambda items, total, text: items)
+    return shipped("demo", dataset="mine")
+
+
+def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -> None:
+    assert step_of(prepared, "train direct_sft seed 0 label").problems_before() == []
+    training = prepared.recipe.training.model_dump(mode="json")
+    training["overrides"]["video_max_pixels"] = 1000
+    worse = shipped("demo", dataset="mine", training=training)
+    assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
+        "video_max_pixels must be at least 3136, the largest clip's"
+    ]
+
+
+def test_a_score_without_results_has_failed(prepared: Plan) -> None:
+    score = step_of(prepared, "score zero_shot seed 0")
+    assert len(score.problems_after("")) == 1
+    ids = [row["id"] for row in read_jsonl("data/mine/test.jsonl")]
+    assert score.output is not None
+    score.output.mkdir(parents=True)
+    (score.output / "x_results.json").write_text("{}")
+    (score.output / "x_samples_rbft_mine.jsonl").write_text("".join(f'{{"sample_id": "{i}"}}\n' for i in ids))
+    assert score.problems_after("") == []
+
+
+def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> None:
+    train = step_of(prepared, "train direct_sft seed 0 label")
+    assert train.output is not None
+    (train.output / "checkpoint-5").mkdir(parents=True)
+    train.finish()
+    assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
+    assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()

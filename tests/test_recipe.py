@@ -1,0 +1,122 @@
+"""recipe: what a runner recipe may say, and the whole text of what is said when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rbft_plugin import recipe, workspace
+from rbft_plugin.errors import ProblemsError, RbftError
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return {
+        "run": "mine",
+        "dataset": "mine",
+        "base_model": "Qwen/base",
+        "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
+        "training": {"rationale": {"recipe": "recipes/stage1.yaml"}, "label": {"recipe": "recipes/stage2.yaml"}},
+    } | changes
+
+
+def load(tmp_path: Path, **changes: Any) -> recipe.Recipe:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content(**changes), sort_keys=False), encoding="utf-8")
+    return recipe.load(tmp_path / "r.yaml")
+
+
+def said(tmp_path: Path, **changes: Any) -> list[str]:
+    with pytest.raises(ProblemsError) as raised:
+        load(tmp_path, **changes)
+    return raised.value.problems
+
+
+def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: Path) -> None:
+    loaded = load(tmp_path)
+    assert loaded.folder == Path("runs/mine")
+    assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
+    assert loaded.seeds == (0,)
+    assert loaded.training.overrides == {} and loaded.training.label.overrides == {}
+    assert loaded.evaluation == recipe.Evaluation(batch_size=1, model_args={}, args={})
+
+
+def test_arms_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    arms: dict[str, list[str]] = {"z": ["label"], "a": [], "m": ["label", "rationale"]}
+    assert list(load(tmp_path, arms=arms).arms) == ["z", "a", "m"]
+
+
+def test_overrides_are_passed_on_as_they_stand_with_numbers_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = yaml.safe_dump(content() | {"training": None})
+    path.write_text(
+        text.replace("training: null\n", "")
+        + "training:\n"
+        + "  overrides: {learning_rate: 1e-4, bf16: false, deepspeed: null, freeze: [a, b], save_strategy: 'no'}\n"
+        + "  rationale: {recipe: a.yaml}\n  label: {recipe: b.yaml}\n",
+        encoding="utf-8",
+    )
+    assert recipe.load(path).training.overrides == {
+        **{"learning_rate": 0.0001, "bf16": False, "deepspeed": None, "freeze": ["a", "b"], "save_strategy": "no"}
+    }
+
+
+@pytest.mark.parametrize("name", ["rbft", "demo"])
+def test_a_shipped_recipe_loads_and_names_files_that_are_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.shipped())
+    loaded = recipe.load(Path(f"recipes/{name}.yaml"))
+    assert loaded.arms == {"zero_shot": (), "direct_sft": ("label",), "rbft": ("rationale", "label")}
+    assert loaded.training.rationale.recipe.is_file() and loaded.training.label.recipe.is_file()
+    assert Path(f"dataset_info/{loaded.dataset}.yaml").is_file()
+
+
+def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> None:
+    changes = {
+        "run": "../mine",
+        "arms": {"rbft": ["rationale", "labels"]},
+        "seeds": ["one"],
+        "training": {"rationale": {"recipe": "a.yaml", "override": {}}},
+        "evaluation": {"batch_size": 0},
+        "steps": 10,
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content(**changes), sort_keys=False), encoding="utf-8")
+    with pytest.raises(ProblemsError) as raised:
+        recipe.load(tmp_path / "r.yaml")
+    assert str(raised.value) == (
+        f"{tmp_path / 'r.yaml'}: 7 problems\n"
+        "  - run: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'\n"
+        "  - arms.rbft[1]: Input should be 'rationale' or 'label'\n"
+        "  - seeds[0]: Input should be a valid integer, unable to parse string as an integer\n"
+        "  - training.rationale.override: unknown key\n"
+        "  - training.label: missing\n"
+        "  - evaluation.batch_size: Input should be greater than or equal to 1\n"
+        "  - steps: unknown key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"arms": {}}, "arms: needs an arm"),
+        ({"arms": {"a/b": []}}, "arms: 'a/b': use letters, digits, '_' and '-'"),
+        ({"arms": {"": []}}, "arms: '': use letters, digits, '_' and '-'"),
+        ({"arms": {"a": ["label", "label"]}}, "arms: 'a': a stage can be there once"),
+        ({"arms": {"a": ["label"], "b": ["label"]}}, "arms: two arms have the same stages"),
+        ({"seeds": []}, "seeds: needs a seed"),
+        ({"seeds": [0, 1, 0]}, "seeds: a seed can be there once"),
+    ],
+)
+def test_arms_and_seeds_are_some_and_each_is_there_once(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    assert said(tmp_path, **changes) == [problem]
+
+
+def test_the_same_stages_in_another_order_are_another_arm(tmp_path: Path) -> None:
+    arms = {"a": ["label", "rationale"], "b": ["rationale", "label"]}
+    assert len(load(tmp_path, arms=arms).arms) == 2
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RbftError) as raised:
+        recipe.load(tmp_path / "r.yaml")
+    assert str(raised.value) == f"{tmp_path / 'r.yaml'}: no such recipe"
