@@ -97,6 +97,10 @@ def _rbft(*args: str) -> list[str]:
     return ["rbft", *args]
 
 
+def _with_env(recipe: Recipe, argv: list[str]) -> list[str]:
+    return ["env", *(f"{k}={v}" for k, v in recipe.env.items()), *argv] if recipe.env else argv
+
+
 def _prepare(dataset: Dataset) -> Step:
     return Step(f"prepare {dataset.name}", _rbft("prepare", dataset.name), always=True)
 
@@ -119,7 +123,7 @@ def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str
     base = Path("task_configs") / (registry.RATIONALE_BASE if split == "train" else registry.LABEL_BASE)
     return Step(
         name,
-        evaluation.argv(model, task, output, plan.recipe.evaluation),
+        _with_env(plan.recipe, evaluation.argv(model, task, output, plan.recipe.evaluation)),
         output=output,
         files=(rows, config, base),
         models=(model.base, *model.adapters),
@@ -166,7 +170,7 @@ def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> 
 
     step = Step(
         f"train {arm} seed {seed} {stage}",
-        training.argv(recipe, own | overrides),
+        _with_env(plan.recipe, training.argv(recipe, own | overrides)),
         output=output,
         files=(recipe, rows),
         models=(start.base, *start.adapters),

@@ -16,7 +16,7 @@ TESTED = "5.2.0"  # the version of transformers that rbft pins
 
 
 def installed_misplaces() -> list[str]:
-    """Families that the installed transformers misplaces. It is loaded, for seconds, only if it is not the pinned one."""
+    """Families that the installed transformers misplaces; it is loaded, for seconds, only if not the pinned one."""
     from importlib.metadata import version
 
     return [] if version("transformers") == TESTED else [f for f in FAMILIES if _misplaced(f)]

@@ -45,6 +45,7 @@ class Recipe(Strict):
     base_model: Name
     arms: dict[str, tuple[Stage, ...]]
     seeds: tuple[int, ...] = (0,)
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int] = {}  # of both harnesses
     training: Training
     evaluation: Evaluation = Evaluation()
 

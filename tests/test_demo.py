@@ -60,6 +60,16 @@ def test_a_video_is_frames_of_one_shape_and_the_same_for_the_same_seed(look: Any
     assert not np.array_equal(frames, rendered(scene, look, seed=1))
 
 
+def test_the_same_frames_are_encoded_to_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for seed in range(24):
+        frames = rendered(Scene("red", "car", "left", "pass"), NIGHT, seed, 20)
+        found = set()
+        for _ in range(3):
+            world.write_video(tmp_path / "a.mp4", frames, 4)
+            found.add((tmp_path / "a.mp4").read_bytes())
+        assert len(found) == 1
+
+
 def test_the_night_look_is_darker_and_noisier() -> None:
     scene = Scene("yellow", "car", "left", "pass")
     clear, night = rendered(scene, GENERAL), rendered(scene, NIGHT)

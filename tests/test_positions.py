@@ -61,3 +61,13 @@ def test_the_version_that_the_message_names_is_the_one_that_is_pinned() -> None:
     from importlib.metadata import requires
 
     assert "transformers==5.2.0" in (requires("rbft") or [])
+
+
+def test_the_pinned_version_is_believed_and_any_other_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[str] = []
+    monkeypatch.setattr(positions, "text_start", lambda family: probed.append(family) or (4, 5))
+    monkeypatch.setattr("importlib.metadata.version", lambda package: positions.TESTED)
+    assert (positions.installed_misplaces(), probed) == ([], [])
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "5.5.4")
+    assert positions.installed_misplaces() == list(positions.FAMILIES)
+    assert set(probed) == set(positions.FAMILIES)

@@ -25,7 +25,7 @@ def sh(command: str, **env: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", command],
-        env=os.environ | {"PATH": path} | env,
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | env,  # tests may run side by side
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

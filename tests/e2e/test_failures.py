@@ -93,8 +93,7 @@ def test_an_output_folder_that_was_used_before(ready: Plan) -> None:
         "`run` name."
     )
     assert {p: p.stat().st_mtime_ns for p in step.output.rglob("*")} == before
-    # What it guards against: LLaMA-Factory takes 3 steps for 3, trains none, and exits 0.
+    # What it guards against: told to train 3 steps from the base, LLaMA-Factory goes on from step 3, and exits 0.
     again = sh(" ".join(step.argv))
     state = json.loads((step.output / "trainer_state.json").read_text())
-    assert (again.returncode, state["global_step"]) == (0, 3)
-    assert len([e for e in state["log_history"] if "loss" in e]) == 0
+    assert (again.returncode, state["global_step"]) == (0, 4)

@@ -20,6 +20,7 @@ RECIPE = {
     "base_model": "base",
     "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
     "seeds": [3],
+    "env": {"OMP_NUM_THREADS": 1},
     "training": {
         "overrides": {
             "finetuning_type": "full",
