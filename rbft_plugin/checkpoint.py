@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 
 NOTE = "rbft.json"  # written beside a model that `rbft run` trained
@@ -53,7 +54,7 @@ def read(checkpoint: str) -> Checkpoint:
 
 
 def write_note(folder: Path, checkpoint: Checkpoint) -> None:
-    (folder / NOTE).write_text(json.dumps(asdict(checkpoint), indent=2) + "\n", encoding="utf-8")
+    files.write_json(folder / NOTE, asdict(checkpoint))
 
 
 def fingerprint(model: str) -> str:

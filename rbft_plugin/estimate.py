@@ -22,12 +22,14 @@ class Estimate:
     seconds: float | None
     model_bytes: int | None
     free_bytes: int
-    generations: int | None
+    videos: int | None
+    answers: int | None
     harness_starts: int
 
     def lines(self) -> list[str]:
         """As a person reads it."""
-        answers = "not known before `rbft prepare`" if self.generations is None else f"{self.generations} answers"
+        videos = "not known before `rbft prepare`" if self.videos is None else f"{self.videos}"
+        answers = "" if self.answers is None else f"; answers to generate about them: {self.answers}"
         models = (
             "size of trained models unknown (the base model is not a local folder)"
             if self.model_bytes is None
@@ -40,7 +42,7 @@ class Estimate:
         )
         return [
             *(f"- {step.name}" for step in self.to_do),
-            f"to generate: {answers}",
+            f"videos: {videos}{answers}",
             f"disk: {models}; {_size(self.free_bytes)} are free",
             f"time: {time}",
         ]
@@ -60,19 +62,20 @@ def estimate(plan: Plan) -> Estimate:
         sum(known) if len(known) == len(times) else None,
         None if size is None else size * trained,
         shutil.disk_usage(".").free,
-        _generations(plan, to_do),
+        *_videos_and_answers(plan, to_do),
         sum(s.argv[0] != "rbft" for s in to_do),
     )
 
 
-def _generations(plan: Plan, to_do: list[Step]) -> int | None:
-    """Answers that lmms-eval has to generate, if the dataset is prepared."""
+def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int | None]:
+    """Videos of the dataset, and answers that lmms-eval has to generate, if the dataset is prepared."""
     try:
         counts = preparation.manifest(plan.dataset.name)["counts"]
     except RbftError:
-        return None
-    of_split = {"write": sum(counts["train"].values()), "score": sum(counts["test"].values())}
-    return sum(of_split.get(s.name.split(" ")[0], 0) for s in to_do)
+        return None, None
+    sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}
+    of_kind = {"write": sizes["train"], "score": sizes["test"]}
+    return sum(sizes.values()), sum(of_kind.get(s.name.split(" ")[0], 0) for s in to_do)
 
 
 def _seconds(step: Step, base: str) -> float | None:

@@ -77,8 +77,11 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
 
     `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
     """
-    rows = {str(row.get("sample_id")): row for row in read_jsonl(log)}
+    logged = read_jsonl(log)
+    rows = {str(row.get("sample_id")): row for row in logged}
     ids = [s["id"] for s in samples]
+    if len(rows) < len(logged):
+        raise RbftError(f"{log}: it has samples twice; score the model again")
     if problems := sorted(set(ids) ^ set(rows)):
         raise RbftError(
             f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "

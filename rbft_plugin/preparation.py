@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from rbft_plugin import clips, prompts, registry, splits
+from rbft_plugin import clips, files, prompts, registry, splits
 from rbft_plugin.annotations import Sample, samples
 from rbft_plugin.dataset import SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError
@@ -84,7 +84,7 @@ def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
         "sha256": hashes,
         "sources": {s.id: m["source"] for s, m in zip(found, made, strict=True) if not isinstance(m, str)},
     }
-    manifest_file.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(manifest_file, manifest)
     return manifest
 
 
@@ -93,7 +93,7 @@ def manifest(name: str) -> dict[str, Any]:
     path = Path("data") / name / "manifest.json"
     if not path.is_file():
         raise RbftError(f"{path} is missing: run `rbft prepare {name}` first")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return files.read_json(path)
 
 
 def read_split(name: str, split: str) -> list[dict[str, Any]]:
@@ -116,10 +116,14 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     """Write JSON lines; returns their sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    text = rows_text(rows)
+    files.write_text(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rows_text(rows: Iterable[dict[str, Any]]) -> str:
+    """The content of a file of JSON lines."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
@@ -136,8 +140,8 @@ def _known_sources(manifest_file: Path, dataset: Dataset) -> dict[str, dict[str,
     """What the last manifest says of the sources, so that unchanged ones need not be read to find their clips."""
     if not manifest_file.is_file():
         return {}
-    last = json.loads(manifest_file.read_text(encoding="utf-8"))
-    return last["sources"] if last["clips"] == dataset.clips.model_dump() else {}
+    last = files.read_json(manifest_file)
+    return last.get("sources", {}) if last.get("clips") == dataset.clips.model_dump() else {}
 
 
 def _clip(

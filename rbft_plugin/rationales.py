@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import evaluation, registry
+from rbft_plugin import evaluation, files, registry
 from rbft_plugin.errors import RbftError
-from rbft_plugin.preparation import read_split, training_row, write_rows
+from rbft_plugin.preparation import read_split, rows_text, training_row, write_rows
 
 REASONS = {
     "empty": "the model wrote nothing",
@@ -93,12 +92,10 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     if not collection.rows:
         raise RbftError(f"{collection.dataset}: no rationale is left to train on; see the counts above")
     target = folder / "rationale.jsonl"
-    fresh = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in collection.rows)
-    if target.is_file() and target.read_text(encoding="utf-8") != fresh and not overwrite:
+    if target.is_file() and target.read_text(encoding="utf-8") != rows_text(collection.rows) and not overwrite:
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
     write_rows(target, collection.rows)
-    dropped = json.dumps(collection.dropped, indent=1, ensure_ascii=False)
-    (folder / "rationale.dropped.json").write_text(dropped + "\n", encoding="utf-8")
+    files.write_json(folder / "rationale.dropped.json", collection.dropped)
     if folder != Path("data") / collection.dataset:
         name = registry.llamafactory_name(collection.dataset, "rationale")
         registry.write_entries(folder, {name: registry.entry("rationale.jsonl")})

@@ -9,6 +9,7 @@ import json
 import re
 from pathlib import Path
 
+from rbft_plugin import files
 from rbft_plugin.dataset import Dataset, path_of
 from rbft_plugin.errors import RbftError
 
@@ -51,7 +52,7 @@ def write_entries(folder: Path, entries: dict[str, dict]) -> None:
             raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
         if not isinstance(known, dict):
             raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
-    _write_if_changed(path, json.dumps(dict(sorted((known | entries).items())), indent=2, ensure_ascii=False) + "\n")
+    files.write_json(path, dict(sorted((known | entries).items())))
 
 
 def register(dataset: Dataset) -> None:
@@ -63,7 +64,7 @@ def register(dataset: Dataset) -> None:
     )
     for stage in STAGES:
         path = Path("task_configs") / f"{task_name(dataset.name, stage)}.yaml"
-        _write_if_changed(path, _label_task(dataset) if stage == "label" else _rationale_task(dataset))
+        files.write_text(path, _label_task(dataset) if stage == "label" else _rationale_task(dataset))
 
 
 def _label_task(dataset: Dataset) -> str:
@@ -90,9 +91,3 @@ def _task(dataset: Dataset, stage: str, base: str, split: str) -> str:
         "  data_files:\n"
         f"    test: ../{dataset.folder.as_posix()}/{split}.jsonl\n"
     )
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")

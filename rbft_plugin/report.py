@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rbft_plugin import metrics, pictures, report_text
+from rbft_plugin import files, metrics, pictures, report_text
 from rbft_plugin.errors import RbftError
 from rbft_plugin.report_text import table
 
@@ -88,7 +87,7 @@ def write(report: dict[str, Any], evaluations: Sequence[Evaluation], folder: Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     as_json, as_markdown = folder / "report.json", folder / "report.md"
-    as_json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(as_json, report)
     as_markdown.write_text(report_text.markdown(report, evaluations), encoding="utf-8")
     return [as_json, as_markdown, *pictures.draw(report, folder)]
 

@@ -5,7 +5,6 @@ A step is done when its record lies in steps/ and names the inputs that are on d
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rbft_plugin import files
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.plan import Plan, Step
 
@@ -70,7 +70,7 @@ def _steps(plan: Plan) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return files.read_json(path) if path.is_file() else {}
 
 
 def _run(plan: Plan, step: Step, notify: Notify) -> None:
@@ -82,7 +82,7 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
     log = plan.folder / "logs" / f"{step.slug}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
-    _write(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
+    files.write_json(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
     begin = time.time()
@@ -96,7 +96,9 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
         raise ProblemsError(f"{step.name}: failed", problems, hint)
     step.finish()
     seconds = round(time.time() - begin, 1)
-    _write(done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()})
+    files.write_json(
+        done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
+    )
     started.unlink()
     notify("done", step, f"{seconds:.0f} s")
 
@@ -120,13 +122,6 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     aside = plan.folder / "superseded" / f"{step.slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(step.output, aside)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _subprocess(argv: list[str], log: Path, on_line: Callable[[str], None]) -> int:

@@ -103,15 +103,19 @@ def _row_problem(row: Any) -> str | None:
 
 def pixel_problems(merged: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
     """Where LLaMA-Factory would resize or thin out the canonical clips, so that training sees other frames."""
-    problems = []
     pixels, frames = manifest["largest_clip_pixels"], manifest["most_frames"]
-    if merged.get("video_max_pixels", 256 * 256) < pixels:
-        problems.append(f"video_max_pixels must be at least {pixels}, the largest clip's")
-    if merged.get("video_maxlen", 128) < frames:
-        problems.append(f"video_maxlen must be at least {frames}, the longest clip's frames")
-    if merged.get("video_fps", 2.0) < 30:
-        problems.append("video_fps must be 30 or more, so that every frame of a clip is taken")
-    return problems
+    least = {
+        "video_max_pixels": (pixels, "the pixels of the largest clip"),
+        "video_maxlen": (frames, "the frames of the longest clip"),
+        "video_fps": (30, "so that every frame of a clip is taken"),
+    }
+    defaults = {"video_max_pixels": 256 * 256, "video_maxlen": 128, "video_fps": 2.0}  # of LLaMA-Factory 0.9.5
+    given = {key: merged.get(key, defaults[key]) for key in least}
+    return [
+        f"{key} must be a number, at least {bound} ({why}), not {given[key]}"
+        for key, (bound, why) in least.items()
+        if not isinstance(given[key], int | float) or given[key] < bound
+    ]
 
 
 def output_problems(output: Path, log: str, rows: int, max_steps: int, finetuning_type: str) -> list[str]:

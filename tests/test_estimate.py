@@ -40,11 +40,11 @@ def record(plan: Plan, name: str, seconds: float, run: str | None = None) -> Non
 def test_before_a_first_run_all_is_to_do_and_no_time_is_known(plan: Plan) -> None:
     said = estimate(plan)
     assert said.to_do == plan.steps and said.done == 0
-    assert (said.seconds, said.generations, said.harness_starts) == (None, None, 7)
+    assert (said.seconds, said.videos, said.answers, said.harness_starts) == (None, None, None, 7)
     assert said.model_bytes == 3 * 3_000_000  # three trainings
     assert said.lines() == [
         *(f"- {s.name}" for s in plan.steps),
-        "to generate: not known before `rbft prepare`",
+        "videos: not known before `rbft prepare`",
         f"disk: trained models at most 9 MB; {said.free_bytes / 1e9:.1f} GB are free",
         "time: not known before a first run; 7 starts of a harness take 20 to 30 s each",
     ]
@@ -52,7 +52,9 @@ def test_before_a_first_run_all_is_to_do_and_no_time_is_known(plan: Plan) -> Non
 
 def test_answers_to_generate_are_counted_when_the_dataset_is_prepared(plan: Plan) -> None:
     preparation.prepare(load("mine"), lambda items, total, text: items)
-    assert estimate(plan).generations == 4 + 3 * 2  # rationales of the training split, three arms on the test split
+    said = estimate(plan)
+    assert said.answers == 4 + 3 * 2  # rationales of the training split, three arms on the test split
+    assert said.lines()[-3] == "videos: 8; answers to generate about them: 10"
 
 
 def test_times_are_the_median_of_earlier_steps_of_the_same_kind_and_model(plan: Plan) -> None:
@@ -99,9 +101,9 @@ def test_the_size_of_a_base_on_the_hub_is_not_known(plan: Plan) -> None:
     ("seconds", "text"), [(0.0, "0 s"), (89.4, "89 s"), (90.0, "2 minutes"), (7200.0, "120 minutes")]
 )
 def test_times_are_said_in_seconds_or_minutes(seconds: float, text: str) -> None:
-    said = Estimate([], 0, seconds, 15_200_000_000, 99_000_000, 30, 0)
+    said = Estimate([], 0, seconds, 15_200_000_000, 99_000_000, 40, 30, 0)
     assert said.lines() == [
-        "to generate: 30 answers",
+        "videos: 40; answers to generate about them: 30",
         "disk: trained models at most 15.2 GB; 99 MB are free",
         f"time: about {text}, by earlier runs",
     ]

@@ -103,18 +103,26 @@ def test_the_commands_of_demo_yaml(ws: Path) -> None:
         *('save_strategy="no"', "plot_loss=false", "warmup_steps=10"),
     ]
     fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
+    env = ["env", "OMP_NUM_THREADS=1"]
     assert argv_of(made, "train rbft seed 0 rationale") == [
-        *("llamafactory-cli", "train", "recipes/stage1.yaml", "dataset=demo_rationale", "dataset_dir=runs/demo/rows"),
+        *(
+            *env,
+            "llamafactory-cli",
+            "train",
+            "recipes/stage1.yaml",
+            "dataset=demo_rationale",
+            "dataset_dir=runs/demo/rows",
+        ),
         *("media_dir=.", "model_name_or_path=data/demo/base", *fresh),
         *("output_dir=runs/demo/rbft/seed-0/rationale", "seed=0", *shared, "max_steps=100", "learning_rate=0.0005"),
     ]
     assert argv_of(made, "train rbft seed 0 label") == [
-        *("llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
+        *(*env, "llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
         *("media_dir=.", "model_name_or_path=runs/demo/rbft/seed-0/rationale", *fresh),
-        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", *shared, "max_steps=120", "learning_rate=0.0012"),
+        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", *shared, "max_steps=160", "learning_rate=0.0006"),
     ]
     assert argv_of(made, "score rbft seed 0") == [
-        *("lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
+        *(*env, "lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
         *("--tasks", "rbft_demo", "--batch_size", "32", "--log_samples"),
         *("--output_path", "runs/demo/rbft/seed-0/eval"),
     ]
@@ -270,7 +278,7 @@ def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -
     training["overrides"]["video_max_pixels"] = 1000
     worse = shipped("demo", dataset="mine", training=training)
     assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
-        "video_max_pixels must be at least 3136, the largest clip's"
+        "video_max_pixels must be a number, at least 3136 (the pixels of the largest clip), not 1000"
     ]
 
 

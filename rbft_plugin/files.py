@@ -1,0 +1,32 @@
+"""Files that are there complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin.errors import RbftError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one go, with its folders; a file that says the same already is left as it is."""
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_bytes(text.encode())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file that rbft wrote; raises RbftError if it has been damaged since."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RbftError(f"{path}: damaged ({error}); remove it and run the command again that makes it") from None
