@@ -22,7 +22,7 @@ demo: $(STAMP)
 	.venv/bin/rbft demo
 
 test: $(STAMP)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadscope
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

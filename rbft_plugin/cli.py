@@ -124,13 +124,13 @@ def report(
 ) -> None:
     """Compare arms: table, statistics, pictures. Give an arm several times for several seeds."""
     from rbft_plugin import comparison, workspace
-    from rbft_plugin.report import summarize, table, write
+    from rbft_plugin.report import summarize, write
 
     workspace.require()
     scored, extra, folder = comparison.gather(arms)
     summary = summarize(scored, extra)
     paths = write(summary, scored, output or folder)
-    console.print(table(summary))
+    _print_summary(summary)
     console.print(f"written: {', '.join(str(p) for p in paths)}")
 
 
@@ -220,14 +220,19 @@ def _announce(plan: Any) -> None:
         console.print(f"  {line}")
 
 
-def _print_report(plan: Any) -> None:
-    import json
-
-    from rbft_plugin import runner
+def _print_summary(report: dict[str, Any]) -> None:
     from rbft_plugin.report import table
 
+    console.print(table(report))
+    for comparison in report["comparisons"]:
+        console.print(f"- {comparison['sentence']}")
+
+
+def _print_report(plan: Any) -> None:
+    from rbft_plugin import files, runner
+
     folder = plan.folder / "report"
-    console.print(table(json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+    _print_summary(files.read_json(folder / "report.json"))
     for (arm, seed), model in plan.models.items():
         console.print(f"  {arm} (seed {seed}): {model.model_args()}")
     aside, size = runner.superseded(plan)
