@@ -258,7 +258,7 @@ class _Live:
             self.status.stop()
 
     def notify(self, kind: str, step: Any, text: str) -> None:
-        from rich.markup import escape
+        from rich.text import Text
 
         if kind in ("skipped", "started"):
             self.number += 1
@@ -270,7 +270,9 @@ class _Live:
         elif kind == "done":
             console.print(f"{head}: done in {text}")
         if self.status:
-            self.status.update(escape(f"{head} {text[: max(20, console.width - len(head) - 8)]}"))
+            shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
+            shown.truncate(max(20, console.width - 4))
+            self.status.update(shown)
 
 
 def _print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:

@@ -57,6 +57,8 @@ def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
     clips of the others stay, and nothing else is written then.
     """
     found = splits.assign(samples(dataset), dataset.splits)
+    if empty := [f"split '{s}' has no sample" for s in ("train", "test") if not any(f.split == s for f in found)]:
+        raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
     manifest_file = dataset.folder / "manifest.json"
     known = _known_sources(manifest_file, dataset)
     manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
@@ -157,11 +159,19 @@ def _clip(
         name = name or clips.clip_name(sample.video, dataset.clips)
         target = dataset.folder / "clips" / name
         with making.setdefault(name, Lock()):  # videos of the same content share a clip
-            if not target.is_file():
+            if not _is_whole(target):
                 clips.make(sample.video, target, dataset.clips)
         return {"clip": clips.probe(target), "file": target, "source": source | {"clip": name}}
     except clips.VideoError as error:
         return str(error)
+
+
+def _is_whole(clip: Path) -> bool:
+    """Whether a clip is there and can be opened; a copy of a workspace may have cut it off."""
+    try:
+        return clips.probe(clip).frames > 0
+    except clips.VideoError:
+        return False
 
 
 def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, Any]:

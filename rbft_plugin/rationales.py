@@ -10,7 +10,7 @@ from typing import Any
 
 from rbft_plugin import evaluation, files, registry
 from rbft_plugin.errors import RbftError
-from rbft_plugin.preparation import read_split, rows_text, training_row, write_rows
+from rbft_plugin.preparation import read_jsonl, read_split, rows_text, training_row, write_rows
 
 REASONS = {
     "empty": "the model wrote nothing",
@@ -36,7 +36,7 @@ def collect(output: Path) -> Collection:
     log = evaluation.only_log(output, "_rationale")
     dataset = evaluation.task_of(log).removeprefix("rbft_").removesuffix("_rationale")
     samples = {row["id"]: row for row in read_split(dataset, "train")}
-    logged = evaluation.read_jsonl(log)
+    logged = read_jsonl(log)
     ids = [str(row.get("sample_id")) for row in logged]
     strange = sorted(set(ids) - set(samples))
     if strange or len(set(ids)) < len(ids):

@@ -33,6 +33,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, (seconds, fps, size) in enumerate(VIDEOS):
             write_video(Path(f"mine_videos/v{i}.mp4"), seconds, fps, size, seed=i)
             rows.append({"id": f"v{i}", "split": "train", "label": ("calm", "busy")[i % 2]})
+        write_video(Path("mine_videos/t.mp4"))
+        rows.append({"id": "t", "split": "test", "label": "calm"})
         write_csv("mine.csv", rows)
         write_yaml(small_yaml(clips={"frames": 16, "max_fps": 2, "max_pixels": 40_000, "multiple": 28}))
         preparation.prepare(load("mine"), QUIET)

@@ -255,3 +255,20 @@ def test_a_line_of_rows_that_is_no_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(RbftError) as raised:
         preparation.read_jsonl(path)
     assert str(raised.value) == f"{path}: line 3: not JSON (Expecting ',' delimiter)"
+
+
+def test_a_clip_that_was_cut_off_is_made_again(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    prepare()
+    clip = sorted(Path("data/mine/clips").iterdir())[0]
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[:100])
+    prepare()
+    assert clip.read_bytes() == whole
+
+
+def test_a_dataset_without_test_samples_is_refused(ws: Path) -> None:
+    small_dataset(per_split={"train": 2})
+    with pytest.raises(ProblemsError) as error:
+        prepare()
+    assert str(error.value) == "mine: 1 problem\n  - split 'test' has no sample\nSee `splits` in its YAML."
