@@ -37,7 +37,7 @@ def restored_pattern(argv: list[str]) -> list[str]:
     """`--tasks` with the pattern that was typed, where the shell put the files in its place that it matches here.
 
     In a checkout of rbft, an unquoted rbft_* becomes rbft_plugin, which lmms-eval would take for a folder of tasks:
-    it runs none and exits 0.
+    it runs none and exits 0. The same would happen to a task's name where an output folder has that name.
     """
     matches = set(glob.glob(PATTERN))
     if "--tasks" not in argv or not matches:
@@ -46,6 +46,9 @@ def restored_pattern(argv: list[str]) -> list[str]:
     end = start
     while end < len(argv) and argv[end] in matches:
         end += 1
+    if end == start + 1 and (Path("task_configs") / f"{argv[start]}.yaml").is_file():
+        # One task's own name, beside a file or folder that is named so: said twice, it is no path.
+        return [*argv[:start], f"{argv[start]},{argv[start]}", *argv[end:]]
     return [*argv[:start], PATTERN, *argv[end:]] if set(argv[start:end]) == matches else argv
 
 

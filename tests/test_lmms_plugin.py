@@ -53,6 +53,16 @@ def test_a_pattern_that_the_shell_expanded_is_restored_and_all_else_kept(
     assert typed(options, tmp_path, *names) == expected
 
 
+def test_the_name_of_a_task_stays_one_where_a_folder_is_named_so(tmp_path: Path) -> None:
+    (tmp_path / "task_configs").mkdir()
+    (tmp_path / "task_configs/rbft_demo.yaml").touch()
+    assert typed("--tasks rbft_demo --limit 2", tmp_path, "rbft_demo") == [
+        *("--tasks", "rbft_demo,rbft_demo", "--limit", "2")
+    ]
+    assert typed("--tasks rbft_demo", tmp_path, "rbft_demo", "rbft_out") == ["--tasks", "rbft_demo,rbft_demo"]
+    assert typed("--tasks rbft_*", tmp_path, "rbft_demo", "rbft_out") == ["--tasks", "rbft_*"]
+
+
 def test_the_shell_does_expand_the_pattern_in_such_a_folder(tmp_path: Path) -> None:
     for name in ("rbft_plugin", "rbft_other"):
         (tmp_path / name).mkdir()
