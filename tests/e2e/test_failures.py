@@ -22,7 +22,9 @@ from .test_run import RECIPE
 def ready(tiny: Path) -> Plan:
     """The plan of a small run of direct SFT whose dataset is prepared."""
     preparation.prepare(dataset.load("mine"), QUIET)
-    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE | {"arms": {"direct_sft": ["label"]}}))
+    training = RECIPE["training"] | {"overrides": RECIPE["training"]["overrides"] | {"finetuning_type": "full"}}
+    small = RECIPE | {"run": "small", "arms": {"direct_sft": ["label"]}, "training": training}
+    Path("recipes/small.yaml").write_text(yaml.safe_dump(small))
     return plan.make(recipe.load(Path("recipes/small.yaml")), dataset.load("mine"))
 
 

@@ -1,4 +1,4 @@
-"""`rbft run`: killed in the middle, resumed, and run again when all is done."""
+"""`rbft run` with LoRA: killed in the middle, resumed, and run again when all is done."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from .conftest import sh
 
-RECIPE = {
-    "run": "small",
+RECIPE: dict[str, Any] = {
+    "run": "killed",
     "dataset": "mine",
     "base_model": "base",
     "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
@@ -23,7 +24,7 @@ RECIPE = {
     "env": {"OMP_NUM_THREADS": 1},
     "training": {
         "overrides": {
-            "finetuning_type": "full",
+            "lora_rank": 4,
             "freeze_vision_tower": False,
             "freeze_multi_modal_projector": False,
             "bf16": False,
@@ -50,9 +51,9 @@ STEPS = [
 
 
 def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
-    Path("recipes/small.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
-    command = [str(Path(sys.executable).parent / "rbft"), "run", "recipes/small.yaml"]
-    training = Path("runs/small/steps/train-rbft-seed-3-rationale.started.json")
+    Path("recipes/killed.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    command = [str(Path(sys.executable).parent / "rbft"), "run", "recipes/killed.yaml"]
+    training = Path("runs/killed/steps/train-rbft-seed-3-rationale.started.json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.time() + 300
     while not training.is_file() and process.poll() is None and time.time() < deadline:
@@ -61,25 +62,25 @@ def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[0].decode()
     assert process.returncode == 143, said
-    assert not [p for p in _commands() if "llamafactory" in p and "runs/small" in p]  # nothing goes on without us
+    assert not [p for p in _commands() if "llamafactory" in p and "runs/killed" in p]  # nothing goes on without us
 
-    second = sh("rbft run recipes/small.yaml")
+    second = sh("rbft run recipes/killed.yaml")
     assert second.returncode == 0, second.stdout
     done_before = [f"[{i}/8] {name}: done before" for i, name in enumerate(STEPS, 1) if name in STEPS[1:4]]
     assert all(line in second.stdout.splitlines() for line in done_before)
 
-    report = json.loads(Path("runs/small/report/report.json").read_text())
+    report = json.loads(Path("runs/killed/report/report.json").read_text())
     assert (report["dataset"], report["n_test"], list(report["arms"])) == ("mine", 4, ["zero_shot", "rbft"])
-    model = Path("runs/small/rbft/seed-3/label")
+    model = Path("runs/killed/rbft/seed-3/label")
     assert json.loads((model / "rbft.json").read_text()) == {
-        "base": "runs/small/rbft/seed-3/label", "adapters": [], "dataset": "mine",
+        "base": "base", "adapters": ["runs/killed/rbft/seed-3/rationale", str(model)], "dataset": "mine",
     }  # fmt: skip
-    assert not list(Path("runs/small").rglob("checkpoint-*"))  # old optimizer states do not fill the disk
+    assert not list(Path("runs/killed").rglob("checkpoint-*"))  # old optimizer states do not fill the disk
     assert sh(f"rbft predict {model} mine_videos/test0.mp4").returncode == 0
 
     before = _mtimes()
     began = time.time()
-    third = sh("rbft run recipes/small.yaml")
+    third = sh("rbft run recipes/killed.yaml")
     assert third.returncode == 0, third.stdout
     assert time.time() - began < 15  # a harness alone takes longer to start
     assert [line.split(": ")[0] for line in third.stdout.splitlines() if line.endswith("done before")] == [
@@ -89,7 +90,7 @@ def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
 
 
 def _mtimes() -> dict[str, int]:
-    kept = [p for p in Path("runs/small").rglob("*") if p.is_file() and "prepare" not in p.name and p.name != ".lock"]
+    kept = [p for p in Path("runs/killed").rglob("*") if p.is_file() and "prepare" not in p.name and p.name != ".lock"]
     return {str(p): p.stat().st_mtime_ns for p in kept}
 
 
