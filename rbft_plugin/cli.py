@@ -1,18 +1,17 @@
-"""`rbft`: the only place that prints or exits."""
+"""`rbft`: its commands. Nothing else exits, and nothing but this and `terminal` prints."""
 
 from __future__ import annotations
 
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from rbft_plugin.errors import RbftError
+from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, print_summary, progress
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -20,9 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(soft_wrap=True, highlight=False, markup=False)
-problems = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset: dataset_info/NAME.yaml.")]
 
 
@@ -34,10 +30,10 @@ def main() -> None:
     try:
         app()
     except RbftError as error:
-        problems.print(f"rbft: {error}", style="red")
+        errors.print(f"rbft: {error}", style="red")
         sys.exit(1)
     except KeyboardInterrupt:
-        problems.print("rbft: stopped; the same command goes on from here")
+        errors.print("rbft: stopped; the same command goes on from here")
         sys.exit(130)
 
 
@@ -61,8 +57,8 @@ def check(name: DatasetName) -> None:
     workspace.require()
     dataset = load(name)
     found = splits.assign(samples(dataset), dataset.splits)
-    _print_counts(name, preparation.counts(dataset, found))
-    if wrong := preparation.problems(dataset, found, _progress):
+    print_counts(name, preparation.counts(dataset, found))
+    if wrong := preparation.problems(dataset, found, progress):
         raise ProblemsError(name, wrong)
     if families := positions.installed_misplaces():
         console.print(f"note: the installed transformers misplaces text after videos for {', '.join(families)} models")
@@ -77,8 +73,8 @@ def prepare(name: DatasetName) -> None:
 
     workspace.require()
     dataset = load(name)
-    manifest = preparation.prepare(dataset, _progress)
-    _print_counts(name, manifest["counts"])
+    manifest = preparation.prepare(dataset, progress)
+    print_counts(name, manifest["counts"])
     console.print(
         f"{name}: prepared in {dataset.folder}; tasks rbft_{name} and rbft_{name}_rationale, "
         f"LLaMA-Factory datasets {name}_label and {name}_rationale"
@@ -130,7 +126,7 @@ def report(
     scored, extra, folder = comparison.gather(arms)
     summary = summarize(scored, extra)
     paths = write(summary, scored, output or folder)
-    _print_summary(summary)
+    print_summary(summary)
     console.print(f"written: {', '.join(str(p) for p in paths)}")
 
 
@@ -149,7 +145,7 @@ def predict(
     for result in prediction.predict(checkpoint, videos, dataset, device):
         if result.problem:
             failed = True
-            problems.print(f"rbft: {result.video}: {result.problem}", style="red")
+            errors.print(f"rbft: {result.video}: {result.problem}", style="red")
         else:
             label = result.label or "(no answer)"
             typer.echo(f"{result.video}\t{label}\t{' '.join(result.answer.split())}")  # rich replaces tabs
@@ -175,7 +171,7 @@ def demo(
     from rbft_plugin.demo.data import SOURCE, write_source
 
     workspace.require()
-    count = write_source(progress=_progress)
+    count = write_source(progress=progress)
     console.print(f"demo: {count} videos and annotations.csv in {SOURCE}")
     if not data_only:
         _run(Path("recipes/demo.yaml"), dry_run=False)
@@ -195,10 +191,10 @@ def _run(path: Path, dry_run: bool) -> None:
             console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
     _require_positions(recipe.base_model)
-    _announce(plan)
-    with _Live(len(plan.steps)) as live:
+    announce(plan)
+    with Live(len(plan.steps)) as live:
         runner.execute(plan, live.notify)
-    _print_report(plan)
+    print_outcome(plan)
 
 
 def _require_positions(base_model: str) -> None:
@@ -209,87 +205,3 @@ def _require_positions(base_model: str) -> None:
         from transformers import AutoConfig
 
         positions.require_right_positions(AutoConfig.from_pretrained(base_model).model_type)
-
-
-def _announce(plan: Any) -> None:
-    from rbft_plugin.estimate import estimate
-
-    said = estimate(plan)
-    console.print(f"{plan.folder}: {len(said.to_do)} of {len(plan.steps)} steps to do", style="bold")
-    for line in said.lines():
-        console.print(f"  {line}")
-
-
-def _print_summary(report: dict[str, Any]) -> None:
-    from rbft_plugin.report import table
-
-    console.print(table(report))
-    for comparison in report["comparisons"]:
-        console.print(f"- {comparison['sentence']}")
-
-
-def _print_report(plan: Any) -> None:
-    from rbft_plugin import files, runner
-
-    folder = plan.folder / "report"
-    _print_summary(files.read_json(folder / "report.json"))
-    for (arm, seed), model in plan.models.items():
-        console.print(f"  {arm} (seed {seed}): {model.model_args()}")
-    aside, size = runner.superseded(plan)
-    if size:
-        console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
-    console.print(f"report: {folder / 'report.md'}")
-
-
-class _Live:
-    """One line a step; on a terminal, also what the running command last printed."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.number = steps, 0
-        self.status = console.status("") if console.is_terminal else None
-
-    def __enter__(self) -> _Live:
-        if self.status:
-            self.status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.status:
-            self.status.stop()
-
-    def notify(self, kind: str, step: Any, text: str) -> None:
-        from rich.text import Text
-
-        if kind in ("skipped", "started"):
-            self.number += 1
-        head = f"[{self.number}/{self.steps}] {step.name}"
-        if kind == "skipped":
-            console.print(f"{head}: done before")
-        elif kind == "started":
-            console.print(f"{head}: log in {text}")
-        elif kind == "done":
-            console.print(f"{head}: done in {text}")
-        if self.status:
-            shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
-            shown.truncate(max(20, console.width - 4))
-            self.status.update(shown)
-
-
-def _print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"{name}: samples")
-    table.add_column("label")
-    for split in counts:
-        table.add_column(split, justify="right")
-    for label in next(iter(counts.values())):
-        table.add_row(label or "(no label)", *(str(counts[split][label]) for split in counts))
-    table.add_row("all", *(str(sum(counts[split].values())) for split in counts), style="bold")
-    console.print(table)
-
-
-def _progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
-    """A progress bar over an iterable; nothing where output is not a terminal."""
-    from rich.progress import track
-
-    yield from track(items, text, total, console=console, transient=True, disable=not console.is_terminal)
