@@ -72,6 +72,8 @@ def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
             f"{dataset.name}: videos that cannot be used", bad, "Mend them, or remove their rows; then prepare again."
         )
     rows = [_row(dataset, s, m) for s, m in zip(found, made, strict=True) if not isinstance(m, str)]
+    if leaks := _leaks(found, rows):
+        raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
     contents = {split: [r for r, s in zip(rows, found, strict=True) if s.split == split] for split in SPLITS}
     labelled = [_label_row(r) for r in contents["train"] if r["label"] is not None]
     hashes = {f"{split}.jsonl": write_rows(dataset.folder / f"{split}.jsonl", rs) for split, rs in contents.items()}
@@ -164,6 +166,18 @@ def _clip(
         return {"clip": clips.probe(target), "file": target, "source": source | {"clip": name}}
     except clips.VideoError as error:
         return str(error)
+
+
+def _leaks(found: list[Sample], rows: list[dict[str, Any]]) -> list[str]:
+    """Videos of the same content in different splits: a model would be tested on what it was trained on."""
+    first: dict[str, Sample] = {}
+    said = []
+    for sample, row in zip(found, rows, strict=True):
+        other = first.setdefault(row["video"], sample)
+        if other.split != sample.split:
+            both = " and ".join(f"row {s.row} (id '{s.id}', {s.split})" for s in (other, sample))
+            said.append(f"{both}: {sample.video}")
+    return said
 
 
 def _is_whole(clip: Path) -> bool:

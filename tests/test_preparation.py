@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,18 @@ def test_a_dataset_without_test_samples_is_refused(ws: Path) -> None:
     with pytest.raises(ProblemsError) as error:
         prepare()
     assert str(error.value) == "mine: 1 problem\n  - split 'test' has no sample\nSee `splits` in its YAML."
+
+
+def test_the_same_video_in_two_splits_is_refused(ws: Path) -> None:
+    rows = small_dataset(per_split=FEW)
+    shutil.copy("mine_videos/train1.mp4", "mine_videos/test0.mp4")
+    shutil.copy("mine_videos/train1.mp4", "mine_videos/train0.mp4")  # twice in one split is no leak
+    with pytest.raises(ProblemsError) as error:
+        prepare()
+    number = {row["id"]: i for i, row in enumerate(rows, 1)}
+    assert str(error.value) == (
+        "mine: the same video in two splits: 1 problem\n"
+        f"  - row {number['train0']} (id 'train0', train) and row {number['test0']} (id 'test0', test): "
+        "mine_videos/test0.mp4\nRemove all but one of its rows."
+    )
+    assert not Path("data/mine/manifest.json").exists()
