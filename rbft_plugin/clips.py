@@ -119,7 +119,7 @@ def probe(video: Path) -> Clip:
     import av
 
     if not video.is_file():
-        raise VideoError("no such file")
+        raise VideoError("is not a file" if video.exists() else "does not exist")
     if video.stat().st_size == 0:
         raise VideoError("is empty")
     try:

@@ -282,8 +282,8 @@ def broken(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gone.mp4", "no such file"),
-        ("folder.mp4", "no such file"),
+        ("gone.mp4", "does not exist"),
+        ("folder.mp4", "is not a file"),
         ("empty.mp4", "is empty"),
         ("text.mp4", "cannot be opened (Invalid data found when processing input)"),
         ("cut.mp4", "cannot be opened (Invalid data found when processing input)"),

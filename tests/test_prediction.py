@@ -21,7 +21,7 @@ def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: P
     videos = [write_video(ws / "one.mp4", seed=1), ws / "gone.mp4", write_video(ws / "two.mp4", 7, 10, seed=2)]
     (ws / "text.mp4").write_text("no video")
     first, gone, second, text = predict(str(BASE), [*videos, ws / "text.mp4"], "demo", "cpu")
-    assert gone == Prediction(ws / "gone.mp4", problem="no such file")
+    assert gone == Prediction(ws / "gone.mp4", problem="does not exist")
     assert text.problem == "cannot be opened (Invalid data found when processing input)"
     spec = load("demo")
     model, processor = load_model(str(BASE), device="cpu")

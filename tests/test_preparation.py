@@ -190,7 +190,7 @@ def test_videos_that_cannot_be_used_are_all_named_and_nothing_but_clips_is_left(
         prepare()
     assert str(raised.value) == (
         "mine: videos that cannot be used: 3 problems\n"
-        "  - row 1 (id 'train0'): mine_videos/train0.mp4 no such file\n"
+        "  - row 1 (id 'train0'): mine_videos/train0.mp4 does not exist\n"
         "  - row 3 (id 'val0'): mine_videos/val0.mp4 is empty\n"
         "  - row 5 (id 'test1'): mine_videos/test1.mp4 cannot be opened (Invalid data found when processing input)\n"
         "Mend them, or remove their rows; then prepare again."
@@ -225,7 +225,7 @@ def test_check_says_all_that_is_wrong_with_labels_and_videos(ws: Path) -> None:
     Path("mine_videos/test0.mp4").write_bytes(b"text")
     assert check() == [
         "split 'test' has no sample of label 'busy'",
-        "row 2 (id 'train1'): mine_videos/train1.mp4 no such file",
+        "row 2 (id 'train1'): mine_videos/train1.mp4 does not exist",
         "row 3 (id 'test0'): mine_videos/test0.mp4 cannot be opened (Invalid data found when processing input)",
     ]
 
