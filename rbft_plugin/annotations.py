@@ -26,6 +26,10 @@ class Sample:
     split: str | None
     row: int  # in the annotation file; 1 is the first row after a header
 
+    def problem(self, text: str) -> str:
+        """A line of a message about its video."""
+        return f"row {self.row} (id '{self.id}'): {self.video} {text}"
+
 
 def read_rows(file: Path) -> list[dict[str, str]]:
     """Rows of an annotation file; every value is text, None becomes "" (UTF-8 with or without byte-order mark)."""

@@ -43,7 +43,7 @@ def read(checkpoint: str) -> Checkpoint:
     if not first.is_dir():
         raise RbftError(f"{path}: no such folder")
     if (first / NOTE).is_file() and not more:
-        note = json.loads((first / NOTE).read_text(encoding="utf-8"))
+        note = files.read_json(first / NOTE)
         return Checkpoint(note["base"], tuple(note["adapters"]), note["dataset"])
     if (first / "config.json").is_file():
         return Checkpoint(str(first), tuple(adapter_list(more)))

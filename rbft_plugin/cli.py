@@ -70,15 +70,14 @@ def prepare(name: DatasetName) -> None:
     """Make canonical clips and splits, and register the dataset with both harnesses."""
     from rbft_plugin import preparation, workspace
     from rbft_plugin.dataset import load
+    from rbft_plugin.registry import STAGES, llamafactory_name, task_name
 
     workspace.require()
     dataset = load(name)
     manifest = preparation.prepare(dataset, progress)
     print_counts(name, manifest["counts"])
-    console.print(
-        f"{name}: prepared in {dataset.folder}; tasks rbft_{name} and rbft_{name}_rationale, "
-        f"LLaMA-Factory datasets {name}_label and {name}_rationale"
-    )
+    tasks, rows = (" and ".join(named(name, s) for s in reversed(STAGES)) for named in (task_name, llamafactory_name))
+    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}, LLaMA-Factory datasets {rows}")
 
 
 @app.command()

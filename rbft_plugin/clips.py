@@ -71,7 +71,7 @@ def read_frames(video: Path, settings: ClipSettings) -> tuple[np.ndarray, float]
             return _read(video, settings, _pyav_times, _pyav_pick)
         except VideoError:
             raise
-        except Exception as second:
+        except Exception as second:  # both reasons are told
             raise VideoError(f"cannot be decoded (decord: {_brief(first)}; PyAV: {_brief(second)})") from None
 
 

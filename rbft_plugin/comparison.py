@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import evaluation, runner
+from rbft_plugin import evaluation, files, registry, runner
 from rbft_plugin.errors import RbftError
 from rbft_plugin.preparation import read_split
 from rbft_plugin.report import Evaluation
@@ -30,7 +29,7 @@ def gather(given: list[str]) -> tuple[list[Evaluation], dict[str, Any], Path]:
         named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", output.as_posix())
         seed = int(named.group(1)) if named else seen[arm]
         seen[arm] += 1
-        dataset = evaluation.task_of(log).removeprefix("rbft_")
+        dataset = registry.dataset_of(evaluation.task_of(log))
         evaluations.append(evaluation.read(log, arm, seed, read_split(dataset, "test")))
         models[arm if seen[arm] == 1 else f"{arm} ({seen[arm]})"] = evaluation.model_args(log)
     extra = {"models": models, "versions": runner.versions()}
@@ -48,6 +47,6 @@ def _of_run(folder: Path) -> list[tuple[str, Path]]:
 
 def _arms_in_order(folder: Path) -> dict[str, int]:
     """Arms by when the run scored them."""
-    records = [json.loads(p.read_text(encoding="utf-8")) for p in folder.glob("steps/score-*.json")]
+    records = [files.read_json(p) for p in folder.glob("steps/score-*.json")]
     names = [r["name"].split(" ")[1] for r in sorted(records, key=lambda r: r.get("began", 0)) if "name" in r]
     return {name: i for i, name in reversed(list(enumerate(names)))}

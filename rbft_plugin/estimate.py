@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rbft_plugin import preparation, runner
+from rbft_plugin import files, preparation, runner
 from rbft_plugin.errors import RbftError
 from rbft_plugin.plan import Plan, Step
 
@@ -82,7 +82,7 @@ def _seconds(step: Step, base: str) -> float | None:
     """Median seconds of recorded steps of the same kind (first word of the name) that read the same base or none."""
     found = []
     for file in Path("runs").glob("*/steps/*.json"):
-        past = json.loads(file.read_text(encoding="utf-8"))
+        past = files.read_json(file)
         if past.get("name", "").split(" ")[0] == step.name.split(" ")[0] and "seconds" in past:
             text = json.dumps(past["inputs"]["argv"])
             if not step.models or base in text or any(m in past["inputs"]["models"] for m in step.models):

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rbft_plugin import registry
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.preparation import read_jsonl
@@ -95,7 +96,7 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
         predictions=tuple(rows[i]["prediction"] for i in ids),
         answers=tuple(answer_text(rows[i]) for i in ids),
         labels=tuple(samples[0]["labels"]),
-        dataset=task_of(log).removeprefix("rbft_"),
+        dataset=registry.dataset_of(task_of(log)),
     )
 
 

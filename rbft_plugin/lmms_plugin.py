@@ -65,7 +65,7 @@ def _wrap_task_index() -> None:
         index = original(self, include_path=paths or None, include_defaults=include_defaults and not _only_ours())
         try:
             _adopt(index)
-        except Exception as error:
+        except Exception as error:  # the run itself may well succeed without the check
             print(f"rbft: tasks are not checked ({type(error).__name__}: {error})", file=sys.stderr)
         return index
 

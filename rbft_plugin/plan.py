@@ -93,16 +93,12 @@ def _content(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _rbft(*args: str) -> list[str]:
-    return ["rbft", *args]
-
-
 def _with_env(recipe: Recipe, argv: list[str]) -> list[str]:
     return ["env", *(f"{k}={v}" for k, v in recipe.env.items()), *argv] if recipe.env else argv
 
 
 def _prepare(dataset: Dataset) -> Step:
-    return Step(f"prepare {dataset.name}", _rbft("prepare", dataset.name), always=True)
+    return Step(f"prepare {dataset.name}", ["rbft", "prepare", dataset.name], always=True)
 
 
 def _generate(plan: Plan, base: Checkpoint) -> Step:
@@ -135,7 +131,7 @@ def _collect(plan: Plan) -> Step:
     rows, source = plan.folder / "rows", plan.folder / "rationales"
     return Step(
         "collect rationales",
-        _rbft("collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"),
+        ["rbft", "collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"],
         leaves=(rows / "rationale.jsonl",),
         files=(source, plan.dataset.folder / "train.jsonl"),
     )
@@ -186,7 +182,7 @@ def _report(plan: Plan, scored: list[str]) -> Step:
     output = plan.folder / "report"
     return Step(
         "report",
-        _rbft("report", *scored, "--output", output.as_posix()),
+        ["rbft", "report", *scored, "--output", output.as_posix()],
         leaves=(output / "report.json",),
         files=(*(Path(s.split("=", 1)[1]) for s in scored), plan.dataset.folder / "test.jsonl"),
     )

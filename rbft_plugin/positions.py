@@ -10,8 +10,6 @@ FAMILIES = {
     "qwen2_vl": ("transformers.models.qwen2_vl.modeling_qwen2_vl", "Qwen2VLModel"),
     "qwen2_5_vl": ("transformers.models.qwen2_5_vl.modeling_qwen2_5_vl", "Qwen2_5_VLModel"),
 }
-
-
 TESTED = "5.2.0"  # the version of transformers that rbft pins
 
 
@@ -19,7 +17,7 @@ def installed_misplaces() -> list[str]:
     """Families that the installed transformers misplaces; it is loaded, for seconds, only if not the pinned one."""
     from importlib.metadata import version
 
-    return [] if version("transformers") == TESTED else [f for f in FAMILIES if _misplaced(f)]
+    return [] if version("transformers") == TESTED else [f for f in FAMILIES if _misplaces(*text_start(f))]
 
 
 def require_right_positions(family: str) -> None:
@@ -28,18 +26,19 @@ def require_right_positions(family: str) -> None:
     transformers 5.5.4 and 5.6.0 start it at start + max(height, width), inside a long video's own range; a model
     trained with the right positions then answers far worse, without an error. Other families are not affected.
     """
-    if family in FAMILIES and _misplaced(family):
+    if family not in FAMILIES:
+        return
+    start, largest = text_start(family)
+    if _misplaces(start, largest):
         import transformers
 
-        start, largest = text_start(family)
         raise RbftError(
             f"transformers {transformers.__version__} misplaces the text after a video for {family} models: at "
             f"position {start}, where the video reaches {largest}. Install the version that rbft pins, {TESTED}."
         )
 
 
-def _misplaced(family: str) -> bool:
-    start, largest = text_start(family)
+def _misplaces(start: int, largest: int) -> bool:
     return start != largest + 1
 
 
@@ -51,7 +50,7 @@ def text_start(family: str) -> tuple[int, int]:
     import torch
 
     module, name = FAMILIES[family]
-    get_rope_index = getattr(importlib.import_module(module), name).get_rope_index
+    cls = getattr(importlib.import_module(module), name)
     vision = SimpleNamespace(spatial_merge_size=2, tokens_per_second=4)
     ids = SimpleNamespace(image_token_id=1, video_token_id=2, vision_start_token_id=3)
     model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, **vars(ids)))
@@ -63,10 +62,9 @@ def text_start(family: str) -> tuple[int, int]:
         "second_per_grid_ts": torch.tensor([2.0]),
         "attention_mask": torch.ones_like(tokens),
     }
-    known = inspect.signature(get_rope_index).parameters
-    if any(p.startswith("get_vision_position_ids") for p in dir(getattr(importlib.import_module(module), name))):
-        cls = getattr(importlib.import_module(module), name)  # 5.5 and later call a helper of the class
+    known = inspect.signature(cls.get_rope_index).parameters
+    if hasattr(cls, "get_vision_position_ids"):  # 5.5 and later call this helper
         model.get_vision_position_ids = lambda *a, **k: cls.get_vision_position_ids(model, *a, **k)
-    positions, _ = get_rope_index(model, **{k: v for k, v in given.items() if k in known})
+    positions, _ = cls.get_rope_index(model, **{k: v for k, v in given.items() if k in known})
     video = positions[:, 0, (tokens[0] == 2).nonzero().flatten()]
     return int(positions[:, 0, -2].max()), int(video.max())

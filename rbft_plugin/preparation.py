@@ -46,7 +46,7 @@ def _video_problem(sample: Sample) -> str | None:
     try:
         clips.probe(sample.video)
     except clips.VideoError as error:
-        return f"row {sample.row} (id '{sample.id}'): {sample.video} {error}"
+        return sample.problem(str(error))
     return None
 
 
@@ -66,7 +66,7 @@ def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(lambda s: _clip(dataset, s, known, making), found)
         made = list(progress(results, len(found), f"clips of {dataset.name}"))
-    bad = [f"row {s.row} (id '{s.id}'): {s.video} {m}" for s, m in zip(found, made, strict=True) if isinstance(m, str)]
+    bad = [s.problem(m) for s, m in zip(found, made, strict=True) if isinstance(m, str)]
     if bad:
         raise ProblemsError(
             f"{dataset.name}: videos that cannot be used", bad, "Mend them, or remove their rows; then prepare again."
@@ -161,9 +161,11 @@ def _clip(
         name = name or clips.clip_name(sample.video, dataset.clips)
         target = dataset.folder / "clips" / name
         with making.setdefault(name, Lock()):  # videos of the same content share a clip
-            if not _is_whole(target):
+            clip = _whole(target)
+            if clip is None:
                 clips.make(sample.video, target, dataset.clips)
-        return {"clip": clips.probe(target), "file": target, "source": source | {"clip": name}}
+                clip = clips.probe(target)
+        return {"clip": clip, "file": target, "source": source | {"clip": name}}
     except clips.VideoError as error:
         return str(error)
 
@@ -180,12 +182,13 @@ def _leaks(found: list[Sample], rows: list[dict[str, Any]]) -> list[str]:
     return said
 
 
-def _is_whole(clip: Path) -> bool:
-    """Whether a clip is there and can be opened; a copy of a workspace may have cut it off."""
+def _whole(file: Path) -> clips.Clip | None:
+    """A clip, if it is there and can be opened; a copy of a workspace may have cut it off."""
     try:
-        return clips.probe(clip).frames > 0
+        clip = clips.probe(file)
     except clips.VideoError:
-        return False
+        return None
+    return clip if clip.frames else None
 
 
 def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, Any]:

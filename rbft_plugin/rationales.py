@@ -34,7 +34,7 @@ class Collection:
 def collect(output: Path) -> Collection:
     """Rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data."""
     log = evaluation.only_log(output, "_rationale")
-    dataset = evaluation.task_of(log).removeprefix("rbft_").removesuffix("_rationale")
+    dataset = registry.dataset_of(evaluation.task_of(log))
     samples = {row["id"]: row for row in read_split(dataset, "train")}
     logged = read_jsonl(log)
     ids = [str(row.get("sample_id")) for row in logged]

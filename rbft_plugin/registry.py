@@ -26,6 +26,11 @@ def task_name(dataset: str, stage: str) -> str:
     return f"rbft_{dataset}" if stage == "label" else f"rbft_{dataset}_{stage}"
 
 
+def dataset_of(task: str) -> str:
+    """The dataset of a task, the inverse of `task_name`; no dataset's own name ends in a stage."""
+    return task.removeprefix("rbft_").removesuffix("_rationale")
+
+
 def f1_metric(label: str) -> str:
     """Name of a label's F1 in lmms-eval's table, where a comma would end a metric's name."""
     return "f1_" + re.sub(r"\W+", "_", label).strip("_")

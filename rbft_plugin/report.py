@@ -88,7 +88,7 @@ def write(report: dict[str, Any], evaluations: Sequence[Evaluation], folder: Pat
     folder.mkdir(parents=True, exist_ok=True)
     as_json, as_markdown = folder / "report.json", folder / "report.md"
     files.write_json(as_json, report)
-    as_markdown.write_text(report_text.markdown(report, evaluations), encoding="utf-8")
+    files.write_text(as_markdown, report_text.markdown(report, evaluations))
     return [as_json, as_markdown, *pictures.draw(report, folder)]
 
 
