@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rbft_plugin.clips import WHOLE, Part
 from rbft_plugin.dataset import READERS, SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 
@@ -24,11 +25,18 @@ class Sample:
     video: Path
     label: str | None
     split: str | None
-    row: int  # in the annotation file; 1 is the first row after a header
+    where: str  # "row 3" (1 is the first after a header), with the file's name where there are several
+    part: Part = WHOLE
+    group: str | None = None  # samples of one source, which must not straddle splits
+    context: tuple[tuple[str, str], ...] = ()  # (name, text) shown in prompts
+
+    @property
+    def named(self) -> str:
+        return f"{self.where} (id '{self.id}')"
 
     def problem(self, text: str) -> str:
         """A line of a message about its video."""
-        return f"row {self.row} (id '{self.id}'): {self.video} {text}"
+        return f"{self.named}: {self.video} {text}"
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -73,7 +81,7 @@ def samples(dataset: Dataset) -> list[Sample]:
 
     Where splits are by ratio, `split` is None: `splits.assign` decides.
     """
-    file = dataset.annotations.file.expanduser()
+    file = dataset.annotations.file["all"].expanduser()
     rows = read_rows(file)
     problems = _missing_columns(dataset, rows)
     if problems:
@@ -96,9 +104,9 @@ def samples(dataset: Dataset) -> list[Sample]:
             if split is None:
                 unknown_splits[row[dataset.splits.column].strip()] += 1
         video = Path(_filled(videos, row)).expanduser()
-        found.append(Sample(row[dataset.annotations.id], video, label_of.get(label), split, number))
+        found.append(Sample(row[dataset.annotations.id], video, label_of.get(label), split, f"row {number}"))
     problems = [f"id '{i}' stands in {n} rows" for i, n in ids.items() if i and n > 1]
-    problems += [f"rows without an id: {shortened([s.row for s in found if not s.id])}"] if ids[""] else []
+    problems += [f"without an id: {shortened([s.where for s in found if not s.id])}"] if ids[""] else []
     if unknown_labels:
         problems.append(
             f"column '{dataset.annotations.label}' has values of no label: {_counted(unknown_labels)}; add each to the "

@@ -34,6 +34,18 @@ class Clip:
     fps: float
 
 
+@dataclass(frozen=True)
+class Part:
+    """The part of a video that is the sample, in seconds: from `start` to `end`, less `cut` at its end."""
+
+    start: float = 0.0
+    end: float | None = None
+    cut: float = 0.0
+
+
+WHOLE = Part()
+
+
 def clip_name(video: Path, settings: ClipSettings) -> str:
     """File name of the video's clip: a hash of its bytes and of the settings."""
     digest = hashlib.sha256(repr(sorted(settings.model_dump().items())).encode())

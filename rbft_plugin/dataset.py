@@ -7,15 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from rbft_plugin.answers import normal
+from rbft_plugin.config import Name, Strict, load_yaml
 from rbft_plugin.errors import ProblemsError, RbftError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-RESERVED_SUFFIXES = ("rationale", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
+RESERVED_SUFFIXES = ("rationale", "hinted", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
 READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
 
 
@@ -25,30 +25,72 @@ def _without_media(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1)]
 Shown = Annotated[str, AfterValidator(_without_media)]  # in prompts, where training would take them for media
 
 
-class Strict(BaseModel):
-    """A part of a YAML file; a key that it does not know is an error."""
+def _by_split(value: Any) -> Any:
+    """One path for all splits, or one for each."""
+    return {"all": value} if isinstance(value, str | Path) else value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Paths = Annotated[dict[Literal["all", "train", "val", "test"], Path], BeforeValidator(_by_split)]
+
+
+class Hub(Strict):
+    """A Hugging Face dataset: a hub name or a local folder, read with `datasets`; `video` names its video column."""
+
+    path: Name
+    config: Name | None = None
+    revision: Name | None = None
+    video: Name = "video"
+    splits: dict[Split, Name] = {}  # ours: theirs; without it, all that it has, as they are named there
+
+
+class Join(Strict):
+    """A second file whose columns are added to the rows with the same id."""
+
+    file: Path
+    id: Name | None = None  # its column of ids; that of the annotations unless given
+    columns: tuple[Name, ...] = ()  # to take; all unless given
 
 
 class Annotations(Strict):
-    """The annotation file. `id` and `label` name columns; paths are relative to the workspace."""
+    """Where samples and labels come from: one of `file`, `folder` (of class folders) and `hub`.
 
-    file: Path
-    id: Name
-    label: Name
-    unlabelled: tuple[str, ...] = ()
+    `id` and `label` name columns; paths are relative to the workspace.
+    """
 
-    @field_validator("file")
-    @classmethod
-    def _known_format(cls, file: Path) -> Path:
-        if file.suffix.lower() not in READERS:
-            raise ValueError(f"'{file.suffix}' is not a known format; use one of {', '.join(READERS)}")
-        return file
+    file: Paths | None = None
+    folder: Paths | None = None
+    hub: Hub | None = None
+    id: Name | None = None
+    label: Name | None = None
+    unlabelled: tuple[str, ...] = ()  # raw labels that mean "no label"
+    drop: tuple[str, ...] = ()  # raw labels whose rows are left out
+    join: tuple[Join, ...] = ()
+    hidden: tuple[Name, ...] = ()  # columns that annotators wrote: never in a prompt
+
+
+class Segment(Strict):
+    """Columns, in seconds, of the part of the video that is the sample.
+
+    `trim`: a positive number drops so much of the end, a negative one of the start (SmartHome-Bench's table).
+    """
+
+    start: Name | None = None
+    end: Name | None = None
+    trim: Name | None = None
+
+
+class About(Strict):
+    """What a person has to know before using a dataset; shown by `rbft check`."""
+
+    title: str = ""
+    homepage: str = ""
+    licence: str = ""
+    citation: str = ""
+    videos: str = ""  # how to get them
+    missing: str = ""  # what of them may not be had
 
 
 class Label(Strict):
@@ -57,6 +99,7 @@ class Label(Strict):
     name: Annotated[Shown, Field(min_length=1)]
     description: Annotated[Shown, Field(min_length=1)]
     values: tuple[str, ...] = ()
+    display: str = ""  # in tables and pictures, where it is not the name
 
     @field_validator("name")
     @classmethod
@@ -71,12 +114,18 @@ class Label(Strict):
 
 
 class Splits(Strict):
-    """Either `column` (and `values`, if it does not say train, val and test), or `ratio` with a seed."""
+    """`column` (and `values`, if it does not say train, val and test), or `ids` and `ratio`.
+
+    `ids` are files with an id a line; what they do not name is split by `ratio` over the other splits, stratified by
+    label, seeded, and with all samples of a `group` in one split; without a ratio it trains.
+    """
 
     column: Name | None = None
     values: dict[Split, tuple[str, ...]] = {}
+    ids: dict[Split, Path] = {}
     ratio: dict[Split, float] | None = None
     seed: int = 0
+    group: Name | None = None  # a column: samples of one source
 
     @model_validator(mode="after")
     def _one_way(self) -> Splits:
@@ -96,13 +145,17 @@ class Splits(Strict):
 
 
 class Prompts(Strict):
-    """`domain` is a sentence on where the videos come from; the other two replace the default prompts.
+    """`domain` is a sentence on where the videos come from; `context` shows columns under a name (Title: title);
+    the others replace the default prompts.
 
-    In these `{domain}`, `{labels}` (a list with descriptions) and `{names}` (names alone) are filled in.
+    In these `{domain}`, `{labels}` (a list with descriptions), `{names}` (names alone) and `{context}` are filled in,
+    in `hinted` also `{label}`.
     """
 
     domain: Shown = ""
+    context: dict[Name, Name] = {}
     rationale: Shown | None = None
+    hinted: Shown | None = None
     label: Shown | None = None
 
     @field_validator("rationale", "label")
@@ -138,13 +191,15 @@ class Dataset(Strict):
     """One authored dataset_info/<name>.yaml."""
 
     name: Name
+    about: About = About()
     annotations: Annotations
-    videos: Name
+    videos: Name | None = None
+    segment: Segment = Segment()
+    max_missing: Annotated[int, Field(ge=0)] = 0  # samples whose videos cannot be used, of which a run may do without
     labels: tuple[Label, ...]
-    splits: Splits
+    splits: Splits | None = None
     prompts: Prompts = Prompts()
     clips: ClipSettings = ClipSettings()
-    about: str = ""
 
     @field_validator("name")
     @classmethod
@@ -206,42 +261,3 @@ def load(name: str) -> Dataset:
     if dataset.name != name:
         raise ProblemsError(path, [f"name: '{dataset.name}' is not the file's name '{name}'"])
     return dataset
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping; raises ProblemsError if it is none."""
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProblemsError(path, [f"not valid YAML: {' '.join(str(error).split())}"]) from None
-    if not isinstance(raw, dict):
-        raise ProblemsError(path, ["must be a mapping of keys"])
-    return raw
-
-
-def load_yaml(path: Path, model: type[Any]) -> Any:
-    """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
-    try:
-        return model.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
-
-
-def _explained(error: Any) -> str:
-    keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
-    texts = {
-        "extra_forbidden": "unknown key",
-        "missing": "missing",
-        "string_type": "must be text; YAML takes numbers, yes and no for something else unless they are in quotes",
-    }
-    return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"

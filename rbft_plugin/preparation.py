@@ -177,7 +177,7 @@ def _leaks(found: list[Sample], rows: list[dict[str, Any]]) -> list[str]:
     for sample, row in zip(found, rows, strict=True):
         other = first.setdefault(row["video"], sample)
         if other.split != sample.split:
-            both = " and ".join(f"row {s.row} (id '{s.id}', {s.split})" for s in (other, sample))
+            both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
             said.append(f"{both}: {sample.video}")
     return said
 

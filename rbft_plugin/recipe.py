@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from rbft_plugin.dataset import Name, Strict, load_yaml
+from rbft_plugin.config import Name, Strict, load_yaml
 from rbft_plugin.errors import RbftError
 
 Stage = Literal["rationale", "label"]

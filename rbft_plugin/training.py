@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from rbft_plugin.checkpoint import Checkpoint
-from rbft_plugin.dataset import read_yaml
+from rbft_plugin.config import read_yaml
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.recipe import Stage, Training
 
