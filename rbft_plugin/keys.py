@@ -19,7 +19,7 @@ MEDIA = ("<video>", "<image>")  # in texts of prompts, training would take them 
 
 
 def _place(value: Any) -> Any:
-    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+    if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError("must be a path")
     return value
 

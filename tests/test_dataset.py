@@ -247,8 +247,10 @@ def test_an_unknown_dataset_lists_those_there_are(ws: Path) -> None:
         (b"name: [", "not valid YAML: while parsing a flow node expected the node content, but found '<stream end>' "),
         (b"name: a\nname: b\n", "not valid YAML: key 'name' is given twice in \"<unicode string>\", line 2, column 1"),
         (b"name: 2024-13-45\n", "not valid YAML: '2024-13-45': month must be in 1..12 in"),
+        (b'name: "\\0"\n', "not valid YAML: a null character or broken Unicode in"),
+        (b'"\\uD800": a\n', "not valid YAML: a null character or broken Unicode in"),
         (b"name: !!bool maybe\n", "not valid YAML: 'maybe': 'maybe' in"),
-        (b"a: " + b"[" * 5000, "not usable YAML: nested too deep"),
+        (b"a: " + b"[" * 1000, "not usable YAML: nested too deep"),
         (b"name: \xff\n", "not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte"),
     ],
 )
@@ -294,7 +296,6 @@ FILES = {"train": "a.csv", "test": "b.csv"}
         ({"file": "a.csv", "hub": {"path": "a"}} | SOURCE, ["annotations: give one of 'file', 'folder' and 'hub'"]),
         ({"file": 3} | SOURCE, ["annotations.file: must be a path"]),
         ({"file": ""} | SOURCE, ["annotations.file: must be a path"]),
-        ({"file": "a\0.csv"} | SOURCE, ["annotations.file: must be a path"]),
         ({"file": ["a.csv"]} | SOURCE, ["annotations.file: must be a path"]),
         ({"file": {"train": "a.csv"}} | SOURCE, ["annotations.file: needs a path for train and one for test"]),
         (

@@ -169,6 +169,15 @@ def test_what_cannot_be_joined_is_said_for_all_files_at_once(here: Path) -> None
     )
 
 
+def test_rows_without_the_column_of_ids_are_not_joined() -> None:
+    given = joining({"file": "b.csv"})
+    write_csv("b.csv", [{"id": "a", "x": "1"}])
+    write_csv("a.csv", [{"name": "a", "label": "calm"}])
+    assert said(given) == (
+        "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, label"
+    )
+
+
 def test_joined_columns_that_are_there_already_ask_for_columns() -> None:
     write_csv("b.csv", [{"id": "a", "label": "x", "title": "A"}])
     write_csv("c.csv", [{"id": "z", "x": "1"}])
