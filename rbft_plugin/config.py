@@ -90,10 +90,11 @@ def load_yaml(path: Path, model: type[Any]) -> Any:
 
 def _explained(error: Any) -> str:
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
     texts = {
         "extra_forbidden": "unknown key",
         "missing": "missing",
+        "invalid_key": "a key must be text: put it in quotes",
         "model_type": "must be a mapping of keys",
         "dict_type": "must be a mapping of keys",
         "tuple_type": "must be a list",
