@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 class RbftError(Exception):
@@ -14,10 +16,26 @@ class ProblemsError(RbftError):
     """All that is wrong with one thing (a file, a step), at once."""
 
     def __init__(self, what: str | Path, problems: Sequence[str], hint: str = "") -> None:
-        self.problems = list(problems)
+        self.what, self.problems = str(what), list(problems)
         lines = [f"{what}: {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"]
         lines += [f"  - {p}" for p in self.problems]
         super().__init__("\n".join(lines + ([hint] if hint else [])))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found. An error stops or spoils a run, a warning may; a note says what was not checked.
+
+    `kind` is a short word that stays the same from version to version; `where` a row, an id, a key of the YAML.
+    """
+
+    level: Literal["error", "warning", "note"]
+    kind: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
 
 
 def shortened(items: Sequence[object], most: int = 5) -> str:

@@ -1,0 +1,114 @@
+"""Samples that show the same: the same bytes, or the same pictures encoded anew."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Chosen on 240 scenes of demo.world over one and the same background, seen by its noisy, shaking night camera (28,680
+# pairs of different clips), and then measured on 240 others; docs/check.md has the table.
+SIDE, STEPS = 16, 8  # of a thumbnail in pixels; thumbnails a video
+NOISE = 3.0  # changes of a pixel below so many robust standard deviations are no motion
+LEAST_MOTION = 1.0  # root mean square in grey levels; below it, two clips of a static camera look alike anyway
+SAME_MOTION, SAME_PLACE = 0.88, 0.85  # correlations
+SAME_LENGTH = 1.08  # ratio of durations: a few percent may have been cut off
+CHUNK = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What is compared: thumbnails' changes (float16, unit length), what does not change, and seconds.
+
+    `motion` is None where too little moves to tell a copy from another clip of the same static camera.
+    """
+
+    motion: np.ndarray | None
+    place: np.ndarray
+    seconds: float
+
+
+def same_bytes(files: Iterable[Path]) -> dict[Path, str]:
+    """Digest of each file that has the size of another; others cannot be equal to any. Each is read once."""
+    sizes: dict[int, set[Path]] = defaultdict(set)
+    for file in files:
+        sizes[file.stat().st_size].add(file)
+    digests = {}
+    for equal in sizes.values():
+        for file in sorted(equal) if len(equal) > 1 else []:
+            with file.open("rb") as content:
+                digests[file] = hashlib.file_digest(content, "sha256").hexdigest()
+    return digests
+
+
+def look(frames: np.ndarray, seconds: float) -> Look:
+    """The look of uint8 frames (n, height, width, 3) taken at the middles of n equal parts of a video.
+
+    The median of SIDE x SIDE thumbnails is what stands still. What differs from it is motion, once noise is taken off:
+    each value is drawn to 0 by NOISE times the median absolute difference (scaled to a standard deviation).
+    """
+    from PIL import Image
+
+    chosen = frames[((np.arange(STEPS) + 0.5) / STEPS * len(frames)).astype(int)]
+    small = [Image.fromarray(f).resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0) for f in chosen]
+    thumbs = np.stack([np.asarray(s, dtype=np.float32) for s in small])
+    still = np.median(thumbs, axis=0)
+    change = thumbs - still
+    noise = 1.4826 * float(np.median(np.abs(change)))
+    change = np.sign(change) * np.maximum(np.abs(change) - NOISE * noise, 0)
+    length = float(np.linalg.norm(change))
+    moves = length >= LEAST_MOTION * math.sqrt(change.size)
+    place = still - still.mean(axis=(0, 1))
+    return Look((change / length).ravel().astype(np.float16) if moves else None, place.ravel(), seconds)
+
+
+def same_pictures(looks: Sequence[Look]) -> list[list[int]]:
+    """Indices of the groups, of two or more, of videos that show the same.
+
+    All pairs are compared by blocks of a matrix product: n videos take 12 kB each and n^2 x 6 kFLOP in all (10,000
+    videos: 123 MB and about half a minute on one core).
+    """
+    moving = [i for i, one in enumerate(looks) if one.motion is not None]
+    pairs = []
+    for start in range(0, len(moving), CHUNK):
+        rows = moving[start : start + CHUNK]
+        block = _stacked(looks, rows)
+        for other in range(start, len(moving), CHUNK):
+            columns = moving[other : other + CHUNK]
+            close = block @ (block if other == start else _stacked(looks, columns)).T > SAME_MOTION
+            for i, j in zip(*np.nonzero(close), strict=True):
+                if rows[i] < columns[j] and _agree(looks[rows[i]], looks[columns[j]]):
+                    pairs.append((rows[i], columns[j]))
+    return _groups(pairs, len(looks))
+
+
+def _stacked(looks: Sequence[Look], indices: list[int]) -> np.ndarray:
+    return np.stack([np.asarray(looks[i].motion, dtype=np.float32) for i in indices])
+
+
+def _agree(one: Look, other: Look) -> bool:
+    """Whether length and place are the same too. A plain picture has hardly a shape to compare: hence the 9."""
+    if max(one.seconds, other.seconds) > SAME_LENGTH * min(one.seconds, other.seconds):
+        return False
+    a, b = one.place, other.place
+    return float((a * b).mean() + 9) > SAME_PLACE * math.sqrt(float((a * a).mean() + 9) * float((b * b).mean() + 9))
+
+
+def _groups(pairs: list[tuple[int, int]], n: int) -> list[list[int]]:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not pairs:
+        return []
+    rows, columns = zip(*pairs, strict=True)
+    _, labels = connected_components(coo_array((np.ones(len(pairs)), (rows, columns)), shape=(n, n)), directed=False)
+    members: dict[Any, list[int]] = defaultdict(list)
+    for i, label in enumerate(labels.tolist()):
+        members[label].append(i)
+    return [group for group in members.values() if len(group) > 1]
