@@ -1,16 +1,24 @@
-"""Samples that show the same: the same bytes, or the same pictures encoded anew."""
+"""Samples that show the same: the same bytes, or the same pictures encoded anew, rescaled or in another container.
+
+Pictures are compared by what changes in them: clips of one static camera have the same place, and only what moves in
+them tells a copy from another clip.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rbft_plugin.annotations import Sample
+from rbft_plugin.clips import Part
+from rbft_plugin.errors import Finding
 
 # Chosen on 240 scenes of demo.world over one and the same background, seen by its noisy, shaking night camera (28,680
 # pairs of different clips), and then measured on 240 others; docs/check.md has the table.
@@ -47,6 +55,12 @@ def same_bytes(files: Iterable[Path]) -> dict[Path, str]:
     return digests
 
 
+def overlap(one: Part, other: Part) -> bool:
+    """Whether two parts of one video have a moment in common; what is cut off an end counts as being there."""
+    ends = (math.inf if part.end is None else part.end for part in (one, other))
+    return max(one.start, other.start) < min(ends)
+
+
 def look(frames: np.ndarray, seconds: float) -> Look:
     """The look of uint8 frames (n, height, width, 3) taken at the middles of n equal parts of a video.
 
@@ -71,8 +85,8 @@ def look(frames: np.ndarray, seconds: float) -> Look:
 def same_pictures(looks: Sequence[Look]) -> list[list[int]]:
     """Indices of the groups, of two or more, of videos that show the same.
 
-    All pairs are compared by blocks of a matrix product: n videos take 12 kB each and n^2 x 6 kFLOP in all (10,000
-    videos: 123 MB and about half a minute on one core).
+    All pairs are compared by blocks of a matrix product: 12 kB a video, and time that grows with the square of their
+    number (10,000 videos: 123 MB and 8 s on one core).
     """
     moving = [i for i, one in enumerate(looks) if one.motion is not None]
     pairs = []
@@ -112,3 +126,66 @@ def _groups(pairs: list[tuple[int, int]], n: int) -> list[list[int]]:
     for i, label in enumerate(labels.tolist()):
         members[label].append(i)
     return [group for group in members.values() if len(group) > 1]
+
+
+def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
+    """Samples that show the same as others; across splits a model would be tested on what it was trained on.
+
+    Samples without a look are compared by their files alone.
+    """
+    digests = same_bytes(s.video for s in looks)
+    of_content: dict[object, list[Sample]] = defaultdict(list)
+    for sample in looks:
+        of_content[digests.get(sample.video, sample.video)].append(sample)
+    found: list[Finding] = []
+    first: list[Sample] = []  # of those that are the same, for pictures to be compared
+    for same in of_content.values():
+        groups = _overlapping(same)
+        first += [group[0] for group in groups]
+        for group in groups:
+            found += _copies(group, "byte for byte the same as")
+        found += _parts([group[0] for group in groups])
+    seen = [(sample, look) for sample in first if (look := looks[sample]) is not None]
+    for indices in same_pictures([look for _, look in seen]):
+        found += _copies([seen[i][0] for i in indices], "another encoding of the same pictures as")
+    text = "hardly anything moves in it, so that a copy encoded anew could not be told"
+    return found + [
+        Finding("note", "still-video", s.named, f"{s.video}: {text}") for s, look in seen if look.motion is None
+    ]
+
+
+def _overlapping(same: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples of one video, put together where their parts share a moment."""
+    groups: list[list[Sample]] = []
+    for sample in same:
+        for group in groups:
+            if any(overlap(sample.part, other.part) for other in group):
+                group.append(sample)
+                break
+        else:
+            groups.append([sample])
+    return groups
+
+
+def _copies(same: Sequence[Sample], how: str) -> list[Finding]:
+    found = []
+    for sample in same[1:]:
+        other = next((s for s in same if s.split != sample.split), same[0])
+        text = f"{sample.video} ({sample.split}) is {how} {other.video} of {other.named} ({other.split})"
+        if sample.label != other.label:
+            text += f", with another label: {sample.label or 'none'}, not {other.label or 'none'}"
+        if sample.split == other.split:
+            found.append(Finding("warning", "duplicate", sample.named, text))
+        else:
+            found.append(Finding("error", "duplicate-across-splits", sample.named, text))
+    return found
+
+
+def _parts(samples: Sequence[Sample]) -> list[Finding]:
+    """Different parts of one video in different splits: no copy, but what stays the same in them may tell the label."""
+    splits = Counter(s.split or "" for s in samples)
+    if len(splits) < 2:
+        return []
+    text = f"parts of {samples[0].video} are in {' and '.join(f'{s} ({n})' for s, n in splits.items())}: place, people "
+    text += "and light may tell the label; splits.group keeps what is of one source together"
+    return [Finding("warning", "source-across-splits", samples[0].named, text)]

@@ -42,3 +42,15 @@ def shortened(items: Sequence[object], most: int = 5) -> str:
     """A list for a message: the first few, and how many more there are."""
     rest = len(items) - most
     return ", ".join(str(i) for i in items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def lines(findings: Sequence[Finding], most: int = 5) -> list[str]:
+    """Findings for a message: of each kind the first few, and how many more there are."""
+    of_kind: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        of_kind.setdefault((finding.level, finding.kind), []).append(finding)
+    said = []
+    for (_, kind), some in of_kind.items():
+        rest = len(some) - most
+        said += [str(f) for f in some[:most]] + ([f"and {rest} more of kind {kind}"] if rest > 0 else [])
+    return said

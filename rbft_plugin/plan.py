@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import checkpoint, evaluation, preparation, registry, training
+from rbft_plugin import checkpoint, evaluation, fit, preparation, registry, training
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Recipe, Stage
@@ -153,8 +153,9 @@ def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> 
     }
 
     def problems_before() -> list[str]:
-        manifest = preparation.manifest(plan.dataset.name)
-        return training.row_problems(preparation.read_jsonl(rows)) + training.pixel_problems(merged, manifest)
+        preparation.manifest(plan.dataset.name)  # raises if there is none
+        given = preparation.read_jsonl(rows)
+        return training.row_problems(given) or fit.run_problems(plan.recipe, plan.dataset.clips, merged, stage, given)
 
     def problems_after(log: str) -> list[str]:
         count = len(preparation.read_jsonl(rows))

@@ -27,29 +27,6 @@ def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
     return {split: {name: table[split][name] for name in names} for split in SPLITS}
 
 
-def problems(dataset: Dataset, found: list[Sample], progress: Progress) -> list[str]:
-    """All that stops or spoils a run: labels without training or test samples, missing or unreadable videos."""
-    table = counts(dataset, found)
-    said = [
-        f"split '{split}' has no sample of label '{name}'"
-        for split in ("train", "test")
-        for name in dataset.label_names
-        if not table[split][name]
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = progress(pool.map(_video_problem, found), len(found), "videos")
-        said += [problem for problem in results if problem]
-    return said
-
-
-def _video_problem(sample: Sample) -> str | None:
-    try:
-        clips.probe(sample.video)
-    except clips.VideoError as error:
-        return sample.problem(str(error))
-    return None
-
-
 def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
     """Make all that training and evaluation read, and the registrations; returns the manifest.
 

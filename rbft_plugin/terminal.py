@@ -88,6 +88,38 @@ def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
     console.print(table)
 
 
+def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> None:
+    """What the YAML says of the dataset, a row for each kind of finding with a few examples, and a line of numbers."""
+    from rich.table import Table
+
+    for key, text in about.items():
+        console.print(f"{key}: {' '.join(text.split())}")
+    table = Table(title=f"{name}: findings", show_lines=True)
+    table.add_column("")
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    table.add_column("where and what", overflow="fold")
+    for level, kind in dict.fromkeys((f.level, f.kind) for f in found.findings):
+        some = [f for f in found.findings if (f.level, f.kind) == (level, kind)]
+        rest = len(some) - most
+        said = [str(f) for f in some[:most]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
+        table.add_row(level, kind, str(len(some)), "\n".join(said))
+    if found.findings:
+        console.print(table)
+    wrong = [f"{n} {level}{'s' if n > 1 else ''}" for level in ("error", "warning") if (n := found.count(level))]
+    console.print(f"{name}: {found.samples} samples, {', '.join(wrong) or 'no problem found'}")
+
+
+def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
+    import json
+    from dataclasses import asdict
+
+    content = {"dataset": name, "about": about, "samples": found.samples, "counts": found.counts}
+    content |= {f"{level}s": found.count(level) for level in ("error", "warning", "note")}
+    content |= {"findings": [asdict(f) for f in found.findings]}
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
 def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
     """A progress bar over an iterable; nothing where output is not a terminal."""
     from rich.progress import track
