@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin import clips, doubts, duplicates, fit, positions, preparation, prompts, splits, training
-from rbft_plugin.annotations import Sample, read_rows, samples
+from rbft_plugin.annotations import Annotated, Sample
+from rbft_plugin.annotations import read as read_annotations
 from rbft_plugin.clips import Clip, VideoError
 from rbft_plugin.config import read_yaml
 from rbft_plugin.dataset import ClipSettings, Dataset
-from rbft_plugin.errors import Finding, ProblemsError, RbftError
+from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.processor import load_base
 from rbft_plugin.recipe import Recipe, Stage
 
@@ -45,27 +45,36 @@ class Seen:
     look: duplicates.Look | None = None
     problem: str = ""
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it is, as decoded or else by its header, which may not say."""
+        return self.look.seconds if self.look else self.header and fit.seconds(self.header, self.sample.part)
+
 
 def check(dataset: Dataset, progress: Progress, deep: bool = False, recipe: Recipe | None = None) -> Checked:
     """Look at annotations and at every video's header; `deep` decodes the videos, a recipe is held against them.
 
     Raises RbftError for what makes a check impossible: annotations that cannot be read as samples.
     """
-    found = splits.assign(samples(dataset), dataset.splits)
+    annotated = read_annotations(dataset)
+    found = splits.assign(annotated.samples, dataset.splits)
     table = preparation.counts(dataset, found)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looking = pool.map(lambda s: _see(s, dataset.clips, deep), found)
         seen = list(progress(looking, len(found), "videos, decoded" if deep else "videos"))
     usable = [s for s in seen if not s.problem]
+    missing = [s for s in seen if s.problem]
+    may_go_on = len(missing) <= dataset.max_missing
+    left = preparation.counts(dataset, [s.sample for s in usable]) if may_go_on else table
     findings = [
-        *doubts.classes(table, dataset.label_names),
-        *_unusable([s for s in seen if s.problem], dataset.max_missing),
+        *doubts.classes(left, dataset.label_names),
+        *_unusable(missing, "warning" if may_go_on else "error"),
         *duplicates.findings({s.sample: s.look for s in usable}),
         *([] if deep else _not_deep()),
         *doubts.groups(found),
         *doubts.names(dataset.label_names),
         *doubts.leaks(dataset, found),
-        *_unused(dataset),
+        *_remarks(dataset, annotated),
         *_short(usable),
         *(_fit(dataset, recipe, usable) if recipe else _no_recipe(dataset.name)),
         *_positions(),
@@ -94,17 +103,16 @@ def _see(sample: Sample, settings: ClipSettings, deep: bool) -> Seen:
             return Seen(sample, header)
         # As many frames as prepare takes, but never so few that a copy could not be told: short videos hold more here.
         finer = settings.model_copy(update={"frames": max(settings.frames, duplicates.STEPS), "max_fps": 30.0})
-        frames, seconds = clips.read_frames(sample.video, finer)
+        frames, seconds = clips.read_frames(sample.video, finer, sample.part)
         return Seen(sample, header, duplicates.look(frames, seconds))
     except VideoError as error:
         return Seen(sample, problem=str(error))
 
 
-def _unusable(seen: Sequence[Seen], allowed: int) -> list[Finding]:
+def _unusable(seen: Sequence[Seen], level: Level) -> list[Finding]:
     """Videos that cannot be used: errors, unless a run may do without so many."""
-    level = "error" if len(seen) > allowed else "warning"
     return [
-        Finding(level, KINDS.get(s.problem, "unreadable-video"), s.sample.named, f"{s.sample.video} {s.problem}")  # type: ignore[arg-type]
+        Finding(level, KINDS.get(s.problem, "unreadable-video"), s.sample.named, f"{s.sample.video} {s.problem}")
         for s in seen
     ]
 
@@ -112,18 +120,17 @@ def _unusable(seen: Sequence[Seen], allowed: int) -> list[Finding]:
 def _short(seen: Sequence[Seen]) -> list[Finding]:
     found = []
     for one in seen:
-        seconds = one.look.seconds if one.look else one.header and fit.seconds(one.header, one.sample.part)
-        if seconds and seconds < 1:
-            text = f"{one.sample.video} lasts {seconds:.2g} s: little can happen in it"
+        if one.seconds and one.seconds < 1:
+            text = f"{one.sample.video} lasts {one.seconds:.2g} s: little can happen in it"
             found.append(Finding("warning", "short-video", one.sample.named, text))
     return found
 
 
-def _unused(dataset: Dataset) -> list[Finding]:
-    given = dataset.annotations
-    rows = read_rows((given.file or {})["all"].expanduser())
-    raws = Counter(row[given.label or "label"].strip() for row in rows)
-    found = []
+def _remarks(dataset: Dataset, annotated: Annotated) -> list[Finding]:
+    """What the annotations leave out or lack, and what the YAML names that they do not have."""
+    given, raws = dataset.annotations, annotated.raws
+    found = [Finding("warning", "annotations", "annotations", text) for text in annotated.doubts]
+    found += [Finding("note", "dropped", "annotations", text) for text in annotated.dropped]
     for label in dataset.labels:
         found += doubts.unused(f"values of label '{label.name}'", label.values, raws)
     found += doubts.unused("annotations.drop", given.drop, raws)
@@ -147,7 +154,7 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[Seen]) -> list[Finding
     """How the clips, as they are or will be, suit the recipe's base model and stages."""
     made = _prepared(dataset)
     clip_of = {
-        s.sample.id: made.get(s.sample.id) or fit.planned(s.header, dataset.clips, s.sample.part)
+        s.sample.id: made.get(s.sample.id) or fit.planned(s.header, s.seconds, dataset.clips)
         for s in seen if s.header
     }  # fmt: skip
     base, found = None, []
@@ -176,8 +183,8 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[Seen]) -> list[Finding
 
 def _example(dataset: Dataset, sample: Sample, clip: Clip, longest: int) -> fit.Example:
     if longest:
-        return fit.Example(sample.named, clip, prompts.rationale(dataset), longest)
-    return fit.Example(sample.named, clip, prompts.label(dataset), sample.label or "")
+        return fit.Example(sample.named, clip, prompts.rationale(dataset, sample.context), longest)
+    return fit.Example(sample.named, clip, prompts.label(dataset, sample.context), sample.label or "")
 
 
 def _prepared(dataset: Dataset) -> dict[str, Clip]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Level = Literal["error", "warning", "note"]
+
 
 class RbftError(Exception):
     """Something that the user can mend; the message says where it is, what is wrong and what to do."""
@@ -29,7 +31,7 @@ class Finding:
     `kind` is a short word that stays the same from version to version; `where` a row, an id, a key of the YAML.
     """
 
-    level: Literal["error", "warning", "note"]
+    level: Level
     kind: str
     where: str
     text: str

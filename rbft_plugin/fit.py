@@ -38,25 +38,24 @@ class Example:
     answer: str | int
 
 
-def planned(header: Clip, settings: ClipSettings, part: Part = WHOLE) -> Clip:
-    """The clip that `prepare` will make of a video with this header.
-
-    Where a header has no number of frames the clip is taken for one with all frames that the settings allow.
-    """
-    width, height = clip_size(header.width, header.height, settings)
-    length = seconds(header, part)
-    if not length:
-        return Clip(settings.frames, width, height, settings.max_fps)
-    frames = frame_count(length, max(1, round(length * header.fps)), settings)
-    return Clip(frames, width, height, frames / length)
-
-
 def seconds(header: Clip, part: Part = WHOLE) -> float | None:
     """How long a part of a video is by its header, a frame at least; None if the header does not say."""
     if not header.frames or not header.fps:
         return None
     end = min(header.frames / header.fps, math.inf if part.end is None else part.end)
     return max(end - part.cut - part.start, 1 / header.fps)
+
+
+def planned(header: Clip, length: float | None, settings: ClipSettings) -> Clip:
+    """The clip that `prepare` will make of a video, or of a part of it, with this header and length in seconds.
+
+    Where the length is not known it is taken for one with all frames that the settings allow.
+    """
+    width, height = clip_size(header.width, header.height, settings)
+    if not length:
+        return Clip(settings.frames, width, height, settings.max_fps)
+    frames = frame_count(length, max(1, round(length * header.fps)) if header.fps else settings.frames, settings)
+    return Clip(frames, width, height, frames / length)
 
 
 def longest_rationale(recipe: Recipe) -> int:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from rbft_plugin import clips, files, prompts, registry, splits
+from filelock import FileLock
+
+from rbft_plugin import files, making, prompts, registry, splits
 from rbft_plugin.annotations import Sample, samples
 from rbft_plugin.dataset import SPLITS, Dataset
-from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.journal import Made
+from rbft_plugin.making import Progress, Shard
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+MOST_LINES = 50  # of an error message about videos
 
 
 def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
@@ -27,46 +31,68 @@ def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
     return {split: {name: table[split][name] for name in names} for split in SPLITS}
 
 
-def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
-    """Make all that training and evaluation read, and the registrations; returns the manifest.
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did: the manifest; clips that were new; those that no sample uses any more, and their bytes."""
 
-    Clips that are there already are kept. Raises ProblemsError naming every sample whose video cannot be used; the
-    clips of the others stay, and nothing else is written then.
+    manifest: dict[str, Any]
+    new: int
+    unused: int
+    unused_bytes: int
+
+
+def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, overwrite: bool = False) -> Prepared:
+    """Make all that training and evaluation read, and the registrations.
+
+    Clips that are there already are kept, unless `overwrite`. Raises ProblemsError naming every sample whose video
+    cannot be used, if they are more than `dataset.max_missing`; the clips of the others stay, and nothing else is
+    written then.
     """
+    found = samples_of(dataset)
+    outcome = making.make_clips(dataset, found, progress, workers, overwrite)
+    with FileLock(dataset.folder / ".prepare.lock"):  # two at the same time write the same, but not at once
+        manifest_file = dataset.folder / "manifest.json"
+        try:
+            used, missing = _parted(dataset, found, outcome.of)
+        except RbftError:
+            manifest_file.unlink(missing_ok=True)
+            raise
+        texts = _texts(dataset, used)
+        manifest = {
+            "dataset": dataset.name,
+            "counts": counts(dataset, [s for s, _ in used]),
+            "missing": {"counts": counts(dataset, [s for s, _ in missing]), "samples": _described(missing)},
+            "display": {label.name: label.display for label in dataset.labels if label.display},
+            "clips": dataset.clips.model_dump(),
+            "largest_clip_pixels": max(m.width * m.height for _, m in used),
+            "most_frames": max(m.frames for _, m in used),
+            "sha256": {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()},
+        }
+        registry.register(dataset)
+        if not _is_there(dataset.folder, manifest, texts):
+            manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
+            for name, text in texts.items():
+                files.write_text(dataset.folder / name, text.decode())
+            files.write_json(manifest_file, manifest)
+    return Prepared(manifest, outcome.new, *_unused(dataset.folder / "clips", {m.clip for _, m in used}))
+
+
+def make_shard(
+    dataset: Dataset, progress: Progress, shard: Shard, workers: int | None = None, overwrite: bool = False
+) -> tuple[int, int, list[str]]:
+    """Make the clips of a shard alone: how many it has and how many were new, and the problems with its videos."""
+    found = samples_of(dataset)
+    outcome = making.make_clips(dataset, found, progress, workers, overwrite, shard)
+    pairs = zip(shard.of(found), outcome.of, strict=True)
+    return len(outcome.of), outcome.new, [s.problem(m) for s, m in pairs if isinstance(m, str)]
+
+
+def samples_of(dataset: Dataset) -> list[Sample]:
+    """All annotated samples with their splits; raises ProblemsError if none would train, or none test."""
     found = splits.assign(samples(dataset), dataset.splits)
     if empty := [f"split '{s}' has no sample" for s in ("train", "test") if not any(f.split == s for f in found)]:
         raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
-    manifest_file = dataset.folder / "manifest.json"
-    known = _known_sources(manifest_file, dataset)
-    manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
-    making: dict[str, Lock] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda s: _clip(dataset, s, known, making), found)
-        made = list(progress(results, len(found), f"clips of {dataset.name}"))
-    bad = [s.problem(m) for s, m in zip(found, made, strict=True) if isinstance(m, str)]
-    if bad:
-        raise ProblemsError(
-            f"{dataset.name}: videos that cannot be used", bad, "Mend them, or remove their rows; then prepare again."
-        )
-    rows = [_row(dataset, s, m) for s, m in zip(found, made, strict=True) if not isinstance(m, str)]
-    if leaks := _leaks(found, rows):
-        raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
-    contents = {split: [r for r, s in zip(rows, found, strict=True) if s.split == split] for split in SPLITS}
-    labelled = [_label_row(r) for r in contents["train"] if r["label"] is not None]
-    hashes = {f"{split}.jsonl": write_rows(dataset.folder / f"{split}.jsonl", rs) for split, rs in contents.items()}
-    hashes["label.jsonl"] = write_rows(dataset.folder / "label.jsonl", labelled)
-    registry.register(dataset)
-    manifest = {
-        "dataset": dataset.name,
-        "counts": counts(dataset, found),
-        "clips": dataset.clips.model_dump(),
-        "largest_clip_pixels": max(r["meta"]["width"] * r["meta"]["height"] for r in rows),
-        "most_frames": max(r["meta"]["frames"] for r in rows),
-        "sha256": hashes,
-        "sources": {s.id: m["source"] for s, m in zip(found, made, strict=True) if not isinstance(m, str)},
-    }
-    files.write_json(manifest_file, manifest)
-    return manifest
+    return found
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -113,75 +139,114 @@ def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any
     return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
 
 
-def _label_row(row: dict[str, Any]) -> dict[str, Any]:
-    return training_row(row, row["label_prompt"], row["label"])
+def _parted(
+    dataset: Dataset, found: list[Sample], made: list[Made | str]
+) -> tuple[list[tuple[Sample, Made]], list[tuple[Sample, str]]]:
+    """Samples with their clips, and those without with the reason; raises ProblemsError if one must not go on so."""
+    pairs = list(zip(found, made, strict=True))
+    used = [(s, m) for s, m in pairs if isinstance(m, Made)]
+    missing = [(s, m) for s, m in pairs if isinstance(m, str)]
+    if len(missing) > dataset.max_missing:
+        raise ProblemsError(
+            f"{dataset.name}: videos that cannot be used", _shortened(dataset.folder, missing), _hint(dataset)
+        )
+    before, after = counts(dataset, found), counts(dataset, [s for s, _ in used])
+    emptied = [
+        f"split '{split}' has no sample " + (f"of label '{name}' " if name else "without a label ") + "that can be used"
+        for split in ("train", "test")
+        for name, count in before[split].items()
+        if count and not after[split].get(name)
+    ]
+    if emptied:
+        raise ProblemsError(dataset.name, emptied, "Get their videos; then prepare again.")
+    if leaks := _leaks(used):
+        raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
+    return used, missing
 
 
-def _known_sources(manifest_file: Path, dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """What the last manifest says of the sources, so that unchanged ones need not be read to find their clips."""
-    if not manifest_file.is_file():
-        return {}
-    last = files.read_json(manifest_file)
-    return last.get("sources", {}) if last.get("clips") == dataset.clips.model_dump() else {}
+def _hint(dataset: Dataset) -> str:
+    allowed = f" (max_missing in its YAML allows {dataset.max_missing})" if dataset.max_missing else ""
+    return f"Mend them, or remove their rows{allowed}; then prepare again."
 
 
-def _clip(
-    dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]], making: dict[str, Lock]
-) -> dict[str, Any] | str:
-    """The sample's clip, made if it is not there yet: where it is and what it came from; or what is wrong."""
-    try:
-        clips.probe(sample.video)
-        stat = sample.video.stat()
-        source = {"path": sample.video.as_posix(), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        last = known.get(sample.id, {})
-        name = last.get("clip") if source == {k: last.get(k) for k in source} else None
-        name = name or clips.clip_name(sample.video, dataset.clips)
-        target = dataset.folder / "clips" / name
-        with making.setdefault(name, Lock()):  # videos of the same content share a clip
-            clip = _whole(target)
-            if clip is None:
-                clips.make(sample.video, target, dataset.clips)
-                clip = clips.probe(target)
-        return {"clip": clip, "file": target, "source": source | {"clip": name}}
-    except clips.VideoError as error:
-        return str(error)
+def _shortened(folder: Path, missing: list[tuple[Sample, str]]) -> list[str]:
+    """A line a video; where there are many, a line a kind of reason, and a file of all."""
+    lines = [s.problem(reason) for s, reason in missing]
+    if len(lines) <= MOST_LINES:
+        return lines
+    groups: dict[str, list[tuple[Sample, str]]] = {}
+    for sample, reason in missing:
+        groups.setdefault(re.sub(r"\d+(\.\d+)?", "N", reason), []).append((sample, reason))
+    file = folder / "missing.txt"
+    files.write_text(file, "".join(f"{line}\n" for line in lines))
+    said = [
+        f"{len(group)} videos: {group[0][1] if len(group) == 1 else kind}, such as "
+        + shortened([f"{s.named}: {s.video}" for s, _ in group], 3)
+        for kind, group in sorted(groups.items(), key=lambda item: -len(item[1]))
+    ]
+    return [*said, f"all {len(lines)} are listed in {file}"]
 
 
-def _leaks(found: list[Sample], rows: list[dict[str, Any]]) -> list[str]:
+def _described(missing: list[tuple[Sample, str]]) -> list[dict[str, Any]]:
+    return [
+        {"id": s.id, "split": s.split, "label": s.label, "video": s.video.as_posix(), "reason": reason}
+        for s, reason in missing
+    ]
+
+
+def _leaks(used: list[tuple[Sample, Made]]) -> list[str]:
     """Videos of the same content in different splits: a model would be tested on what it was trained on."""
     first: dict[str, Sample] = {}
     said = []
-    for sample, row in zip(found, rows, strict=True):
-        other = first.setdefault(row["video"], sample)
+    for sample, made in used:
+        other = first.setdefault(made.source, sample)
         if other.split != sample.split:
             both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
             said.append(f"{both}: {sample.video}")
     return said
 
 
-def _whole(file: Path) -> clips.Clip | None:
-    """A clip, if it is there and can be opened; a copy of a workspace may have cut it off."""
+def _texts(dataset: Dataset, used: list[tuple[Sample, Made]]) -> dict[str, bytes]:
+    """The files of rows."""
+    rows = [(s.split, _row(dataset, s, m)) for s, m in used]
+    contents = {f"{split}.jsonl": [r for of, r in rows if of == split] for split in SPLITS}
+    contents["label.jsonl"] = [
+        training_row(r, r["label_prompt"], r["label"]) for r in contents["train.jsonl"] if r["label"] is not None
+    ]
+    return {name: rows_text(rs).encode() for name, rs in contents.items()}
+
+
+def _is_there(folder: Path, manifest: dict[str, Any], texts: dict[str, bytes]) -> bool:
+    """Whether all files say already what they are to say."""
     try:
-        clip = clips.probe(file)
-    except clips.VideoError:
-        return None
-    return clip if clip.frames else None
+        said = json.loads((folder / "manifest.json").read_bytes())
+        return said == manifest and all((folder / name).read_bytes() == text for name, text in texts.items())
+    except (OSError, ValueError):
+        return False
 
 
-def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, Any]:
-    clip: clips.Clip = made["clip"]
+def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
+    """How many files of the folder no sample uses, and their bytes."""
+    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.name not in used]
+    return len(sizes), sum(sizes)
+
+
+def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
+    hinted = sample.label is not None and sample.split == "train"
     return {
         "id": sample.id,
-        "video": made["file"].as_posix(),
+        "video": (dataset.folder / "clips" / made.clip).as_posix(),
         "label": sample.label,
         "labels": list(dataset.label_names),
-        "rationale_prompt": prompts.rationale(dataset),
-        "label_prompt": prompts.label(dataset),
+        "rationale_prompt": prompts.rationale(dataset, sample.context),
+        "hinted_prompt": prompts.hinted(dataset, sample.label, sample.context) if hinted else None,
+        "label_prompt": prompts.label(dataset, sample.context),
         "meta": {
             "source": sample.video.as_posix(),
-            "frames": clip.frames,
-            "width": clip.width,
-            "height": clip.height,
-            "seconds": round(clip.frames / clip.fps, 3),
+            "start": float(sample.part.start),
+            "seconds": round(made.frames / made.fps, 3),
+            "frames": made.frames,
+            "width": made.width,
+            "height": made.height,
         },
     }

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from rbft_plugin import files
 from rbft_plugin.dataset import Dataset, path_of
@@ -47,8 +51,41 @@ def entry(file: str) -> dict:
 
 
 def write_entries(folder: Path, entries: dict[str, dict]) -> None:
-    """Add or replace entries of `folder`/dataset_info.json; all others stay as they are."""
-    path = folder / "dataset_info.json"
+    """Add or replace entries of `folder`/dataset_info.json; all others stay as they are.
+
+    Only one process of a workspace does this at a time: entries that another one adds meanwhile would be lost.
+    """
+    with locked():
+        files.write_text(folder / "dataset_info.json", _entries_text(folder / "dataset_info.json", entries))
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Keeps other processes of the workspace from its registrations; may be entered again by the one that holds it."""
+    Path("data").mkdir(exist_ok=True)
+    with FileLock(Path("data") / ".registrations.lock", is_singleton=True):
+        yield
+
+
+def register(dataset: Dataset) -> None:
+    """Write what both harnesses need to know of a dataset; works before its data is prepared."""
+    with locked():
+        for path, text in generated(dataset).items():
+            files.write_text(path, text)
+
+
+def generated(dataset: Dataset) -> dict[Path, str]:
+    """The files that `register` writes, and what they should hold: dataset_info.json with the dataset's entries
+    beside those that it has now, and the task YAMLs. Raises RbftError if dataset_info.json cannot be read.
+    """
+    info = Path("dataset_info/dataset_info.json")
+    entries = {llamafactory_name(dataset.name, s): entry(f"../{dataset.folder.as_posix()}/{s}.jsonl") for s in STAGES}
+    texts = {"label": _label_task(dataset), "rationale": _rationale_task(dataset)}
+    tasks = {Path("task_configs") / f"{task_name(dataset.name, kind)}.yaml": text for kind, text in texts.items()}
+    return {info: _entries_text(info, entries)} | tasks
+
+
+def _entries_text(path: Path, entries: dict[str, dict]) -> str:
     known = {}
     if path.is_file():
         try:
@@ -57,19 +94,7 @@ def write_entries(folder: Path, entries: dict[str, dict]) -> None:
             raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
         if not isinstance(known, dict):
             raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
-    files.write_json(path, dict(sorted((known | entries).items())))
-
-
-def register(dataset: Dataset) -> None:
-    """Write what both harnesses need to know of a dataset; works before its data is prepared."""
-    folder = Path("dataset_info")
-    write_entries(
-        folder,
-        {llamafactory_name(dataset.name, s): entry(f"../{dataset.folder.as_posix()}/{s}.jsonl") for s in STAGES},
-    )
-    for stage in STAGES:
-        path = Path("task_configs") / f"{task_name(dataset.name, stage)}.yaml"
-        files.write_text(path, _label_task(dataset) if stage == "label" else _rationale_task(dataset))
+    return files.json_text(dict(sorted((known | entries).items())))
 
 
 def _label_task(dataset: Dataset) -> str:
