@@ -48,7 +48,9 @@ class Seen:
     @property
     def seconds(self) -> float | None:
         """How long it is, as decoded or else by its header, which may not say."""
-        return self.look.seconds if self.look else self.header and fit.seconds(self.header, self.sample.part)
+        if self.look:
+            return self.look.seconds
+        return fit.seconds(self.header, self.sample.part) if self.header else None
 
 
 def check(dataset: Dataset, progress: Progress, deep: bool = False, recipe: Recipe | None = None) -> Checked:
@@ -195,8 +197,7 @@ def _prepared(dataset: Dataset) -> dict[str, Clip]:
         rows = [row for split in splits.SPLITS for row in preparation.read_split(dataset.name, split)]
     except (RbftError, OSError):  # not prepared, or not wholly: then headers tell
         return {}
-    metas = {row["id"]: row["meta"] for row in rows}
-    return {i: Clip(m["frames"], m["width"], m["height"], m["frames"] / m["seconds"]) for i, m in metas.items()}
+    return {row["id"]: fit.clip_of(row) for row in rows}
 
 
 def _positions() -> list[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,11 @@ def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
     for sample in looks:
         of_content[digests.get(sample.video, sample.video)].append(sample)
     found: list[Finding] = []
-    first: list[Sample] = []  # of those that are the same, for pictures to be compared
+    first: list[Sample] = []  # those that are no copy of an earlier one, whose pictures are then compared
     for same in of_content.values():
-        groups = _overlapping(same)
-        first += [group[0] for group in groups]
-        for group in groups:
-            found += _copies(group, "byte for byte the same as")
-        found += _parts([group[0] for group in groups])
+        copies = _copies(same, "byte for byte the same as", lambda one, other: overlap(one.part, other.part))
+        found += copies or _parts(same)
+        first += [s for i, s in enumerate(same) if not any(overlap(s.part, other.part) for other in same[:i])]
     seen = [(sample, look) for sample in first if (look := looks[sample]) is not None]
     for indices in same_pictures([look for _, look in seen]):
         found += _copies([seen[i][0] for i in indices], "another encoding of the same pictures as")
@@ -154,23 +152,17 @@ def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
     ]
 
 
-def _overlapping(same: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples of one video, put together where their parts share a moment."""
-    groups: list[list[Sample]] = []
-    for sample in same:
-        for group in groups:
-            if any(overlap(sample.part, other.part) for other in group):
-                group.append(sample)
-                break
-        else:
-            groups.append([sample])
-    return groups
-
-
-def _copies(same: Sequence[Sample], how: str) -> list[Finding]:
+def _copies(
+    same: Sequence[Sample], how: str, shared: Callable[[Sample, Sample], bool] = lambda one, other: True
+) -> list[Finding]:
+    """What is said of samples of which each that `shared` relates shows the same: of all but the first of them."""
     found = []
-    for sample in same[1:]:
-        other = next((s for s in same if s.split != sample.split), same[0])
+    for i, sample in enumerate(same):
+        others = [s for s in same[:i] if shared(s, sample)]
+        others = [s for s in same if i and s.split != sample.split and shared(s, sample)] + others
+        if not others:
+            continue
+        other = others[0]
         text = f"{sample.video} ({sample.split}) is {how} {other.video} of {other.named} ({other.split})"
         if sample.label != other.label:
             text += f", with another label: {sample.label or 'none'}, not {other.label or 'none'}"

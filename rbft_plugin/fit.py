@@ -138,6 +138,21 @@ def run_problems(
     return lines(found + stage_findings(base, merged, stage, examples))
 
 
+def split_problems(recipe: Recipe, settings: ClipSettings, rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Lines on whether the base model would see the clips of a prepared split as they are."""
+    try:
+        base = load_base(recipe.base_model)
+    except RbftError:  # see run_problems
+        return []
+    return lines(model_findings(base, settings, [clip_of(row) for row in rows]))
+
+
+def clip_of(row: dict[str, Any]) -> Clip:
+    """The clip of a row of a prepared split."""
+    meta = row["meta"]
+    return Clip(meta["frames"], meta["width"], meta["height"], meta["frames"] / meta["seconds"])
+
+
 def _examples(rows: Sequence[dict[str, Any]]) -> list[Example]:
     made = []
     for number, row in enumerate(rows, 1):

@@ -111,6 +111,10 @@ def _score(plan: Plan, name: str, model: Checkpoint, output: Path) -> Step:
 
 
 def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str, split: str) -> Step:
+    def problems_before() -> list[str]:
+        given = preparation.read_split(plan.dataset.name, split)
+        return fit.split_problems(plan.recipe, plan.dataset.clips, given)
+
     def problems_after(log: str) -> list[str]:
         ids = [row["id"] for row in preparation.read_split(plan.dataset.name, split)]
         return evaluation.output_problems(output, task, ids)
@@ -123,6 +127,7 @@ def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str
         output=output,
         files=(rows, config, base),
         models=(model.base, *model.adapters),
+        problems_before=problems_before,
         problems_after=problems_after,
     )
 
