@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +15,10 @@ from filelock import FileLock
 from rbft_plugin import files, making, prompts, registry, splits
 from rbft_plugin.annotations import Sample, samples
 from rbft_plugin.dataset import SPLITS, Dataset
-from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.journal import Made
 from rbft_plugin.making import Progress, Shard
-
-MOST_LINES = 50  # of an error message about videos
-
-
-def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
-    """Samples by split and label; those without a label count under "" (last)."""
-    names = [*dataset.label_names, *([""] if any(s.label is None for s in found) else [])]
-    table = {split: Counter(s.label or "" for s in found if s.split == split) for split in SPLITS}
-    return {split: {name: table[split][name] for name in names} for split in SPLITS}
+from rbft_plugin.usable import counts, described, parted
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
     with FileLock(dataset.folder / ".prepare.lock"):  # two at the same time write the same, but not at once
         manifest_file = dataset.folder / "manifest.json"
         try:
-            used, missing = _parted(dataset, found, outcome.of)
+            used, missing = parted(dataset, found, outcome.of)
         except RbftError:
             manifest_file.unlink(missing_ok=True)
             raise
@@ -61,19 +51,19 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
         manifest = {
             "dataset": dataset.name,
             "counts": counts(dataset, [s for s, _ in used]),
-            "missing": {"counts": counts(dataset, [s for s, _ in missing]), "samples": _described(missing)},
+            "missing": {"counts": counts(dataset, [s for s, _ in missing]), "samples": described(missing)},
             "display": {label.name: label.display for label in dataset.labels if label.display},
             "clips": dataset.clips.model_dump(),
             "largest_clip_pixels": max(m.width * m.height for _, m in used),
             "most_frames": max(m.frames for _, m in used),
-            "sha256": {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()},
+            "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         }
         registry.register(dataset)
-        if not _is_there(dataset.folder, manifest, texts):
-            manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
+        texts["manifest.json"] = files.json_text(manifest)  # written last: its presence means that all else is complete
+        if not all(files.holds(dataset.folder / name, text) for name, text in texts.items()):
+            manifest_file.unlink(missing_ok=True)
             for name, text in texts.items():
-                files.write_text(dataset.folder / name, text.decode())
-            files.write_json(manifest_file, manifest)
+                files.write_text(dataset.folder / name, text)
     return Prepared(manifest, outcome.new, *_unused(dataset.folder / "clips", {m.clip for _, m in used}))
 
 
@@ -139,90 +129,14 @@ def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any
     return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
 
 
-def _parted(
-    dataset: Dataset, found: list[Sample], made: list[Made | str]
-) -> tuple[list[tuple[Sample, Made]], list[tuple[Sample, str]]]:
-    """Samples with their clips, and those without with the reason; raises ProblemsError if one must not go on so."""
-    pairs = list(zip(found, made, strict=True))
-    used = [(s, m) for s, m in pairs if isinstance(m, Made)]
-    missing = [(s, m) for s, m in pairs if isinstance(m, str)]
-    if len(missing) > dataset.max_missing:
-        raise ProblemsError(
-            f"{dataset.name}: videos that cannot be used", _shortened(dataset.folder, missing), _hint(dataset)
-        )
-    before, after = counts(dataset, found), counts(dataset, [s for s, _ in used])
-    emptied = [
-        f"split '{split}' has no sample " + (f"of label '{name}' " if name else "without a label ") + "that can be used"
-        for split in ("train", "test")
-        for name, count in before[split].items()
-        if count and not after[split].get(name)
-    ]
-    if emptied:
-        raise ProblemsError(dataset.name, emptied, "Get their videos; then prepare again.")
-    if leaks := _leaks(used):
-        raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
-    return used, missing
-
-
-def _hint(dataset: Dataset) -> str:
-    allowed = f" (max_missing in its YAML allows {dataset.max_missing})" if dataset.max_missing else ""
-    return f"Mend them, or remove their rows{allowed}; then prepare again."
-
-
-def _shortened(folder: Path, missing: list[tuple[Sample, str]]) -> list[str]:
-    """A line a video; where there are many, a line a kind of reason, and a file of all."""
-    lines = [s.problem(reason) for s, reason in missing]
-    if len(lines) <= MOST_LINES:
-        return lines
-    groups: dict[str, list[tuple[Sample, str]]] = {}
-    for sample, reason in missing:
-        groups.setdefault(re.sub(r"\d+(\.\d+)?", "N", reason), []).append((sample, reason))
-    file = folder / "missing.txt"
-    files.write_text(file, "".join(f"{line}\n" for line in lines))
-    said = [
-        f"{len(group)} videos: {group[0][1] if len(group) == 1 else kind}, such as "
-        + shortened([f"{s.named}: {s.video}" for s, _ in group], 3)
-        for kind, group in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
-    return [*said, f"all {len(lines)} are listed in {file}"]
-
-
-def _described(missing: list[tuple[Sample, str]]) -> list[dict[str, Any]]:
-    return [
-        {"id": s.id, "split": s.split, "label": s.label, "video": s.video.as_posix(), "reason": reason}
-        for s, reason in missing
-    ]
-
-
-def _leaks(used: list[tuple[Sample, Made]]) -> list[str]:
-    """Videos of the same content in different splits: a model would be tested on what it was trained on."""
-    first: dict[str, Sample] = {}
-    said = []
-    for sample, made in used:
-        other = first.setdefault(made.source, sample)
-        if other.split != sample.split:
-            both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
-            said.append(f"{both}: {sample.video}")
-    return said
-
-
-def _texts(dataset: Dataset, used: list[tuple[Sample, Made]]) -> dict[str, bytes]:
+def _texts(dataset: Dataset, used: list[tuple[Sample, Made]]) -> dict[str, str]:
     """The files of rows."""
     rows = [(s.split, _row(dataset, s, m)) for s, m in used]
     contents = {f"{split}.jsonl": [r for of, r in rows if of == split] for split in SPLITS}
     contents["label.jsonl"] = [
         training_row(r, r["label_prompt"], r["label"]) for r in contents["train.jsonl"] if r["label"] is not None
     ]
-    return {name: rows_text(rs).encode() for name, rs in contents.items()}
-
-
-def _is_there(folder: Path, manifest: dict[str, Any], texts: dict[str, bytes]) -> bool:
-    """Whether all files say already what they are to say."""
-    try:
-        said = json.loads((folder / "manifest.json").read_bytes())
-        return said == manifest and all((folder / name).read_bytes() == text for name, text in texts.items())
-    except (OSError, ValueError):
-        return False
+    return {name: rows_text(rs) for name, rs in contents.items()}
 
 
 def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
@@ -232,14 +146,14 @@ def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
 
 
 def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
-    hinted = sample.label is not None and sample.split == "train"
+    hint = sample.label if sample.split == "train" else None
     return {
         "id": sample.id,
         "video": (dataset.folder / "clips" / made.clip).as_posix(),
         "label": sample.label,
         "labels": list(dataset.label_names),
         "rationale_prompt": prompts.rationale(dataset, sample.context),
-        "hinted_prompt": prompts.hinted(dataset, sample.label, sample.context) if hinted else None,
+        "hinted_prompt": prompts.hinted(dataset, hint, sample.context) if hint else None,
         "label_prompt": prompts.label(dataset, sample.context),
         "meta": {
             "source": sample.video.as_posix(),

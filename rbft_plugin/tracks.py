@@ -62,8 +62,8 @@ def read_track(video: Path) -> Track:
 
 
 class _Packet(NamedTuple):
-    pts: int | None
-    dts: int | None
+    pts: Any  # int, or None
+    dts: Any
     length: int
     key: bool
     shown: bool
