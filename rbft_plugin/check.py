@@ -35,6 +35,11 @@ class Checked:
     def count(self, level: str) -> int:
         return sum(f.level == level for f in self.findings)
 
+    @property
+    def summary(self) -> str:
+        wrong = [f"{n} {level}{'s' if n > 1 else ''}" for level in ORDER[:2] if (n := self.count(level))]
+        return f"{self.samples} samples, {', '.join(wrong) or 'no problem found'}"
+
 
 @dataclass(frozen=True)
 class Seen:

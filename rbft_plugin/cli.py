@@ -87,11 +87,12 @@ def check(
         found = checks.Checked({}, 0, checks.refused(error))
     if as_json:
         print_check_json(name, about, found)
-    else:
-        print_counts(name, found.counts)
-        print_check(name, about, found)
+        sys.exit(1 if found.count("error") else 0)
+    print_counts(name, found.counts)
+    print_check(name, about, found)
     if found.count("error"):
-        sys.exit(1)
+        raise RbftError(f"{name}: {found.summary}")
+    console.print(f"{name}: {found.summary}")
 
 
 @app.command()

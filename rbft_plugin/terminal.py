@@ -89,7 +89,7 @@ def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
 
 
 def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> None:
-    """What the YAML says of the dataset, a row for each kind of finding with a few examples, and a line of numbers."""
+    """What the YAML says of the dataset, and a row for each kind of finding with a few examples."""
     from rich.table import Table
 
     for key, text in about.items():
@@ -106,8 +106,6 @@ def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> 
         table.add_row(level, kind, str(len(some)), "\n".join(said))
     if found.findings:
         console.print(table)
-    wrong = [f"{n} {level}{'s' if n > 1 else ''}" for level in ("error", "warning") if (n := found.count(level))]
-    console.print(f"{name}: {found.samples} samples, {', '.join(wrong) or 'no problem found'}")
 
 
 def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
