@@ -42,10 +42,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Annotated:
-    """Samples in the order of the source, and remarks on what was left out or is empty, for `rbft check`."""
+    """Samples in the order of the source, and for `rbft check` what is doubtful in it (files left out, joined rows that
+    are not there), what was dropped as the YAML says, and how often each raw label stands there.
+    """
 
     samples: list[Sample]
-    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
+    dropped: tuple[str, ...]
+    raws: Counter[str]
 
 
 def samples(dataset: Dataset) -> list[Sample]:
@@ -78,7 +82,8 @@ def read(dataset: Dataset) -> Annotated:
         problems.append(f"samples without a label outside the training split: {shortened(lost)}")
     if problems:
         raise ProblemsError(source.name, problems)
-    return Annotated(found, (*source.notes, *notes))
+    raws = Counter(row.cells[dataset.annotations.label_column].strip() for row in source.rows)
+    return Annotated(found, source.notes, tuple(notes), raws)
 
 
 def _labelled(dataset: Dataset, rows: list[Row]) -> tuple[list[tuple[Row, str | None]], list[str], list[str]]:

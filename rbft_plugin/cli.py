@@ -16,6 +16,8 @@ from rbft_plugin.terminal import (
     announce,
     console,
     errors,
+    print_check,
+    print_check_json,
     print_counts,
     print_outcome,
     print_prepared,
@@ -58,22 +60,39 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to make the workspac
 
 
 @app.command()
-def check(name: DatasetName) -> None:
-    """Say all that is wrong with a dataset at once: its YAML, its annotations, its videos."""
-    from rbft_plugin import positions, preparation, splits, workspace
-    from rbft_plugin.annotations import samples
+def check(
+    name: DatasetName,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every video; find copies that were encoded anew.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="A runner recipe: does the dataset fit its model?")] = None,
+) -> None:
+    """Say all that is wrong or doubtful with a dataset at once; exits 1 if anything would stop or spoil a run."""
+    from rbft_plugin import check as checks
+    from rbft_plugin import recipe as recipes
+    from rbft_plugin import workspace
     from rbft_plugin.dataset import load
-    from rbft_plugin.errors import ProblemsError
 
     workspace.require()
-    dataset = load(name)
-    found = splits.assign(samples(dataset), dataset.splits)
-    print_counts(name, preparation.counts(dataset, found))
-    if wrong := preparation.problems(dataset, found, progress):
-        raise ProblemsError(name, wrong)
-    if families := positions.installed_misplaces():
-        console.print(f"note: the installed transformers misplaces text after videos for {', '.join(families)} models")
-    console.print(f"{name}: {len(found)} samples, no problem found")
+    about: dict[str, str] = {}
+    try:
+        chosen = recipes.load(recipe) if recipe else None
+        dataset = load(name)
+        about = checks.about(dataset)
+        found = checks.check(dataset, (lambda items, *_: items) if as_json else progress, deep, chosen)
+    except RbftError as error:
+        if not as_json:
+            raise
+        found = checks.Checked({}, 0, checks.refused(error))
+    if as_json:
+        print_check_json(name, about, found)
+        sys.exit(1 if found.count("error") else 0)
+    print_counts(name, found.counts)
+    print_check(name, about, found)
+    if found.count("error"):
+        raise RbftError(f"{name}: {found.summary}")
+    console.print(f"{name}: {found.summary}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import checkpoint, evaluation, preparation, registry, training
+from rbft_plugin import checkpoint, evaluation, fit, preparation, registry, training
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Recipe, Stage
@@ -111,6 +111,10 @@ def _score(plan: Plan, name: str, model: Checkpoint, output: Path) -> Step:
 
 
 def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str, split: str) -> Step:
+    def problems_before() -> list[str]:
+        given = preparation.read_split(plan.dataset.name, split)
+        return fit.split_problems(plan.recipe, plan.dataset.clips, given)
+
     def problems_after(log: str) -> list[str]:
         ids = [row["id"] for row in preparation.read_split(plan.dataset.name, split)]
         return evaluation.output_problems(output, task, ids)
@@ -123,6 +127,7 @@ def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str
         output=output,
         files=(rows, config, base),
         models=(model.base, *model.adapters),
+        problems_before=problems_before,
         problems_after=problems_after,
     )
 
@@ -153,8 +158,9 @@ def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> 
     }
 
     def problems_before() -> list[str]:
-        manifest = preparation.manifest(plan.dataset.name)
-        return training.row_problems(preparation.read_jsonl(rows)) + training.pixel_problems(merged, manifest)
+        preparation.manifest(plan.dataset.name)  # raises if there is none
+        given = preparation.read_jsonl(rows)
+        return training.row_problems(given) or fit.run_problems(plan.recipe, plan.dataset.clips, merged, stage, given)
 
     def problems_after(log: str) -> list[str]:
         count = len(preparation.read_jsonl(rows))

@@ -6,43 +6,19 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from rbft_plugin import clips, files, making, prompts, registry, splits
+from rbft_plugin import files, making, prompts, registry, splits
 from rbft_plugin.annotations import Sample, samples
 from rbft_plugin.dataset import SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.journal import Made
 from rbft_plugin.making import Progress, Shard
 from rbft_plugin.usable import counts, described, parted
-
-
-def problems(dataset: Dataset, found: list[Sample], progress: Progress) -> list[str]:
-    """All that stops or spoils a run: labels without training or test samples, missing or unreadable videos."""
-    table = counts(dataset, found)
-    said = [
-        f"split '{split}' has no sample of label '{name}'"
-        for split in ("train", "test")
-        for name in dataset.label_names
-        if not table[split][name]
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = progress(pool.map(_video_problem, found), len(found), "videos")
-        said += [problem for problem in results if problem]
-    return said
-
-
-def _video_problem(sample: Sample) -> str | None:
-    try:
-        clips.probe(sample.video)
-    except clips.VideoError as error:
-        return sample.problem(str(error))
-    return None
 
 
 @dataclass(frozen=True)

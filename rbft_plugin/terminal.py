@@ -88,6 +88,36 @@ def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
     console.print(table)
 
 
+def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> None:
+    """What the YAML says of the dataset, and a row for each kind of finding with a few examples."""
+    from rich.table import Table
+
+    for key, text in about.items():
+        console.print(f"{key}: {' '.join(text.split())}")
+    table = Table(title=f"{name}: findings", show_lines=True)
+    table.add_column("")
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    table.add_column("where and what", overflow="fold")
+    for level, kind in dict.fromkeys((f.level, f.kind) for f in found.findings):
+        some = [f for f in found.findings if (f.level, f.kind) == (level, kind)]
+        rest = len(some) - most
+        said = [str(f) for f in some[:most]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
+        table.add_row(level, kind, str(len(some)), "\n".join(said))
+    if found.findings:
+        console.print(table)
+
+
+def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
+    import json
+    from dataclasses import asdict
+
+    content = {"dataset": name, "about": about, "samples": found.samples, "counts": found.counts}
+    content |= {f"{level}s": found.count(level) for level in ("error", "warning", "note")}
+    content |= {"findings": [asdict(f) for f in found.findings]}
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
 def print_prepared(dataset: Any, prepared: Any) -> None:
     from rbft_plugin.registry import STAGES, llamafactory_name, task_name
 

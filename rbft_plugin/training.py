@@ -101,23 +101,6 @@ def _row_problem(row: Any) -> str | None:
     return None if Path(videos[0]).is_file() else f"no such clip: {videos[0]}"
 
 
-def pixel_problems(merged: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
-    """Where LLaMA-Factory would resize or thin out the canonical clips, so that training sees other frames."""
-    pixels, frames = manifest["largest_clip_pixels"], manifest["most_frames"]
-    least = {
-        "video_max_pixels": (pixels, "the pixels of the largest clip"),
-        "video_maxlen": (frames, "the frames of the longest clip"),
-        "video_fps": (30, "so that every frame of a clip is taken"),
-    }
-    defaults = {"video_max_pixels": 256 * 256, "video_maxlen": 128, "video_fps": 2.0}  # of LLaMA-Factory 0.9.5
-    given = {key: merged.get(key, defaults[key]) for key in least}
-    return [
-        f"{key} must be a number, at least {bound} ({why}), not {given[key]}"
-        for key, (bound, why) in least.items()
-        if not isinstance(given[key], int | float) or given[key] < bound
-    ]
-
-
 def output_problems(output: Path, log: str, rows: int, max_steps: int, finetuning_type: str) -> list[str]:
     """What shows that a training did not do what was meant, whatever its exit status."""
     weights = "adapter_model" if finetuning_type == "lora" else "model"

@@ -191,9 +191,9 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
     small_dataset()
     status, out, err = rbft("check", "mine")
     assert (status, err) == (0, "")
-    assert cells(out) == TABLE
+    assert cells(out)[:4] == TABLE
     assert out.splitlines()[0].strip() == "mine: samples"
-    assert out.splitlines()[-1] == "mine: 10 samples, no problem found"
+    assert out.splitlines()[-1] == "mine: 10 samples, 4 warnings"  # of few samples
     assert not Path("data").exists()
     for _ in range(2):
         status, out, err = rbft("prepare", "mine")
@@ -209,20 +209,89 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
 
 def test_check_prints_the_counts_and_then_every_problem(rbft: Callable[..., Outcome], ws: Path) -> None:
     labels = [{"name": "[calm]", "description": "d"}, {"name": "[/busy]", "description": "d"}]  # markup to rich
-    write_yaml(small_yaml(labels=labels))
+    write_yaml(small_yaml(labels=labels, about={"licence": "MIT [1]"}))
     write_csv("mine.csv", [{"id": "a", "split": "train", "label": "[calm]"}])
     Path("mine_videos").mkdir()
     Path("mine_videos/a.mp4").touch()
     status, out, err = rbft("check", "mine")
     assert status == 1
     assert cells(out)[1:3] == [["[calm]", "1", "0", "0"], ["[/busy]", "0", "0", "0"]]
-    assert err == (
-        "rbft: mine: 4 problems\n"
-        "  - split 'train' has no sample of label '[/busy]'\n"
-        "  - split 'test' has no sample of label '[calm]'\n"
-        "  - split 'test' has no sample of label '[/busy]'\n"
-        "  - row 1 (id 'a'): mine_videos/a.mp4 is empty\n"
-    )
+    assert "licence: MIT [1]" in out.splitlines()
+    table = cells(out)[5:]
+    assert [row[:3] for row in table if row[0]] == [
+        ["error", "no-sample", "3"],
+        ["error", "empty-video", "1"],
+        ["warning", "few-samples", "1"],
+        ["note", "not-deep", "1"],
+        ["note", "no-recipe", "1"],
+    ]
+    assert [row[3] for row in table[:4]] == [
+        "label '[/busy]': has no sample in split 'train'",
+        "label '[calm]': has no sample in split 'test'",
+        "label '[/busy]': has no sample in split 'test'",
+        "row 1 (id 'a'): mine_videos/a.mp4 is empty",
+    ]
+    assert err == "rbft: mine: 1 samples, 4 errors, 1 warning\n"
+
+
+def test_many_findings_of_a_kind_are_one_row_with_a_few_of_them(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    write_csv("mine.csv", [{"id": f"v{i}", "split": "train", "label": "calm"} for i in range(1203)])
+    status, out, err = rbft("check", "mine")
+    assert (status, err) == (1, "rbft: mine: 1203 samples, 1206 errors\n")
+    (start,) = [i for i, row in enumerate(cells(out)) if row[1:3] == ["missing-video", "1203"]]
+    assert [row[3] for row in cells(out)[start : start + 4]] == [
+        *(f"row {n} (id 'v{n - 1}'): mine_videos/v{n - 1}.mp4 does not exist" for n in (1, 2, 3)),
+        "... and 1200 more (--json has all)",
+    ]
+    assert len(json.loads(rbft("check", "mine", "--json")[1])["findings"]) == 1208
+
+
+def test_check_as_json_holds_everything(rbft: Callable[..., Outcome], ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 2}, about={"licence": "MIT", "missing": "夜"})
+    Path("mine_videos/test0.mp4").unlink()
+    status, out, err = rbft("check", "mine", "--json")
+    assert (status, err) == (1, "")
+    said = json.loads(out)
+    assert {k: v for k, v in said.items() if k != "findings"} == {
+        "dataset": "mine",
+        "about": {"licence": "MIT", "missing": "夜"},
+        "samples": 4,
+        "counts": {split: {"calm": n, "busy": n} for split, n in (("train", 1), ("val", 0), ("test", 1))},
+        "errors": 1,
+        "warnings": 4,
+        "notes": 2,
+    }
+    assert said["findings"][0] == {
+        "level": "error",
+        "kind": "missing-video",
+        "where": "row 3 (id 'test0')",
+        "text": "mine_videos/test0.mp4 does not exist",
+    }
+    assert len(said["findings"]) == 7
+    write_yaml(small_yaml(max_missing=1))
+    assert rbft("check", "mine", "--json")[0] == 1  # no test sample of that class is left
+    small_dataset(per_split={"train": 2, "test": 4}, max_missing=1)
+    Path("mine_videos/test0.mp4").unlink()
+    status, out, err = rbft("check", "mine", "--json")
+    assert (status, err, json.loads(out)["errors"]) == (0, "", 0)
+
+
+def test_what_makes_a_check_impossible_is_json_too(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml(splits={"colunm": "split"}, videos=None))
+    status, out, err = rbft("check", "mine", "--json")
+    said = json.loads(out)
+    assert (status, err, said["samples"], said["counts"], said["about"]) == (1, "", 0, {}, {})
+    assert {f["kind"] for f in said["findings"]} == {"dataset"}
+    assert {f["where"] for f in said["findings"]} == {"dataset_info/mine.yaml"}
+    assert "splits.colunm: unknown key" in [f["text"] for f in said["findings"]]
+    assert said["errors"] == len(said["findings"]) > 1
+    said = json.loads(rbft("check", "nope", "--json")[1])
+    assert said["findings"][0]["where"] == "dataset_info/nope.yaml"
+    said = json.loads(rbft("check", "demo", "--recipe", "recipes/nope.yaml", "--json")[1])
+    assert said["findings"] == [
+        {"level": "error", "kind": "dataset", "where": "recipes/nope.yaml", "text": "no such recipe"}
+    ]
 
 
 def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:

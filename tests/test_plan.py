@@ -278,7 +278,7 @@ def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -
     training["overrides"]["video_max_pixels"] = 1000
     worse = shipped("demo", dataset="mine", training=training)
     assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
-        "video_max_pixels must be a number, at least 3136 (the pixels of the largest clip), not 1000"
+        "training.label: video_max_pixels must be a number at least 3136 (the pixels of the largest clip), not 1000"
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import QUIET, read_jsonl, small_dataset, small_yaml, write_csv, write_video, write_yaml
 
-from rbft_plugin import annotations, clips, dataset, preparation, prompts, splits
+from rbft_plugin import annotations, clips, dataset, preparation, prompts
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.making import Shard
 
@@ -32,11 +32,6 @@ def clip_of(split: str = "train", index: int = 0) -> Path:
 
 def journal_lines() -> list[str]:
     return [line for p in sorted(Path("data/mine/sources").iterdir()) for line in p.read_text().splitlines()]
-
-
-def check() -> list[str]:
-    mine = dataset.load("mine")
-    return preparation.problems(mine, splits.assign(annotations.samples(mine), mine.splits), QUIET)
 
 
 def clip_times() -> dict[Path, int]:
@@ -215,22 +210,6 @@ def test_nothing_is_registered_or_written_where_the_first_prepare_fails(ws: Path
     assert sorted(p.name for p in Path("data/mine").iterdir()) == [".prepare.lock", "clips", "sources"]
     assert len(clip_times()) == 4
     assert Path("dataset_info/dataset_info.json").read_bytes() == registered
-
-
-def test_check_finds_nothing_wrong_with_a_good_dataset(ws: Path) -> None:
-    small_dataset(per_split=FEW)
-    assert check() == []
-
-
-def test_check_says_all_that_is_wrong_with_labels_and_videos(ws: Path) -> None:
-    small_dataset(per_split={"train": 2, "test": 1})
-    Path("mine_videos/train1.mp4").unlink()
-    Path("mine_videos/test0.mp4").write_bytes(b"text")
-    assert check() == [
-        "split 'test' has no sample of label 'busy'",
-        "row 2 (id 'train1'): mine_videos/train1.mp4 does not exist",
-        "row 3 (id 'test0'): mine_videos/test0.mp4 cannot be opened (Invalid data found when processing input)",
-    ]
 
 
 def test_counts_have_every_label_of_every_split_and_those_without_one_last(ws: Path) -> None:

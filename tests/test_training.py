@@ -233,28 +233,6 @@ def test_no_rows_are_a_problem() -> None:
     assert training.row_problems([]) == ["there are no rows"]
 
 
-# --- pixel_problems ---
-
-MANIFEST = {"largest_clip_pixels": 70_000, "most_frames": 130}
-
-
-def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_they_must_be() -> None:
-    problems = [
-        "video_max_pixels must be a number, at least 70000 (the pixels of the largest clip), not 65536",
-        "video_maxlen must be a number, at least 130 (the frames of the longest clip), not 128",
-        "video_fps must be a number, at least 30 (so that every frame of a clip is taken), not 2.0",
-    ]
-    assert training.pixel_problems({}, MANIFEST) == problems  # its defaults: 65536 pixels, 128 frames, 2 fps
-    almost = {"video_max_pixels": 69_999, "video_maxlen": 129, "video_fps": "30"}
-    assert [p.split(", not ")[1] for p in training.pixel_problems(almost, MANIFEST)] == ["69999", "129", "30"]
-
-
-def test_settings_that_just_hold_the_clips_are_fine() -> None:
-    assert training.pixel_problems({"video_max_pixels": 70_000, "video_maxlen": 130, "video_fps": 30}, MANIFEST) == []
-    defaults = {"largest_clip_pixels": 65_536, "most_frames": 128}
-    assert training.pixel_problems({"video_fps": 1000}, defaults) == []
-
-
 # --- output_problems ---
 
 LOG = """[INFO|trainer.py:1587] 2026-01-01 00:00:00,000 >> ***** Running training *****
