@@ -44,7 +44,7 @@ def end_of_turn(processor: Any) -> int:
     tokenizer = processor.tokenizer
     turns = [{"role": role, "content": [{"type": "text", "text": "xyz"}]} for role in ("user", "assistant")]
     after = processor.apply_chat_template(turns).rpartition("xyz")[2]
-    special = {tokenizer.eos_token_id, *tokenizer.all_special_ids}
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids = tokenizer(after, add_special_tokens=False)["input_ids"]
     return next((i for i in ids if i in special), tokenizer.eos_token_id)
 

@@ -39,7 +39,7 @@ class Step:
 
     def command(self) -> list[str]:
         """`argv` as it is run: an evaluation's model arguments end in the fingerprint of the model as it is now."""
-        if "--model_args" not in self.argv:
+        if "--model_args" not in self.argv or not self.models:
             return self.argv
         at = self.argv.index("--model_args") + 1
         fingerprint = Checkpoint(self.models[0], self.models[1:]).fingerprint()
