@@ -31,14 +31,14 @@ def install(only_ours: bool) -> None:
 
     @wraps(original)
     def execute(self: Any, lm: Any, reqtype: str, requests: list[Any]) -> list:
-        if not all(request.task_name.startswith("rbft_") for request in requests):
+        ours = all(request.task_name.startswith("rbft_") for request in requests)
+        if not ours or reqtype != "generate_until":
             return original(self, lm, reqtype, requests)
+        prints = self._task_fingerprints
         for task in {request.task_name for request in requests}:
-            prints = self._task_fingerprints
             prints[task] = f"{prints.get(task, '')}-{_videos(lm.task_dict[task])}"
-        return original(
-            self, SimpleNamespace(**{reqtype: lambda asked: _answers(lm, reqtype, asked)}), reqtype, requests
-        )
+        asked = SimpleNamespace(generate_until=lambda missing: _answers(lm, missing))
+        return original(self, asked, reqtype, requests)
 
     ResponseCache.execute = execute
 
@@ -49,18 +49,22 @@ def _videos(splits: dict[str, Iterable[dict[str, Any]]]) -> str:
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
-def _answers(lm: Any, reqtype: str, requests: list[Any]) -> Iterator[Any]:
+def _answers(lm: Any, requests: list[Any]) -> Iterator[Any]:
     """Answers to some requests after the other, in their order; the cache stores each as it takes it.
 
     An answer with counts is a pair of text and counts, which lmms-eval reads too, and which a file can hold.
     """
     from lmms_eval.api.instance import GenerationResult
+    from lmms_eval.caching.response_cache import extract_gen_kwargs, is_deterministic
 
-    size = 8 * max(int(getattr(lm, "batch_size", None) or 1), int(getattr(lm, "num_concurrent", None) or 1))
+    at_once = [str(getattr(lm, name, "")) for name in ("batch_size", "num_concurrent")]
+    size = 8 * max([int(number) for number in at_once if number.isdigit()], default=1)
+    if not all(is_deterministic("generate_until", extract_gen_kwargs(request)) for request in requests):
+        size = len(requests)  # nothing is stored, and a model may count how often it was asked
     for some in (requests[i : i + size] for i in range(0, len(requests), size)):
-        for request, answer in zip(some, getattr(lm, reqtype)(some), strict=True):
+        for request, answer in zip(some, lm.generate_until(some), strict=True):
             if isinstance(answer, GenerationResult):
                 if answer.text.startswith(FAILED):  # as if sampled: it is not stored, and so asked again next time
-                    next(arg for arg in request.args if isinstance(arg, dict))["do_sample"] = True
+                    extract_gen_kwargs(request)["do_sample"] = True
                 answer = (answer.text, answer.token_counts.to_dict() if answer.token_counts else {})
             yield answer

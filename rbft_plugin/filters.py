@@ -154,12 +154,12 @@ def leaks(text: str, label: str | None = None) -> bool:
     """Whether a text speaks of the right label as given; with `label`, also where it names that one as a premise."""
     patterns = list(_LEAK)
     if label is not None:
-        name = re.escape(label)
+        name = rf"\W{{0,3}}{re.escape(label)}(?!\w)"
         patterns += _HINTED + _any(
-            rf"\b{_KIND}\b(?:\s*(?:is|was|being|of|name[d]?|called)\b)?\s*[:=]?\W{{0,3}}{name}(?!\w)",
-            rf"\b(?:classified|categori[sz]ed|marked|tagged|designated)\b(?: \w+)? as\b(?: an?\b)?\W{{0,3}}{name}(?!\w)",
-            rf"\b(?:since|because|given that|as) (?:this|it|the \w+) (?:is|was|shows)(?: an?\b)?\W{{0,3}}{name}(?!\w)",
-            rf"(?:类别|分类|答案)(?:是|为|：|:)?\W{{0,3}}{name}",
+            rf"\b{_KIND}\b(?:\s*(?:is|was|being|of|name[d]?|called)\b)?\s*[:=]?{name}",
+            rf"\b(?:classified|categori[sz]ed|marked|tagged|designated)\b(?: \w+)? as\b(?: an?\b)?{name}",
+            rf"\b(?:since|because|given that) (?:this|it|the \w+) (?:is|was|shows)(?: an?\b)?{name}",
+            rf"(?:类别|分类|答案)(?:是|为|：|:)?{name}",
         )
     return any(pattern.search(text) for pattern in patterns)
 
@@ -187,10 +187,11 @@ def _alike(texts: Sequence[str]) -> list[list[int]]:
     """Groups of positions of texts that are nearly the same as the first of their group."""
     if len(texts) < 2:
         return []
+    import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
 
     counts = CountVectorizer(analyzer=_runs, binary=True, dtype=float).fit_transform(texts)
-    sizes = counts.sum(axis=1).A1
+    sizes = np.asarray(counts.sum(axis=1)).ravel()
     groups: list[list[int]] = []
     taken: set[int] = set()
     for i in range(len(texts)):

@@ -153,6 +153,6 @@ def gives_likelihoods(model: str | None) -> bool:
         source = inspect.getsource(MODEL_REGISTRY_V2.get_model_class(model, force_simple=simple).loglikelihood)
     except Exception:  # whatever importing somebody else's model may raise
         return True
-    (function,) = ast.parse(textwrap.dedent(source)).body
+    function: Any = ast.parse(textwrap.dedent(source)).body[0]
     body = function.body[ast.get_docstring(function) is not None :]
-    return not isinstance(body[0], ast.Raise | ast.Assert) if body else False
+    return bool(body) and not isinstance(body[0], ast.Raise | ast.Assert)
