@@ -119,10 +119,9 @@ def _adopt(index: dict, model: str | None) -> None:
         why = None
         if not data.exists():
             why = f"{data.resolve()} is missing; run `rbft prepare` first"
-        elif (
-            asked and kind_of(name) == "rationale_hinted" and not any(r.get("hinted_prompt") for r in read_jsonl(data))
-        ):
-            why = f"no sample of {data.resolve()} has a hinted prompt; they are of samples with a label"
+        elif asked and kind_of(name) == "rationale_hinted":
+            if not any(row.get("hinted_prompt") for row in read_jsonl(data)):
+                why = f"no sample of {data.resolve()} has a hinted prompt; those with a label have one"
         elif asked and config.get("output_type") == "multiple_choice":
             scores = gives_likelihoods(model) if scores is None else scores
             why = None if scores else f"--model {model} gives no likelihoods, which it scores; rbft_vl does"

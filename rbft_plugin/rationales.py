@@ -60,7 +60,8 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         label = sample["label"] if hinted else None
         text = evaluation.answer_text(row).strip()
         written.append(Written(text, prompt, bool(limit and tokens and tokens >= limit), label))
-    rows, dropped = [], []
+    rows: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
     for i, one, reason in zip(ids, written, filters.reasons(written, chosen or Filters()), strict=True):
         if reason:
             dropped.append({"id": i, "reason": reason, "text": one.text})
