@@ -92,14 +92,27 @@ def prepare(name: DatasetName) -> None:
 
 
 @app.command()
-def register(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets of dataset_info/.")]) -> None:
-    """Write the registrations of datasets with both harnesses alone, without their videos."""
-    from rbft_plugin import registry, workspace
-    from rbft_plugin.dataset import load
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Datasets; all unless given.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; name what is stale, and exit 1.")] = False,
+) -> None:
+    """Write what is made of YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
+    from rbft_plugin import files, registry, schemas, workspace
+    from rbft_plugin.dataset import available, load
+    from rbft_plugin.errors import ProblemsError
 
     workspace.require()
-    for dataset in [load(name) for name in names]:
-        registry.register(dataset)
+    datasets = [load(name) for name in names or available()]
+    wanted = [*map(registry.generated, datasets), schemas.generated()]
+    stale = sorted({str(path) for texts in wanted for path, text in texts.items() if not files.holds(path, text)})
+    if check and stale:
+        raise ProblemsError("stale files", stale, "Run `rbft sync`.")
+    if not check:
+        for dataset in datasets:
+            registry.register(dataset)
+        for path, text in schemas.generated().items():
+            files.write_text(path, text)
+    console.print(f"written: {', '.join(stale)}" if stale else "all is up to date")
 
 
 @app.command()

@@ -121,10 +121,12 @@ _MEDIA = r"(?:videos?|clips?|footage|images?|frames?|pictures?)"
 _REFUSAL = _any(
     r"^\W*(?:i(?:['’]m| am) (?:very )?sorry|sorry|i apologi[sz]e|my apologies|unfortunately,? i)\b",
     r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|text-based)\b",
-    r"\bi(?:['’]m| am)? ?(?:can(?:no|['’])t|can not|could(?: not|n['’]t)|unable to|not able to|won['’]t|will not)\s+"
-    r"(?:directly |actually )?(?:assist|help|view|watch|access|open|play|process|analy[sz]e|provide|fulfil+|comply|"
-    r"generate|create|discuss|engage|describe|see|interpret|answer)(?:\s+(?:with|to|in|on|for|the|any|this|that|these|"
-    rf"your|an?|such|actual|external|of))*\s+(?:{_MEDIA}|requests?|content|files?|questions?|you|description)\b",
+    r"\bi(?:['’]m| am)? ?(?:can(?:no|['’])t|can not|could(?: not|n['’]t)|unable to|not able to|"
+    r"(?:won['’]t|will not)(?: be able to)?)\s+(?:directly |actually )?"
+    r"(?:assist|help|view|watch|access|open|play|process|analy[sz]e|provide|fulfil+|comply|"
+    r"generate|create|discuss|engage|describe|see|interpret|answer)(?:\s+or\s+\w+)?"
+    r"(?:\s+(?:with|to|in|on|for|the|any|this|that|these|your|an?|such|actual|external|of))*"
+    rf"\s+(?:{_MEDIA}|requests?|content|files?|questions?|you|description)\b",
     rf"\b(?:no|without (?:an?|any|the)) (?:actual )?{_MEDIA}(?: content)? (?:(?:is|was|were|has been|have been) )?"
     r"(?:provided|attached|given|included|available|uploaded|supplied)\b",
     rf"\b(?:please|(?:could|can) you) (?:provide|upload|share|attach|send)\b.{{0,40}}\b(?:{_MEDIA}|files?|links?)",
@@ -154,7 +156,7 @@ def leaks(text: str, label: str | None = None) -> bool:
     """Whether a text speaks of the right label as given; with `label`, also where it names that one as a premise."""
     patterns = list(_LEAK)
     if label is not None:
-        name = rf"\W{{0,3}}{re.escape(label)}(?!\w)"
+        name = rf"[\s:=*\"'“”‘’]{{0,3}}{re.escape(label)}(?!\w)"
         patterns += _HINTED + _any(
             rf"\b{_KIND}\b(?:\s*(?:is|was|being|of|name[d]?|called)\b)?\s*[:=]?{name}",
             rf"\b(?:classified|categori[sz]ed|marked|tagged|designated)\b(?: \w+)? as\b(?: an?\b)?{name}",
