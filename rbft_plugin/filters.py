@@ -36,12 +36,17 @@ ALIKE = 0.8  # Jaccard similarity of runs of three words from which two texts ar
 
 
 class Filters(Strict):
-    """`keep` turns filters off. Words are counted as `words` does."""
+    """Which rationales are left out."""
 
     keep: tuple[Reason, ...] = ()
+    """Reasons to leave none out for."""
     min_words: Annotated[int, Field(ge=0)] = 3
+    """Shorter ones are left out; a character is a word where a script puts no spaces between words."""
     max_words: Annotated[int, Field(ge=1)] | None = None
-    max_share: Annotated[float, Field(ge=0, le=1)] = 0.2  # of the videos, with nearly one text; 0: one video a text
+    """Longer ones are left out; there is no limit unless given."""
+    max_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Of the videos, for which nearly the same text may stand; all beyond this and 10 are left out, but for the first.
+    With 0, each text stands once."""
 
     @field_validator("keep")
     @classmethod
@@ -137,7 +142,7 @@ _REFUSAL = _any(
     r"请(?:您|你)?(?:提供|上传|发送).{0,8}(?:视频|图片|文件)",
 )
 _KIND = r"(?:class|classification|category|label|annotation|answer)"
-_GIVEN = r"(?:given|provided|assigned|supplied|stated|indicated|specified)"
+_GIVEN = r"(?:given|provided|assigned|supplied|stated|indicated|specified|told)"
 _LEAK = _any(
     r"\bground[- ]?truth\b",
     rf"\b(?:{_GIVEN}|known|true|correct|actual|annotated|target|gold(?:en)?|reference|expected) {_KIND}\b",
