@@ -19,6 +19,8 @@ from rbft_plugin.terminal import (
     print_collection,
     print_counts,
     print_outcome,
+    print_prepared,
+    print_shard,
     print_summary,
     progress,
 )
@@ -76,19 +78,27 @@ def check(name: DatasetName) -> None:
 
 
 @app.command()
-def prepare(name: DatasetName) -> None:
-    """Make canonical clips and splits, and register the dataset with both harnesses."""
+def prepare(
+    name: DatasetName,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make clips anew that are there already.")] = False,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Make the clips of one of N parts alone.")] = None,
+) -> None:
+    """Make canonical clips and splits, and register the dataset with both harnesses.
+
+    What is done already is kept. For many machines: `--shard 1/N` to `--shard N/N`, in any order, then without it.
+    """
     from rbft_plugin import preparation, workspace
     from rbft_plugin.dataset import load
-    from rbft_plugin.registry import KINDS, STAGES, llamafactory_name, task_name
+    from rbft_plugin.making import Shard
 
     workspace.require()
     dataset = load(name)
-    manifest = preparation.prepare(dataset, progress)
-    print_counts(name, manifest["counts"])
-    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
-    rows = " and ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
-    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+    if shard:
+        total, new, bad = preparation.make_shard(dataset, progress, Shard.parse(shard), workers, overwrite)
+        print_shard(name, shard, total, new, bad)
+    else:
+        print_prepared(dataset, preparation.prepare(dataset, progress, workers, overwrite))
 
 
 @app.command()
