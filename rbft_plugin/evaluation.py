@@ -82,6 +82,8 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
     `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
     """
     logged = read_jsonl(log)
+    if not all("sample_id" in row and "prediction" in row for row in logged):
+        raise RbftError(f"{log}: it has samples without a sample_id and a prediction; score without --predict_only")
     rows = {str(row.get("sample_id")): row for row in logged}
     ids = [s["id"] for s in samples]
     if len(rows) < len(logged):
@@ -91,6 +93,8 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
             f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "
             "score the model again"
         )
+    if unknown := sorted({row["prediction"] for row in logged} - {None, *samples[0]["labels"]}):
+        raise RbftError(f"{log}: it has predictions that are no labels now: {shortened(unknown, 3)}; score again")
     return Scored(
         arm=arm,
         seed=seed,
