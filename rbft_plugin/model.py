@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,15 +87,16 @@ class RbftVL(lmms):
         the document, and how often it was asked before: not from batch size, order, or number of processes.
         """
         results: list[Any] = [None] * len(requests)
-        repeat: Counter[tuple] = Counter()
         seeds: list[int] = []
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
             base = settings_of(given).seed
-            asked = (torch.initial_seed() if base is None else base, task, split, doc_id)
-            seeds.append(seed_of(*asked, repeat[asked]))
-            repeat[asked] += 1
+            # Repeats are one object, several times; with lmms-eval's cache they may come in several calls.
+            request.rbft_repeat = getattr(request, "rbft_repeat", -1) + 1
+            seeds.append(
+                seed_of(torch.initial_seed() if base is None else base, task, split, doc_id, request.rbft_repeat)
+            )
             groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(i)
         with self._running(len(requests)) as advance:
             for group in groups.values():
