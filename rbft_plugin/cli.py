@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, print_summary, progress
+from rbft_plugin.terminal import (
+    Live,
+    announce,
+    console,
+    errors,
+    print_collection,
+    print_counts,
+    print_outcome,
+    print_summary,
+    progress,
+)
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -70,14 +80,15 @@ def prepare(name: DatasetName) -> None:
     """Make canonical clips and splits, and register the dataset with both harnesses."""
     from rbft_plugin import preparation, workspace
     from rbft_plugin.dataset import load
-    from rbft_plugin.registry import STAGES, llamafactory_name, task_name
+    from rbft_plugin.registry import KINDS, STAGES, llamafactory_name, task_name
 
     workspace.require()
     dataset = load(name)
     manifest = preparation.prepare(dataset, progress)
     print_counts(name, manifest["counts"])
-    tasks, rows = (" and ".join(named(name, s) for s in reversed(STAGES)) for named in (task_name, llamafactory_name))
-    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}, LLaMA-Factory datasets {rows}")
+    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
+    rows = " and ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
+    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
 
 
 @app.command()
@@ -96,18 +107,23 @@ def collect(
     output: Annotated[Path, typer.Argument(help="The --output_path of a run of rbft_NAME_rationale, or its log.")],
     rows: Annotated[Path | None, typer.Option(help="Where the rows go; data/NAME unless given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another generation.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Drop none for this reason.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Drop shorter ones as short; 3 unless given.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Drop longer ones as long; no limit unless given.")] = None,
+    max_share: Annotated[
+        float | None, typer.Option(help="Drop as generic a text of more than this share of videos; 0.2 unless given.")
+    ] = None,
 ) -> None:
     """Turn logged rationales into the rows that stage 1 trains on; what is left out is counted by reason."""
     from rbft_plugin import rationales, workspace
+    from rbft_plugin.config import validated
+    from rbft_plugin.filters import Filters
 
     workspace.require()
-    collection = rationales.collect(output)
-    total = len(collection.rows) + sum(map(len, collection.dropped.values()))
-    console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept")
-    for reason, ids in collection.dropped.items():
-        console.print(f"  {len(ids)} dropped as {reason}: {rationales.REASONS[reason]}")
-    if not collection.counted_tokens:
-        console.print("  the log has no token counts, so none could be told to be truncated")
+    given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
+    chosen = validated("rbft collect", Filters, {k: v for k, v in given.items() if v is not None})
+    collection = rationales.collect(output, chosen)
+    print_collection(collection)
     target = rationales.write(collection, rows or Path("data") / collection.dataset, overwrite)
     console.print(f"written: {target}")
 

@@ -16,6 +16,7 @@ from rbft_plugin.errors import ProblemsError, RbftError
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 RESERVED_SUFFIXES = ("rationale", "hinted", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
+TAGS = ("rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted")  # of tasks
 READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
 
 
@@ -208,6 +209,8 @@ class Dataset(Strict):
             raise ValueError("must be lower-case letters, digits, '_' and '-'")
         if name.split("_")[-1] in RESERVED_SUFFIXES:
             raise ValueError(f"must not end in {', '.join('_' + s for s in RESERVED_SUFFIXES)}: tasks are named so")
+        if f"rbft_{name}" in TAGS:
+            raise ValueError(f"must not be '{name}': rbft_{name} stands for all tasks of a kind")
         return name
 
     @field_validator("videos")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -134,9 +136,28 @@ def test_a_registration_that_is_no_json_is_left_alone_and_named(ws: Path) -> Non
 
 def test_registering_again_touches_no_file(ws: Path) -> None:
     registry.register(mine())
-    before = {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")}
+    before = {p: p.stat().st_mtime_ns for top in workspace.FOLDERS for p in (ws / top).rglob("*.*")}
     registry.register(mine())
-    assert {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")} == before
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_what_is_generated_is_what_is_registered_and_nothing_is_written(ws: Path) -> None:
+    before = INFO.read_text(encoding="utf-8")
+    generated = registry.generated(mine())
+    assert INFO.read_text(encoding="utf-8") == before and not Path("task_configs/rbft_mine.yaml").exists()
+    registry.register(mine())
+    assert {path: path.read_text(encoding="utf-8") for path in generated} == generated
+    assert set(Path("task_configs").glob("rbft_mine*.yaml")) | {INFO} == set(generated)
+
+
+def test_datasets_that_are_registered_at_the_same_time_are_all_there(ws: Path) -> None:
+    script = (
+        "import sys; from rbft_plugin import registry\n"
+        "for i in range(20): registry.write_entries(registry.Path('dataset_info'), {f'{sys.argv[1]}{i}': {}})"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "abc"]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert {f"{name}{i}" for name in "abc" for i in range(20)} < set(json.loads(INFO.read_text(encoding="utf-8")))
 
 
 def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_dataset(ws: Path) -> None:
