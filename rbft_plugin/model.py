@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,15 +89,14 @@ class RbftVL(lmms):
         """
         results: list[Any] = [None] * len(requests)
         seeds: list[int] = []
+        repeat: Counter[int] = Counter()  # lmms-eval's --repeats is one object several times
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
             base = settings_of(given).seed
-            # Repeats are one object, several times; with lmms-eval's cache they may come in several calls.
-            request.rbft_repeat = getattr(request, "rbft_repeat", -1) + 1
-            seeds.append(
-                seed_of(torch.initial_seed() if base is None else base, task, split, doc_id, request.rbft_repeat)
-            )
+            base = torch.initial_seed() if base is None else base
+            seeds.append(seed_of(base, task, split, doc_id, repeat[id(request)]))
+            repeat[id(request)] += 1
             groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(i)
         with self._running(len(requests)) as advance:
             for group in groups.values():
