@@ -20,6 +20,7 @@ from rbft_plugin.inputs import batch_inputs
 from rbft_plugin.likelihood import answer_ids, score
 from rbft_plugin.loading import load_model
 from rbft_plugin.model import RbftVL
+from rbft_plugin.plan import Step
 
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}
@@ -243,3 +244,49 @@ def test_the_shipped_base_describes_clips_that_it_was_not_trained_on() -> None:
     scenes, frames = pretrain.draw_clips(200, seed=424_242, frames=8, processes=1)
     shares = pretrain.accuracy(pretrain.Captioner(net, processor).describe(frames, step=1), scenes)
     assert shares["exact"] > 0.9 and shares["color"] > 0.98
+
+
+def test_a_retrained_model_gets_no_answers_of_the_old_one(
+    model_folder: str, docs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """lmms-eval's response cache keys on the model arguments; `rbft run` puts the fingerprint among them."""
+    from lmms_eval.api.instance import Instance, unwrap_generation_output
+    from lmms_eval.caching.response_cache import ResponseCache
+    from lmms_eval.utils import simple_parse_args_string
+    from safetensors.torch import load_file, save_file
+
+    base = str(shutil.copytree(model_folder, tmp_path / "base"))
+    asked: list[int] = []
+
+    def answers(fingerprint: bool = True) -> list[str]:
+        """As `lmms-eval --use_cache` gets them; `asked` counts what reaches the model."""
+        argv = ["lmms-eval", "--model", "rbft_vl", "--model_args", f"pretrained={base}", "--tasks", "t"]
+        arguments = (Step("score", argv, models=(base,)).command() if fingerprint else argv)[4]
+        lm = RbftVL(**simple_parse_args_string(arguments), device="cpu", num_workers=0)
+        lm.task_dict = {"task": {"test": docs}}
+        cache = ResponseCache.create(str(tmp_path / "cache"), model="rbft_vl", model_args=arguments)
+        found: list[str] = []
+        for kind, second in (("generate_until", GREEDY), ("loglikelihood", "a box")):
+            call = getattr(lm, kind)
+            counted = SimpleNamespace(**{kind: lambda missing, call=call: asked.append(len(missing)) or call(missing)})
+            given = [
+                Instance(kind, request(i, second).args, 0, {"task": "task", "repeats": 1, "doc_id": i}) for i in (0, 1)
+            ]
+            found += [unwrap_generation_output(answer)[0] for answer in cache.execute(counted, kind, given)]
+        cache.finalize(success=True)
+        return found
+
+    old = answers()
+    assert asked == [2, 2]
+    assert answers() == old and asked == [2, 2]  # all from the cache
+    weights = load_file(f"{base}/model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= -1  # trained in one place
+    save_file(weights, f"{base}/model.safetensors", {"format": "pt"})
+    new = answers()
+    assert asked == [2, 2] * 2
+    assert all(a != b for a, b in zip(old, new, strict=True))
+    # What it guards against: by its path alone, the first model would now get the second one's answers.
+    assert answers(fingerprint=False) == new and asked == [2, 2] * 3
+    shutil.copy(f"{model_folder}/model.safetensors", base)
+    assert answers(fingerprint=False) == new and asked == [2, 2] * 3
+    assert answers() == old and asked == [2, 2] * 3

@@ -1,0 +1,139 @@
+"""What the benchmarks of `rbft_vl` share: clips, models, rounds, a table and its JSON.
+
+A figure is the median over rounds, in each of which all cases run once, one after the other, in one process: what else
+the machine does then falls on all of them. A ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "rbft_plugin/demo/base"
+CAUTION = (
+    "The demo's base, 1.6 M parameters, float32 (lmms-eval's own model: bfloat16, which it always takes), on a CPU: this "
+    "measures mostly overhead around the model, and says nothing about a model of real size or a GPU."
+)
+LMMS = {"device": "cpu", "device_map": "cpu", "max_pixels": 3136, "min_pixels": 3136, "max_num_frames": 8}
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args()
+
+
+def clips(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Documents with canonical clips of 56 x 56 pixels and 8 frames, 4 s long."""
+    from rbft_plugin import clips as canonical
+    from rbft_plugin.demo.world import GENERAL, frame_times, random_scene, render
+
+    docs = []
+    for i in range(count):
+        rng = random.Random(i)
+        frames = render(random_scene(rng), GENERAL, frame_times(8), rng)
+        small = np.stack([np.asarray(Image.fromarray(f).resize((56, 56))) for f in frames])
+        canonical.write(folder / f"{i}.mp4", small, Fraction(2), 18)
+        docs.append({"video": str(folder / f"{i}.mp4"), "meta": {"frames": 8, "width": 56, "height": 56}})
+    return docs
+
+
+def rbft_vl(docs: Sequence[dict[str, Any]], batch_size: int) -> Any:
+    from rbft_plugin.model import RbftVL
+
+    model = RbftVL(str(BASE), device="cpu", batch_size=batch_size)
+    model.task_dict = {"task": {"test": docs}}
+    return model
+
+
+def lmms_own(docs: Sequence[dict[str, Any]], dtype: str = "bfloat16") -> Any:
+    """lmms-eval's qwen2_5_vl in chat mode, batch size 1."""
+    from lmms_eval.models.chat.qwen2_5_vl import Qwen2_5_VL
+
+    model = Qwen2_5_VL(pretrained=str(BASE), batch_size=1, **LMMS)
+    model._model = model._model.to(getattr(__import__("torch"), dtype))
+    model.task_dict = {"task": {"test": docs}}
+    return model
+
+
+def simple_requests(docs: Sequence[Any], prompt: str, seconds: Sequence[Any]) -> list[Any]:
+    """As lmms-eval asks `rbft_vl`: each document with each of `seconds`, labels or settings."""
+    visual = lambda doc: [doc["video"]]  # noqa: E731
+    return [
+        SimpleNamespace(args=(prompt, second, visual, i, "task", "test"))
+        for i in range(len(docs))
+        for second in seconds
+    ]
+
+
+def chat_requests(docs: Sequence[Any], prompt: str, settings: dict[str, Any]) -> list[Any]:
+    """As lmms-eval asks a chat model."""
+
+    def messages(doc: dict[str, Any]) -> list[dict[str, Any]]:
+        content = [{"type": "video", "url": doc["video"]}, {"type": "text", "text": prompt}]
+        return [{"role": "user", "content": content}]
+
+    return [SimpleNamespace(args=(prompt, messages, settings, i, "task", "test")) for i in range(len(docs))]
+
+
+def measure(cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Units of work a second of each case in each round; a case returns how many units it did."""
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for case in cases.values():
+        case()  # what is loaded or compiled once
+    for number in range(rounds):
+        for name in sorted(cases, key=lambda name: hash((number, name))):
+            began = time.perf_counter()
+            done = cases[name]()
+            rates[name].append(done / (time.perf_counter() - began))
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+    return rates
+
+
+def ratio(rates: dict[str, list[float]], of: str, to: str) -> float:
+    return statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
+
+
+def report(name: str, unit: str, rates: dict[str, list[float]], goals: list[tuple[str, float, str]], size: str) -> None:
+    """Print a table, and write benchmarks/results/<name>.json. A goal is (text, measured, wanted)."""
+    import torch
+    import transformers
+
+    width = max(map(len, rates))
+    lines = [f"{'':{width}}  {unit:>10}  lowest to highest of {len(next(iter(rates.values())))} rounds"]
+    for case, values in rates.items():
+        lines.append(f"{case:{width}}  {statistics.median(values):10.1f}  {min(values):.1f} to {max(values):.1f}")
+    lines += ["", *(f"{text}: {measured:.2f} ({wanted})" for text, measured, wanted in goals)]
+    lines += ["", size, CAUTION]
+    print("\n".join(lines))
+    result = {
+        "unit": unit,
+        "median": {case: statistics.median(values) for case, values in rates.items()},
+        "rounds": rates,
+        "ratios": {text: measured for text, measured, _ in goals},
+        "goals": {text: wanted for text, _, wanted in goals},
+        "setting": size,
+        "caution": CAUTION,
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    target = Path(__file__).parent / "results" / f"{name}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {target.relative_to(ROOT)}")
