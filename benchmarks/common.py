@@ -1,7 +1,8 @@
 """What the benchmarks of `rbft_vl` share: clips, models, rounds, a table and its JSON.
 
 A figure is the median over rounds, in each of which all cases run once, one after the other, in one process: what else
-the machine does then falls on all of them. A ratio is the median of the rounds' ratios.
+the machine does then falls on all of them. A ratio is the median of the rounds' ratios. Time is that of the clock, and
+beside it that of the processor (the case's own processes together), which other load changes less.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +27,8 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "rbft_plugin/demo/base"
 CAUTION = (
-    "The demo's base, 1.6 M parameters, float32 (lmms-eval's own model: bfloat16, which it always takes), on a CPU: this "
-    "measures mostly overhead around the model, and says nothing about a model of real size or a GPU."
+    "The demo's base, 1.6 M parameters, float32 (lmms-eval's own model: bfloat16, which it always takes), on a CPU: "
+    "this measures mostly overhead around the model, and says nothing about a model of real size or a GPU."
 )
 LMMS = {"device": "cpu", "device_map": "cpu", "max_pixels": 3136, "min_pixels": 3136, "max_num_frames": 8}
 
@@ -91,46 +93,76 @@ def chat_requests(docs: Sequence[Any], prompt: str, settings: dict[str, Any]) ->
     return [SimpleNamespace(args=(prompt, messages, settings, i, "task", "test")) for i in range(len(docs))]
 
 
-def measure(cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Units of work a second of each case in each round; a case returns how many units it did."""
-    rates: dict[str, list[float]] = {name: [] for name in cases}
+@dataclass(frozen=True)
+class Rates:
+    """Units of work a second of each case in each round: by the clock, and by processor time."""
+
+    clock: dict[str, list[float]]
+    processor: dict[str, list[float]]
+
+    def ratio(self, of: str, to: str) -> tuple[float, float]:
+        """Medians of the rounds' ratios, by the clock and by processor time."""
+        both = [
+            statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
+            for rates in (self.clock, self.processor)
+        ]
+        return both[0], both[1]
+
+
+def measure(cases: dict[str, Callable[[], float]], rounds: int) -> Rates:
+    """Run each case once to warm up, and once a round, in another order each time; a case returns its units of work."""
+    rates = Rates({name: [] for name in cases}, {name: [] for name in cases})
     for case in cases.values():
-        case()  # what is loaded or compiled once
+        case()
+    order = list(cases)
     for number in range(rounds):
-        for name in sorted(cases, key=lambda name: hash((number, name))):
-            began = time.perf_counter()
+        random.Random(number).shuffle(order)
+        for name in order:
+            began, worked = time.perf_counter(), processor_time()
             done = cases[name]()
-            rates[name].append(done / (time.perf_counter() - began))
+            rates.clock[name].append(done / (time.perf_counter() - began))
+            rates.processor[name].append(done / (processor_time() - worked))
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
     return rates
 
 
-def ratio(rates: dict[str, list[float]], of: str, to: str) -> float:
-    return statistics.median(a / b for a, b in zip(rates[of], rates[to], strict=True))
+def processor_time() -> float:
+    """Seconds of this process and of its children that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
-def report(name: str, unit: str, rates: dict[str, list[float]], goals: list[tuple[str, float, str]], size: str) -> None:
-    """Print a table, and write benchmarks/results/<name>.json. A goal is (text, measured, wanted)."""
+def report(name: str, unit: str, rates: Rates, goals: list[tuple[str, str, str, str]], size: str) -> None:
+    """Print a table, and write benchmarks/results/<name>.json. A goal is (text, case, to which case, wanted)."""
     import torch
     import transformers
 
-    width = max(map(len, rates))
-    lines = [f"{'':{width}}  {unit:>10}  lowest to highest of {len(next(iter(rates.values())))} rounds"]
-    for case, values in rates.items():
-        lines.append(f"{case:{width}}  {statistics.median(values):10.1f}  {min(values):.1f} to {max(values):.1f}")
-    lines += ["", *(f"{text}: {measured:.2f} ({wanted})" for text, measured, wanted in goals)]
+    width, rounds = max(map(len, rates.clock)), len(next(iter(rates.clock.values())))
+    lines = [f"{'':{width}}  {unit:>9}  {f'in {rounds} rounds':>16}  {unit:>9} of processor time"]
+    for case, values in rates.clock.items():
+        spread = f"{min(values):.1f} to {max(values):.1f}"
+        worked = statistics.median(rates.processor[case])
+        lines.append(f"{case:{width}}  {statistics.median(values):9.1f}  {spread:>16}  {worked:9.1f}")
+    ratios = {text: rates.ratio(of, to) for text, of, to, _ in goals}
+    lines.append("")
+    for text, _, _, wanted in goals:
+        lines.append(f"{text}: {ratios[text][0]:.2f} by the clock, {ratios[text][1]:.2f} by processor time ({wanted})")
     lines += ["", size, CAUTION]
     print("\n".join(lines))
     result = {
         "unit": unit,
-        "median": {case: statistics.median(values) for case, values in rates.items()},
-        "rounds": rates,
-        "ratios": {text: measured for text, measured, _ in goals},
-        "goals": {text: wanted for text, _, wanted in goals},
+        "median": {case: statistics.median(values) for case, values in rates.clock.items()},
+        "median_processor": {case: statistics.median(values) for case, values in rates.processor.items()},
+        "ratios": {
+            text: {"clock": r[0], "processor": r[1], "goal": g[3]}
+            for (text, r), g in zip(ratios.items(), goals, strict=True)
+        },
+        "rounds": {"clock": rates.clock, "processor": rates.processor},
         "setting": size,
         "caution": CAUTION,
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     target = Path(__file__).parent / "results" / f"{name}.json"

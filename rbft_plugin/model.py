@@ -123,21 +123,19 @@ class RbftVL(lmms):
             context, _, _, doc_id, task, split = request.args
             documents.setdefault((task, split, doc_id, context), []).append(i)
         rows = list(documents.values())
-        wanted = []
-        for row in rows:
-            texts = [_continuation(requests[i].args, self.task_dict) for i in row]
-            wanted.append([answer_ids(self.processor, text) for text in texts])
+        texts = [_continuation(request.args, self.task_dict) for request in requests]
+        ids = {text: answer_ids(self.processor, text) for text in set(texts)}
         results: list[Any] = [None] * len(requests)
         samples = [self._sample(requests[row[0]].args) for row in rows]
         with self._running(len(requests)) as advance:
             for some, inputs in batches(self.processor, samples, self.batch_size, self.workers):
                 prompts = inputs["attention_mask"].sum(1).tolist()
-                scored = score(self.model, inputs, [wanted[i] for i in some])
-                for row, prompt, likelihoods in zip((rows[i] for i in some), prompts, scored, strict=True):
-                    for i, found in zip(row, likelihoods, strict=True):
-                        text = str((found.logprob, found.greedy, found.tokens))
-                        results[i] = (text, {"input_tokens": prompt, "output_tokens": found.tokens})
-                    advance(len(row))
+                scored = score(self.model, inputs, [[ids[texts[i]] for i in rows[k]] for k in some])
+                for k, prompt, likelihoods in zip(some, prompts, scored, strict=True):
+                    for i, found in zip(rows[k], likelihoods, strict=True):
+                        figures = str((found.logprob, found.greedy, found.tokens))
+                        results[i] = (figures, {"input_tokens": prompt, "output_tokens": found.tokens})
+                    advance(len(rows[k]))
         return results
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
