@@ -1,137 +1,212 @@
-"""The frame contract: what LLaMA-Factory's collator gives for a training row equals what the evaluation side gives."""
+"""The frame contract: for one sample, a model of each family is given the same by LLaMA-Factory when it is trained, by
+`rbft_vl` when it is scored, and by lmms-eval's own model of the family.
+
+All three run their own code on prepared clips, up to the network itself: LLaMA-Factory's trainer is stopped where it
+would train, and its batches read; lmms-eval's models answer with one token, and what reaches the network is noted.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import families
 import pytest
+import torch
 import yaml
-from conftest import BASE, QUIET, small_yaml, write_csv, write_video, write_yaml
+from conftest import QUIET, small_yaml, write_csv, write_video, write_yaml
 
-from rbft_plugin import clips, preparation
+from rbft_plugin import preparation
 from rbft_plugin.dataset import load
 
-BATCH = 4
+ROOT = Path(__file__).parents[1]
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 SIZES = [(112, 112), (160, 96), (96, 160), (320, 180), (180, 320), (64, 64)]
 VIDEOS = [  # 24 videos: (seconds, frames a second, size)
     (seconds, fps, SIZES[(i + j) % len(SIZES)])
     for i, seconds in enumerate([1.0, 2.5, 4.0, 7.5, 8.0, 13.3])
-    for j, fps in enumerate([3, 10, 24, 30])
+    for j, fps in enumerate([3, 6, 10, 15])
 ]
+# Frames every 300, 340 and 540 ms: a last bit more or less in a rate moves a timestamp of Qwen3-VL by 0.1 s.
+VIDEOS += [(1.8, 10, (112, 112)), (1.36, 25, (112, 112)), (8.64, 25, (112, 112))]
+BATCH = 4
+# Of lmms-eval's own models, so that they take clips as they are. docs/contract.md tells why.
+OWN = {
+    "qwen2_vl": "max_num_frames=16,min_pixels=3136,max_pixels=16000",
+    "qwen2_5_vl": "fps=1000,min_pixels=3136,max_pixels=16000",
+    "qwen3_vl": "fps=1000,max_num_frames=16,min_pixels=4096,max_pixels=16000",
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network is given of one sample, without padding and up to the answer."""
+
+    ids: list[int]
+    pixels: torch.Tensor  # (patches, values of a patch)
+    grid: tuple[int, ...]  # patches in time, height and width
+    step: float | None  # seconds between temporal patches; Qwen2.5-VL alone has it
+    positions: torch.Tensor  # (3, ids): in time, height and width
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the videos prepared, and a model whose processor keeps clips of up to 200 x 200 pixels."""
-    folder = tmp_path_factory.mktemp("parity")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """For each multiple of the clips' sides, a workspace whose train and test rows are the same samples."""
+    sources = tmp_path_factory.mktemp("sources")
+    for i, (seconds, fps, size) in enumerate(VIDEOS):
+        write_video(sources / f"v{i}.mp4", seconds, fps, size, seed=i)
+    rows = [{"id": f"v{i}", "split": "train", "label": ("calm", "busy")[i % 2]} for i in range(len(VIDEOS))]
+    write_video(sources / "t.mp4")
+    rows.append({"id": "t", "split": "test", "label": "calm"})
+    workspaces = {}
+    for multiple, max_fps in ((28, 2), (32, 4)):
+        folder = workspaces[multiple] = tmp_path_factory.mktemp(f"multiple{multiple}")
+        shutil.copytree(ROOT / "task_configs", folder / "task_configs")
+        (folder / "mine_videos").symlink_to(sources)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            write_csv("mine.csv", rows)
+            settings = {"frames": 16, "max_fps": max_fps, "max_pixels": 16_000, "multiple": multiple}
+            write_yaml(small_yaml(clips=settings))
+            preparation.prepare(load("mine"), QUIET)
+            shutil.copy("data/mine/train.jsonl", "data/mine/test.jsonl")
+    return workspaces
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, prepared: dict[int, Path]) -> Iterator[str]:
+    """The family's name; the current folder is its workspace, with a model in the folder of that name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        rows = []
-        for i, (seconds, fps, size) in enumerate(VIDEOS):
-            write_video(Path(f"mine_videos/v{i}.mp4"), seconds, fps, size, seed=i)
-            rows.append({"id": f"v{i}", "split": "train", "label": ("calm", "busy")[i % 2]})
-        write_video(Path("mine_videos/t.mp4"))
-        rows.append({"id": "t", "split": "test", "label": "calm"})
-        write_csv("mine.csv", rows)
-        write_yaml(small_yaml(clips={"frames": 16, "max_fps": 2, "max_pixels": 40_000, "multiple": 28}))
-        preparation.prepare(load("mine"), QUIET)
-    shutil.copytree(BASE, folder / "model")
-    config = json.loads((BASE / "processor_config.json").read_text())
-    for part in ("image_processor", "video_processor"):
-        config[part]["size"] = {"shortest_edge": 3136, "longest_edge": 1_000_000}
-    (folder / "model/processor_config.json").write_text(json.dumps(config))
-    return folder
+        patch.chdir(prepared[families.MULTIPLES[request.param]])
+        families.build(request.param, Path(request.param))
+        yield request.param
 
 
 @pytest.fixture(scope="module")
-def trained_on(prepared: Path) -> list[dict[str, Any]]:
-    """Batches as LLaMA-Factory collates them from the registered rows under recipes/stage2.yaml."""
-    from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
+def trained_on(family: str) -> list[Seen]:
+    return training(family, batch=1)
+
+
+def training(family: str, batch: int, **changes: Any) -> list[Seen]:
+    """The batches of LLaMA-Factory's trainer under recipes/stage2.yaml, in the order of the rows."""
     from llamafactory.hparams import get_train_args
-    from llamafactory.model import load_model, load_tokenizer
+    from llamafactory.train.sft import workflow
 
-    recipe = yaml.safe_load((Path(__file__).parents[1] / "recipes/stage2.yaml").read_text())
-    recipe |= {"model_name_or_path": "model", "adapter_name_or_path": None, "create_new_adapter": False}
-    recipe |= {"dataset": "mine_label", "bf16": False, "use_cpu": True, "preprocessing_num_workers": 1}
+    class Stop(Exception):
+        pass
+
+    trainers: list[Any] = []
+
+    def train(trainer: Any, **_: Any) -> None:
+        trainers.append(trainer)
+        raise Stop
+
+    recipe = yaml.safe_load((ROOT / "recipes/stage2.yaml").read_text())
+    recipe |= {"model_name_or_path": family, "adapter_name_or_path": None, "create_new_adapter": False}
+    recipe |= {"template": families.TEMPLATES[family], "dataset": "mine_label", "output_dir": f"out_{family}"}
+    recipe |= {"per_device_train_batch_size": batch, "disable_shuffling": True, "bf16": False, "use_cpu": True}
+    recipe |= {"preprocessing_num_workers": 1, "dataloader_num_workers": 0} | changes
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(prepared)
-        model_args, data_args, training_args, finetuning_args, _ = get_train_args(recipe)
-        tokens = load_tokenizer(model_args)
-        template = get_template_and_fix_tokenizer(tokens["tokenizer"], data_args)
-        data = get_dataset(template, model_args, data_args, training_args, stage="sft", **tokens)["train_dataset"]
-        model = load_model(tokens["tokenizer"], model_args, finetuning_args)
-        collate = SFTDataCollatorWith4DAttentionMask(
-            template=template, model=model, label_pad_token_id=-100, pad_to_multiple_of=8, **tokens
-        )
-        assert len(data) == len(VIDEOS)
-        return [collate([data[i] for i in range(k, k + BATCH)]) for k in range(0, len(data), BATCH)]
+        patch.setattr(workflow.CustomSeq2SeqTrainer, "train", train)
+        with pytest.raises(Stop):
+            workflow.run_sft(*get_train_args(recipe), callbacks=[])
+    seen = []
+    for features in trainers[0].get_train_dataloader():
+        prompt = (features["labels"] == -100) & (features["attention_mask"] == 1)
+        seen += split(features, prompt, features["position_ids"])
+    return seen
 
 
-def evaluated_on(prepared: Path) -> list[Any]:
-    """Batches as the evaluation gives them to the model, for the same samples in the same order."""
-    from transformers import AutoProcessor
+def evaluation(model: str, args: str, batch: int, task: str = "rbft_mine") -> list[Seen]:
+    """What `lmms-eval --model MODEL --model_args ARGS --batch_size BATCH --tasks TASK` gives the network."""
+    from lmms_eval.models import get_model
+    from lmms_eval.tasks import TaskManager, get_task_dict
 
-    from rbft_plugin.model import batch_inputs
+    lm: Any = get_model(model).create_from_arg_string(args, {"batch_size": batch, "device": "cpu"})
+    manager = TaskManager(include_defaults=False)
+    tasks = get_task_dict([task], manager, "simple" if lm.is_simple else "chat")
+    lm.task_dict[task] = tasks[task].dataset
+    tasks[task].set_config("num_fewshot", 0)
+    tasks[task].set_config("generation_kwargs", {"max_new_tokens": 1}, update=True)
+    tasks[task].build_all_requests()
+    seen: list[Seen] = []
+    generate, language_model = lm.model.generate, lm.model.model.language_model
+    positions: list[torch.Tensor] = []
+    hook = language_model.register_forward_pre_hook(
+        lambda module, given, named: positions.append(named["position_ids"]), with_kwargs=True
+    )
 
-    processor = AutoProcessor.from_pretrained(prepared / "model")
-    rows = preparation.read_jsonl(prepared / "data/mine/train.jsonl")
+    def noting(**inputs: Any) -> Any:
+        positions.clear()
+        answer = generate(**inputs)
+        seen.extend(split(inputs, inputs["attention_mask"] == 1, positions[0]))
+        return answer
+
+    lm.model.generate = noting
+    lm.generate_until(tasks[task].instances)
+    hook.remove()
+    return seen
+
+
+def split(inputs: Any, keep: torch.Tensor, positions: torch.Tensor) -> list[Seen]:
+    """The samples of a batch; `keep` (batch, tokens) marks the tokens up to the answer."""
+    grids = [tuple(grid) for grid in inputs["video_grid_thw"].tolist()]
+    pixels = inputs["pixel_values_videos"].split([math.prod(grid) for grid in grids])
+    steps = [float(s) for s in inputs.get("second_per_grid_ts", [])] or [None] * len(grids)
     return [
-        batch_inputs(processor, [prepared / r["video"] for r in some], [r["label_prompt"] for r in some])
-        for some in (rows[k : k + BATCH] for k in range(0, len(rows), BATCH))
+        # A fourth row of positions, before the three, is that of the text alone.
+        Seen(inputs["input_ids"][i][keep[i]].tolist(), pixels[i], grids[i], steps[i], positions[-3:, i][:, keep[i]])
+        for i in range(len(grids))
     ]
 
 
-def differences(prepared: Path, trained_on: list[dict[str, Any]]) -> list[str]:
-    """Where the two differ, by batch and tensor."""
-    found = []
-    for k, (training, evaluation) in enumerate(zip(trained_on, evaluated_on(prepared), strict=True)):
-        for name in ("pixel_values_videos", "video_grid_thw"):
-            ours, theirs = evaluation[name], training[name]
-            if ours.shape != theirs.shape or not (ours == theirs).all():
-                found.append(f"batch {k}: {name}")
-        if list(map(float, evaluation["second_per_grid_ts"])) != list(map(float, training["second_per_grid_ts"])):
-            found.append(f"batch {k}: second_per_grid_ts")
-        for i in range(BATCH):
-            prompt = (training["labels"][i] == -100) & (training["attention_mask"][i] == 1)
-            ours = evaluation["input_ids"][i][evaluation["attention_mask"][i] == 1]
-            if training["input_ids"][i][prompt].tolist() != ours.tolist():
-                found.append(f"batch {k}: input_ids of sample {i}")
-    return found
+def differences(expected: list[Seen], found: list[Seen], step_bound: float = 0.0) -> list[str]:
+    """Where two lists of the same samples differ, by sample; time steps may, by a share of `step_bound`."""
+    said = []
+    for k, (a, b) in enumerate(zip(expected, found, strict=True)):
+        if a.ids != b.ids:
+            said.append(f"{k}: ids")
+        if not torch.equal(a.pixels, b.pixels.float()):
+            said.append(f"{k}: pixels")
+        if a.grid != b.grid:
+            said.append(f"{k}: grid")
+        if a.step != b.step and not abs((a.step or 0) - (b.step or 0)) <= step_bound * (a.step or 0):
+            said.append(f"{k}: step")
+        if not torch.equal(a.positions, b.positions):
+            said.append(f"{k}: positions")
+    return said
 
 
-def test_training_and_evaluation_see_the_same_tensors(prepared: Path, trained_on: list[dict[str, Any]]) -> None:
-    grids = {tuple(row) for batch in trained_on for row in batch["video_grid_thw"].tolist()}
-    assert len(grids) >= 8  # clips of different lengths and sizes, several of them in one batch
-    assert any(len({tuple(r) for r in batch["video_grid_thw"].tolist()}) > 1 for batch in trained_on)
-    assert differences(prepared, trained_on) == []
+def own_name(family: str) -> str:
+    return family
 
 
-def test_a_shift_of_one_frame_is_noticed(
-    prepared: Path, trained_on: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load_clip = clips.load
-
-    def shifted(path: Path) -> Any:
-        frames, clip = load_clip(path)
-        return frames[[*range(1, len(frames)), len(frames) - 1]], clip
-
-    monkeypatch.setattr(clips, "load", shifted)
-    assert differences(prepared, trained_on) == [f"batch {k}: pixel_values_videos" for k in range(len(trained_on))]
+def test_clips_differ_in_length_size_and_rate(family: str, trained_on: list[Seen]) -> None:
+    rows = preparation.read_jsonl(Path("data/mine/train.jsonl"))
+    assert len(trained_on) == len(rows) == len(VIDEOS) >= 20
+    rates = {round(r["meta"]["frames"] / r["meta"]["seconds"], 3) for r in rows}
+    assert len(rates) >= 5
+    assert len({s.grid[0] for s in trained_on}) >= 4
+    assert len({s.grid[1:] for s in trained_on}) >= 4
+    assert len({s.grid for s in trained_on[:BATCH]}) > 1  # in one batch as well
 
 
-def test_positions_are_those_of_training(prepared: Path, trained_on: list[dict[str, Any]]) -> None:
-    """The positions that LLaMA-Factory's collator adds equal those that the model computes when it generates."""
-    from transformers import Qwen2_5_VLForConditionalGeneration
+def test_a_batch_is_trained_on_as_single_rows_are(family: str, trained_on: list[Seen]) -> None:
+    assert differences(trained_on, training(family, batch=BATCH)) == []
 
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(BASE)
-    for training, evaluation in zip(trained_on, evaluated_on(prepared), strict=True):
-        ours, _ = model.model.get_rope_index(
-            **{k: evaluation[k] for k in ("input_ids", "video_grid_thw", "second_per_grid_ts", "attention_mask")}
-        )
-        for i in range(BATCH):
-            prompt = (training["labels"][i] == -100) & (training["attention_mask"][i] == 1)
-            theirs = training["position_ids"][-3:, i][:, prompt]
-            assert theirs.tolist() == ours[:, i][:, evaluation["attention_mask"][i] == 1].tolist()
+
+@pytest.mark.parametrize("batch", [1, BATCH])
+def test_rbft_vl_gives_what_was_trained_on(family: str, trained_on: list[Seen], batch: int) -> None:
+    assert differences(trained_on, evaluation("rbft_vl", f"pretrained={family}", batch)) == []
+
+
+@pytest.mark.parametrize("batch", [1, BATCH])
+def test_lmms_evals_own_model_gives_what_was_trained_on(family: str, trained_on: list[Seen], batch: int) -> None:
+    args = f"pretrained={family},device_map=cpu,{OWN[family]}"
+    assert differences(trained_on, evaluation(family, args, batch), 1e-6) == []
