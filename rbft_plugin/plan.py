@@ -37,6 +37,14 @@ class Step:
     def slug(self) -> str:
         return self.name.replace(" ", "-").replace("/", "-")
 
+    def command(self) -> list[str]:
+        """`argv` as it is run: an evaluation's model arguments end in the fingerprint of the model as it is now."""
+        if "--model_args" not in self.argv or not self.models:
+            return self.argv
+        at = self.argv.index("--model_args") + 1
+        fingerprint = Checkpoint(self.models[0], self.models[1:]).fingerprint()
+        return [*self.argv[:at], f"{self.argv[at]},fingerprint={fingerprint}", *self.argv[at + 1 :]]
+
     def inputs(self) -> dict[str, Any]:
         """What the outcome depends on, as it is on disk now."""
         return {

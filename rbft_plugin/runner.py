@@ -86,7 +86,7 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
     begin = time.time()
-    status = _subprocess(step.argv, log, lambda line: notify("line", step, line))
+    status = _subprocess(step.command(), log, lambda line: notify("line", step, line))
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
