@@ -19,6 +19,8 @@ from rbft_plugin.terminal import (
     print_collection,
     print_counts,
     print_outcome,
+    print_prepared,
+    print_shard,
     print_summary,
     progress,
 )
@@ -76,30 +78,51 @@ def check(name: DatasetName) -> None:
 
 
 @app.command()
-def prepare(name: DatasetName) -> None:
-    """Make canonical clips and splits, and register the dataset with both harnesses."""
+def prepare(
+    name: DatasetName,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make clips anew that are there already.")] = False,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Make the clips of one of N parts alone.")] = None,
+) -> None:
+    """Make canonical clips and splits, and register the dataset with both harnesses.
+
+    What is done already is kept. For many machines: `--shard 1/N` to `--shard N/N`, in any order, then without it.
+    """
     from rbft_plugin import preparation, workspace
     from rbft_plugin.dataset import load
-    from rbft_plugin.registry import KINDS, STAGES, llamafactory_name, task_name
+    from rbft_plugin.making import Shard
 
     workspace.require()
     dataset = load(name)
-    manifest = preparation.prepare(dataset, progress)
-    print_counts(name, manifest["counts"])
-    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
-    rows = " and ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
-    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+    if shard:
+        total, new, bad = preparation.make_shard(dataset, progress, Shard.parse(shard), workers, overwrite)
+        print_shard(name, shard, total, new, bad)
+    else:
+        print_prepared(dataset, preparation.prepare(dataset, progress, workers, overwrite))
 
 
 @app.command()
-def register(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Datasets of dataset_info/.")]) -> None:
-    """Write the registrations of datasets with both harnesses alone, without their videos."""
-    from rbft_plugin import registry, workspace
-    from rbft_plugin.dataset import load
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Datasets; all unless given.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; name what is stale, and exit 1.")] = False,
+) -> None:
+    """Write what is made of YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
+    from rbft_plugin import files, registry, schemas, workspace
+    from rbft_plugin.dataset import available, load
+    from rbft_plugin.errors import ProblemsError
 
     workspace.require()
-    for dataset in [load(name) for name in names]:
-        registry.register(dataset)
+    datasets = [load(name) for name in names or available()]
+    wanted = [*map(registry.generated, datasets), schemas.generated()]
+    stale = sorted({str(path) for texts in wanted for path, text in texts.items() if not files.holds(path, text)})
+    if check and stale:
+        raise ProblemsError("stale files", stale, "Run `rbft sync`.")
+    if not check:
+        for dataset in datasets:
+            registry.register(dataset)
+        for path, text in schemas.generated().items():
+            files.write_text(path, text)
+    console.print(f"written: {', '.join(stale)}" if stale else "all is up to date")
 
 
 @app.command()

@@ -36,12 +36,17 @@ ALIKE = 0.8  # Jaccard similarity of runs of three words from which two texts ar
 
 
 class Filters(Strict):
-    """`keep` turns filters off. Words are counted as `words` does."""
+    """Which rationales are left out."""
 
     keep: tuple[Reason, ...] = ()
+    """Reasons to leave none out for."""
     min_words: Annotated[int, Field(ge=0)] = 3
+    """Shorter ones are left out; a character is a word where a script puts no spaces between words."""
     max_words: Annotated[int, Field(ge=1)] | None = None
-    max_share: Annotated[float, Field(ge=0, le=1)] = 0.2  # of the videos, with nearly one text; 0: one video a text
+    """Longer ones are left out; there is no limit unless given."""
+    max_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Of the videos, for which nearly the same text may stand; all beyond this and 10 are left out, but for the first.
+    With 0, each text stands once."""
 
     @field_validator("keep")
     @classmethod
@@ -121,10 +126,12 @@ _MEDIA = r"(?:videos?|clips?|footage|images?|frames?|pictures?)"
 _REFUSAL = _any(
     r"^\W*(?:i(?:['’]m| am) (?:very )?sorry|sorry|i apologi[sz]e|my apologies|unfortunately,? i)\b",
     r"\bas an? (?:ai|artificial intelligence|(?:large )?language model|text-based)\b",
-    r"\bi(?:['’]m| am)? ?(?:can(?:no|['’])t|can not|could(?: not|n['’]t)|unable to|not able to|won['’]t|will not)\s+"
-    r"(?:directly |actually )?(?:assist|help|view|watch|access|open|play|process|analy[sz]e|provide|fulfil+|comply|"
-    r"generate|create|discuss|engage|describe|see|interpret|answer)(?:\s+(?:with|to|in|on|for|the|any|this|that|these|"
-    rf"your|an?|such|actual|external|of))*\s+(?:{_MEDIA}|requests?|content|files?|questions?|you|description)\b",
+    r"\bi(?:['’]m| am)? ?(?:can(?:no|['’])t|can not|could(?: not|n['’]t)|unable to|not able to|"
+    r"(?:won['’]t|will not)(?: be able to)?)\s+(?:directly |actually )?"
+    r"(?:assist|help|view|watch|access|open|play|process|analy[sz]e|provide|fulfil+|comply|"
+    r"generate|create|discuss|engage|describe|see|interpret|answer)(?:\s+or\s+\w+)?"
+    r"(?:\s+(?:with|to|in|on|for|the|any|this|that|these|your|an?|such|actual|external|of))*"
+    rf"\s+(?:{_MEDIA}|requests?|content|files?|questions?|you|description)\b",
     rf"\b(?:no|without (?:an?|any|the)) (?:actual )?{_MEDIA}(?: content)? (?:(?:is|was|were|has been|have been) )?"
     r"(?:provided|attached|given|included|available|uploaded|supplied)\b",
     rf"\b(?:please|(?:could|can) you) (?:provide|upload|share|attach|send)\b.{{0,40}}\b(?:{_MEDIA}|files?|links?)",
@@ -135,7 +142,7 @@ _REFUSAL = _any(
     r"请(?:您|你)?(?:提供|上传|发送).{0,8}(?:视频|图片|文件)",
 )
 _KIND = r"(?:class|classification|category|label|annotation|answer)"
-_GIVEN = r"(?:given|provided|assigned|supplied|stated|indicated|specified)"
+_GIVEN = r"(?:given|provided|assigned|supplied|stated|indicated|specified|told)"
 _LEAK = _any(
     r"\bground[- ]?truth\b",
     rf"\b(?:{_GIVEN}|known|true|correct|actual|annotated|target|gold(?:en)?|reference|expected) {_KIND}\b",
@@ -154,7 +161,7 @@ def leaks(text: str, label: str | None = None) -> bool:
     """Whether a text speaks of the right label as given; with `label`, also where it names that one as a premise."""
     patterns = list(_LEAK)
     if label is not None:
-        name = rf"\W{{0,3}}{re.escape(label)}(?!\w)"
+        name = rf"[\s:=*\"'“”‘’]{{0,3}}{re.escape(label)}(?!\w)"
         patterns += _HINTED + _any(
             rf"\b{_KIND}\b(?:\s*(?:is|was|being|of|name[d]?|called)\b)?\s*[:=]?{name}",
             rf"\b(?:classified|categori[sz]ed|marked|tagged|designated)\b(?: \w+)? as\b(?: an?\b)?{name}",

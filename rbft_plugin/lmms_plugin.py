@@ -21,7 +21,7 @@ from typing import Any
 
 from rbft_plugin import cache
 from rbft_plugin.dataset import TAGS
-from rbft_plugin.registry import LABEL_BASE, kind_of
+from rbft_plugin.registry import LABEL_BASE, dataset_of, kind_of
 
 PATTERN = "rbft_*"
 
@@ -102,6 +102,7 @@ def _adopt(index: dict, model: str | None) -> None:
     from rbft_plugin.preparation import read_jsonl
 
     tags = {name: entry for name, entry in index.items() if name in TAGS and entry["type"] == "tag"}
+    left_out: dict[str, list[str]] = {}
     scores = None  # whether the model gives likelihoods; found out when it matters, since it imports the model
     for name, task in list(index.items()):
         if not (name.startswith("rbft_") and task["type"] == "task"):
@@ -118,19 +119,21 @@ def _adopt(index: dict, model: str | None) -> None:
         asked = not _asked() or any(fnmatch(one, pattern) for one in mine for pattern in _asked())
         why = None
         if not data.exists():
-            why = f"{data.resolve()} is missing; run `rbft prepare` first"
+            why = f"{data.parent.resolve()} is not prepared (`rbft prepare {dataset_of(name)}`)"
         elif asked and kind_of(name) == "rationale_hinted":
             if not any(row.get("hinted_prompt") for row in read_jsonl(data)):
-                why = f"no sample of {data.resolve()} has a hinted prompt; those with a label have one"
+                why = f"{data.resolve()} has no hinted prompt, which samples with a label have"
         elif asked and config.get("output_type") == "multiple_choice":
             scores = gives_likelihoods(model) if scores is None else scores
-            why = None if scores else f"--model {model} gives no likelihoods, which it scores; rbft_vl does"
+            why = None if scores else f"--model {model} gives no likelihoods (rbft_vl does)"
         if why:
             del index[name]
             for entry in tags.values():
                 entry["task"] = [one for one in entry["task"] if one != name]
             if asked:
-                logger.warning(f"rbft: {name} is left out: {why}")
+                left_out.setdefault(why, []).append(name)
+    for why, names in left_out.items():
+        logger.warning(f"rbft: left out, since {why}: {', '.join(sorted(names))}")
     for tag, entry in tags.items():  # a tag that a wildcard matches would load its tasks a second time
         if not entry["task"] or (tag not in _asked() and any(fnmatch(tag, pattern) for pattern in _asked())):
             del index[tag]

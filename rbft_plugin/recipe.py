@@ -31,18 +31,18 @@ class Training(Strict):
 
 
 class Rationales(Strict):
-    """How the base model writes them: `blind`, or `hinted` with the label before it; and which are left out."""
+    """The base model's own, which stage 1 trains on."""
 
     mode: Literal["blind", "hinted"] = "blind"
+    """hinted: it is shown the label, and so writes only about samples that have one."""
     filters: Filters = Filters()
 
 
 class Evaluation(Strict):
-    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes. Of `tasks`, the
-    answers (label) are what the report compares; likelihoods (ll) and answers without the video lie beside them.
-    """
+    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
 
     tasks: tuple[Literal["label", "ll", "novideo"], ...] = ("label",)
+    """Answers (label), likelihoods of the labels (ll), answers without the video (novideo); the report takes label."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     model_args: Settings = {}
     args: Settings = {}

@@ -109,8 +109,50 @@ def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
     console.print(table)
 
 
-def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
-    """A progress bar over an iterable; nothing where output is not a terminal."""
-    from rich.progress import track
+def print_prepared(dataset: Any, prepared: Any) -> None:
+    from rbft_plugin.registry import KINDS, STAGES, llamafactory_name, task_name
 
-    yield from track(items, text, total, console=console, transient=True, disable=not console.is_terminal)
+    name, manifest = dataset.name, prepared.manifest
+    print_counts(name, manifest["counts"])
+    if missing := manifest["missing"]["samples"]:
+        of = ", ".join(
+            f"{count} of {split} {label or '(no label)'}"
+            for split, labels in manifest["missing"]["counts"].items()
+            for label, count in labels.items()
+            if count
+        )
+        allowed = f"max_missing allows {dataset.max_missing}"
+        console.print(f"{len(missing)} without a video that can be used ({of}; {allowed}): see manifest.json")
+    console.print(f"clips: {prepared.new} new" if prepared.new else "clips: all there already, none made")
+    if prepared.unused:
+        size = f"{prepared.unused_bytes / 1e6:.1f} MB"
+        console.print(f"{prepared.unused} files of {dataset.folder}/clips ({size}) are used by no sample any more")
+    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
+    rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
+    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+
+
+def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> None:
+    console.print(f"{name}: shard {shard}: {total} samples, {new} clips to make, {len(bad)} videos that cannot be used")
+    for problem in bad:
+        console.print(f"  {problem}")
+    console.print(f"when all shards are done: rbft prepare {name}")
+
+
+def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+    """A progress bar over an iterable, with rate and time left; nothing where output is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total, rate="")
+        for item in items:
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+            yield item
