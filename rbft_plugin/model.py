@@ -88,15 +88,15 @@ class RbftVL(lmms):
         the document, and how often it was asked before: not from batch size, order, or number of processes.
         """
         results: list[Any] = [None] * len(requests)
-        repeat: Counter[tuple] = Counter()
         seeds: list[int] = []
+        repeat: Counter[int] = Counter()  # lmms-eval's --repeats is one object several times
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
             base = settings_of(given).seed
-            asked = (torch.initial_seed() if base is None else base, task, split, doc_id)
-            seeds.append(seed_of(*asked, repeat[asked]))
-            repeat[asked] += 1
+            base = torch.initial_seed() if base is None else base
+            seeds.append(seed_of(base, task, split, doc_id, repeat[id(request)]))
+            repeat[id(request)] += 1
             groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(i)
         with self._running(len(requests)) as advance:
             for group in groups.values():
@@ -123,21 +123,19 @@ class RbftVL(lmms):
             context, _, _, doc_id, task, split = request.args
             documents.setdefault((task, split, doc_id, context), []).append(i)
         rows = list(documents.values())
-        wanted = []
-        for row in rows:
-            texts = [_continuation(requests[i].args, self.task_dict) for i in row]
-            wanted.append([answer_ids(self.processor, text) for text in texts])
+        texts = [_continuation(request.args, self.task_dict) for request in requests]
+        ids = {text: answer_ids(self.processor, text) for text in set(texts)}
         results: list[Any] = [None] * len(requests)
         samples = [self._sample(requests[row[0]].args) for row in rows]
         with self._running(len(requests)) as advance:
             for some, inputs in batches(self.processor, samples, self.batch_size, self.workers):
                 prompts = inputs["attention_mask"].sum(1).tolist()
-                scored = score(self.model, inputs, [wanted[i] for i in some])
-                for row, prompt, likelihoods in zip((rows[i] for i in some), prompts, scored, strict=True):
-                    for i, found in zip(row, likelihoods, strict=True):
-                        text = str((found.logprob, found.greedy, found.tokens))
-                        results[i] = (text, {"input_tokens": prompt, "output_tokens": found.tokens})
-                    advance(len(row))
+                scored = score(self.model, inputs, [[ids[texts[i]] for i in rows[k]] for k in some])
+                for k, prompt, likelihoods in zip(some, prompts, scored, strict=True):
+                    for i, found in zip(rows[k], likelihoods, strict=True):
+                        figures = str((found.logprob, found.greedy, found.tokens))
+                        results[i] = (figures, {"input_tokens": prompt, "output_tokens": found.tokens})
+                    advance(len(rows[k]))
         return results
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:

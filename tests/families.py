@@ -20,6 +20,7 @@ TEMPLATES = {  # of LLaMA-Factory; qwen3_vl itself is the thinking model's
 }
 MULTIPLES = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "internvl": 28}  # of a clip's sides
 INTERNVL_SIDE = 56  # InternVL resizes every frame to one square
+INTERNVL_TOKENS_A_FRAME, INTERNVL_CONTEXT = 4, 507  # how many tokens of what id stand for a frame
 
 SYSTEM = (  # a default system message; Qwen3-VL and InternVL have none
     "{% if loop.first and message['role'] != 'system' %}"
@@ -151,8 +152,8 @@ def _internvl(family: str, tokenizer: Any) -> tuple[Any, Any]:
     config = hf.InternVLConfig(
         text_config=_text(tokenizer, model_type="qwen2"),
         vision_config=vision,
-        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        image_seq_length=4,
+        image_token_id=INTERNVL_CONTEXT,
+        image_seq_length=INTERNVL_TOKENS_A_FRAME,
         downsample_ratio=0.5,
         tie_word_embeddings=True,
     )
@@ -162,7 +163,7 @@ def _internvl(family: str, tokenizer: Any) -> tuple[Any, Any]:
         hf.GotOcr2ImageProcessorFast(crop_to_patches=False, **given),
         tokenizer,
         hf.InternVLVideoProcessor(**given),
-        image_seq_length=4,
+        image_seq_length=INTERNVL_TOKENS_A_FRAME,
         chat_template=CHAT.format(system="", image="<IMG_CONTEXT>\n", video="<video>\n"),
     )
     return hf.InternVLForConditionalGeneration(config), processor

@@ -353,3 +353,19 @@ def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> 
     train.finish()
     assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
     assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
+
+
+def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
+    argv = ["env", "A=1", "lmms-eval", "--model_args", "pretrained=base,adapters=a", "--tasks", "t"]
+    for name in ("base", "a"):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "weights").write_text(name)
+    step = Step("score", argv, models=("base", "a"))
+    first = Checkpoint("base", ("a",)).fingerprint()
+    assert step.command() == [*argv[:4], f"pretrained=base,adapters=a,fingerprint={first}", "--tasks", "t"]
+    Path("a/weights").write_text("trained anew")
+    assert step.command()[4] == f"pretrained=base,adapters=a,fingerprint={Checkpoint('base', ('a',)).fingerprint()}"
+    assert step.command()[4] != first
+    assert step.inputs()["argv"] == argv
+    train = Step("train", ["llamafactory-cli", "train"], models=("base",))
+    assert train.command() == train.argv
