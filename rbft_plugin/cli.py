@@ -18,6 +18,7 @@ from rbft_plugin.terminal import (
     errors,
     print_check,
     print_check_json,
+    print_collection,
     print_counts,
     print_outcome,
     print_prepared,
@@ -148,18 +149,23 @@ def collect(
     output: Annotated[Path, typer.Argument(help="The --output_path of a run of rbft_NAME_rationale, or its log.")],
     rows: Annotated[Path | None, typer.Option(help="Where the rows go; data/NAME unless given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another generation.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Drop none for this reason.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Drop shorter ones as short; 3 unless given.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Drop longer ones as long; no limit unless given.")] = None,
+    max_share: Annotated[
+        float | None, typer.Option(help="Drop as generic a text of more than this share of videos; 0.2 unless given.")
+    ] = None,
 ) -> None:
     """Turn logged rationales into the rows that stage 1 trains on; what is left out is counted by reason."""
     from rbft_plugin import rationales, workspace
+    from rbft_plugin.config import validated
+    from rbft_plugin.filters import Filters
 
     workspace.require()
-    collection = rationales.collect(output)
-    total = len(collection.rows) + sum(map(len, collection.dropped.values()))
-    console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept")
-    for reason, ids in collection.dropped.items():
-        console.print(f"  {len(ids)} dropped as {reason}: {rationales.REASONS[reason]}")
-    if not collection.counted_tokens:
-        console.print("  the log has no token counts, so none could be told to be truncated")
+    given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
+    chosen = validated("rbft collect", Filters, {k: v for k, v in given.items() if v is not None})
+    collection = rationales.collect(output, chosen)
+    print_collection(collection)
     target = rationales.write(collection, rows or Path("data") / collection.dataset, overwrite)
     console.print(f"written: {target}")
 

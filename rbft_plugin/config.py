@@ -82,10 +82,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def load_yaml(path: Path, model: type[Any]) -> Any:
     """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
+    return validated(path, model, read_yaml(path))
+
+
+def validated(what: str | Path, model: type[Any], content: dict[str, Any]) -> Any:
+    """A mapping as a pydantic model; raises ProblemsError on `what` that names every bad key by its path."""
     try:
-        return model.model_validate(read_yaml(path))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
+        raise ProblemsError(what, [_explained(e) for e in error.errors()]) from None
 
 
 def _explained(error: Any) -> str:

@@ -29,10 +29,13 @@ def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation
 
 
 def sample_logs(output: Path, suffix: str = "") -> list[Path]:
-    """Logs of samples of rbft tasks below a folder, or the file itself; `suffix` "_rationale": of rationales."""
+    """Logs of samples of rbft_<name> tasks below a folder, or the file itself; `suffix` "_rationale": of rationales,
+    blind or hinted.
+    """
+    kinds = ("rationale", "rationale_hinted") if suffix == "_rationale" else ("label",)
     logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
     logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
-    return [p for p in logs if p.stem.endswith("_rationale") == (suffix == "_rationale")]
+    return [p for p in logs if registry.kind_of(task_of(p)) in kinds]
 
 
 def only_log(output: Path, suffix: str = "") -> Path:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rbft_plugin import checkpoint, evaluation, fit, preparation, registry, training
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
-from rbft_plugin.recipe import Recipe, Stage
+from rbft_plugin.recipe import Evaluation, Recipe, Stage
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Step:
     leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
     files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
     models: tuple[str, ...] = ()  # read by it: fingerprints count
+    cache: Path | None = None  # what an interrupted start left for the next one with the same inputs
     resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
     always: bool = False  # cheap, and knows itself what is up to date
     problems_before: Callable[[], list[str]] = lambda: []
@@ -36,6 +37,14 @@ class Step:
     @property
     def slug(self) -> str:
         return self.name.replace(" ", "-").replace("/", "-")
+
+    def command(self) -> list[str]:
+        """`argv` as it is run: an evaluation's model arguments end in the fingerprint of the model as it is now."""
+        if "--model_args" not in self.argv or not self.models:
+            return self.argv
+        at = self.argv.index("--model_args") + 1
+        fingerprint = Checkpoint(self.models[0], self.models[1:]).fingerprint()
+        return [*self.argv[:at], f"{self.argv[at]},fingerprint={fingerprint}", *self.argv[at + 1 :]]
 
     def inputs(self) -> dict[str, Any]:
         """What the outcome depends on, as it is on disk now."""
@@ -102,30 +111,41 @@ def _prepare(dataset: Dataset) -> Step:
 
 
 def _generate(plan: Plan, base: Checkpoint) -> Step:
-    task = registry.task_name(plan.dataset.name, "rationale")
-    return _lmms_eval(plan, "write rationales", base, plan.folder / "rationales", task, "train")
+    """Its answers so far lie in a cache beside its output, so that a killed generation goes on where it stopped."""
+    output, given = plan.folder / "rationales", plan.recipe.evaluation
+    cache = output.with_suffix(".cache")
+    settings = given.model_copy(update={"args": {"use_cache": cache.as_posix(), **given.args}})
+    kinds = ["rationale_hinted" if plan.recipe.rationales.mode == "hinted" else "rationale"]
+    return replace(_lmms_eval(plan, "write rationales", base, output, kinds, settings), cache=cache)
 
 
 def _score(plan: Plan, name: str, model: Checkpoint, output: Path) -> Step:
-    return _lmms_eval(plan, name, model, output, registry.task_name(plan.dataset.name, "label"), "test")
+    return _lmms_eval(plan, name, model, output, plan.recipe.evaluation.tasks, plan.recipe.evaluation)
 
 
-def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str, split: str) -> Step:
+def _lmms_eval(
+    plan: Plan, name: str, model: Checkpoint, output: Path, kinds: Sequence[str], settings: Evaluation
+) -> Step:
+    """One start for tasks that run on one split."""
+    tasks = [registry.task_name(plan.dataset.name, kind) for kind in kinds]
+    split = registry.split_of(kinds[0])
+
     def problems_before() -> list[str]:
         given = preparation.read_split(plan.dataset.name, split)
         return fit.split_problems(plan.recipe, plan.dataset.clips, given)
 
     def problems_after(log: str) -> list[str]:
-        ids = [row["id"] for row in preparation.read_split(plan.dataset.name, split)]
-        return evaluation.output_problems(output, task, ids)
+        rows = preparation.read_split(plan.dataset.name, split)
+        ids = [row["id"] for row in rows if "rationale_hinted" not in kinds or row["hinted_prompt"]]
+        found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
+        return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
 
-    rows, config = plan.dataset.folder / f"{split}.jsonl", Path("task_configs") / f"{task}.yaml"
-    base = Path("task_configs") / (registry.RATIONALE_BASE if split == "train" else registry.LABEL_BASE)
+    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in registry.BASES[kind])]
     return Step(
         name,
-        _with_env(plan.recipe, evaluation.argv(model, task, output, plan.recipe.evaluation)),
+        _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings)),
         output=output,
-        files=(rows, config, base),
+        files=(plan.dataset.folder / f"{split}.jsonl", *(Path("task_configs") / config for config in configs)),
         models=(model.base, *model.adapters),
         problems_before=problems_before,
         problems_after=problems_after,
@@ -133,10 +153,14 @@ def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str
 
 
 def _collect(plan: Plan) -> Step:
-    rows, source = plan.folder / "rows", plan.folder / "rationales"
+    rows, source, filters = plan.folder / "rows", plan.folder / "rationales", plan.recipe.rationales.filters
+    argv = ["rbft", "collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"]
+    for name, value in filters.model_dump(exclude_defaults=True).items():
+        for one in value if isinstance(value, tuple) else [value]:
+            argv += [f"--{name.replace('_', '-')}", str(one)]
     return Step(
         "collect rationales",
-        ["rbft", "collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"],
+        argv,
         leaves=(rows / "rationale.jsonl",),
         files=(source, plan.dataset.folder / "train.jsonl"),
     )

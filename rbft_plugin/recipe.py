@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from rbft_plugin.config import Name, Strict, load_yaml
 from rbft_plugin.errors import RbftError
+from rbft_plugin.filters import Filters
 
 Stage = Literal["rationale", "label"]
 Settings = dict[str, Any]  # passed on as they stand
@@ -29,12 +30,31 @@ class Training(Strict):
     label: TrainingStage
 
 
+class Rationales(Strict):
+    """The base model's own, which stage 1 trains on."""
+
+    mode: Literal["blind", "hinted"] = "blind"
+    """hinted: it is shown the label, and so writes only about samples that have one."""
+    filters: Filters = Filters()
+
+
 class Evaluation(Strict):
     """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
 
+    tasks: tuple[Literal["label", "ll", "novideo"], ...] = ("label",)
+    """Answers (label), likelihoods of the labels (ll), answers without the video (novideo); the report takes label."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     model_args: Settings = {}
     args: Settings = {}
+
+    @field_validator("tasks")
+    @classmethod
+    def _with_answers(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if "label" not in tasks:
+            raise ValueError("must hold 'label', which the report compares")
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("a task can be there once")
+        return tasks
 
 
 class Recipe(Strict):
@@ -46,6 +66,7 @@ class Recipe(Strict):
     arms: dict[str, tuple[Stage, ...]]
     seeds: tuple[int, ...] = (0,)
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int] = {}  # of both harnesses
+    rationales: Rationales = Rationales()
     training: Training
     evaluation: Evaluation = Evaluation()
 

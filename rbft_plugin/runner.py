@@ -73,12 +73,19 @@ def _read(path: Path) -> dict[str, Any]:
     return files.read_json(path) if path.is_file() else {}
 
 
+def _interrupted(plan: Plan, step: Step) -> dict[str, Any] | None:
+    """The inputs of a start that did not end in success; None if there is none."""
+    return _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
+
+
 def _run(plan: Plan, step: Step, notify: Notify) -> None:
     problems = step.problems_before()
     if problems:
         raise ProblemsError(f"{step.name}: not started", problems)
     inputs = step.inputs()
     _clear_output(plan, step, inputs)
+    if step.cache and _interrupted(plan, step) != inputs:
+        shutil.rmtree(step.cache, ignore_errors=True)
     log = plan.folder / "logs" / f"{step.slug}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
@@ -86,7 +93,7 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
     begin = time.time()
-    status = _subprocess(step.argv, log, lambda line: notify("line", step, line))
+    status = _subprocess(step.command(), log, lambda line: notify("line", step, line))
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
@@ -95,6 +102,8 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
         hint = f"Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
         raise ProblemsError(f"{step.name}: failed", problems, hint)
     step.finish()
+    if step.cache:
+        shutil.rmtree(step.cache, ignore_errors=True)
     seconds = round(time.time() - begin, 1)
     files.write_json(
         done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
@@ -111,7 +120,7 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     """
     if step.output is None or not step.output.is_dir() or not any(step.output.iterdir()):
         return
-    interrupted = _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
+    interrupted = _interrupted(plan, step)
     if interrupted is None and not record(plan, step):
         raise RbftError(
             f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "

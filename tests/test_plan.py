@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_the_commands_of_rbft_yaml(ws: Path) -> None:
         *("lmms-eval", "--model", "rbft_vl"),
         *("--model_args", "pretrained=Qwen/Qwen2.5-VL-7B-Instruct,attn_implementation=sdpa"),
         *("--tasks", "rbft_smarthome_rationale", "--batch_size", "8", "--log_samples"),
-        *("--output_path", f"{run}/rationales"),
+        *("--output_path", f"{run}/rationales", "--use_cache", f"{run}/rationales.cache"),
     ]
     assert argv_of(made, "collect rationales") == [
         *("rbft", "collect", f"{run}/rationales", "--rows", f"{run}/rows", "--overwrite"),
@@ -206,6 +207,57 @@ def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
     ]
 
 
+def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
+    filters = {"keep": ["leak", "generic"], "min_words": 3, "max_words": 200, "max_share": 0.5}
+    made = shipped("demo", rationales={"mode": "hinted", "filters": filters})
+    write, collect = step_of(made, "write rationales"), step_of(made, "collect rationales")
+    assert write.argv[write.argv.index("--tasks") + 1] == "rbft_demo_rationale_hinted"
+    bases = ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml")
+    assert [p.name for p in write.files] == ["train.jsonl", "rbft_demo_rationale_hinted.yaml", *bases]
+    assert collect.argv[5:] == [  # what is as it is by default is not said
+        *("--overwrite", "--keep", "leak", "--keep", "generic", "--max-words", "200", "--max-share", "0.5"),
+    ]
+
+
+def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
+    made = shipped("demo", rationales={"mode": "hinted"})
+    rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = Path("runs/demo/rationales/base")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    log = out / "1_samples_rbft_demo_rationale_hinted.jsonl"
+    log.write_text('{"sample_id": "a"}\n')
+    problems = step_of(made, "write rationales").problems_after
+    assert problems("") == []
+    log.write_text('{"sample_id": "b"}\n')
+    assert problems("") == ["it logged 1 of 1 samples; missing: a"]
+
+
+def test_an_arm_may_be_scored_by_likelihood_and_without_the_video_in_the_same_start(ws: Path) -> None:
+    made = shipped("demo", evaluation={"tasks": ["label", "ll", "novideo"], "args": {"use_cache": "mine"}})
+    score = step_of(made, "score rbft seed 0")
+    names = ["rbft_demo", "rbft_demo_ll", "rbft_demo_novideo"]
+    assert score.argv[score.argv.index("--tasks") + 1] == ",".join(names)
+    bases = ("_rbft_label_base.yaml", "_rbft_ll_base.yaml", "_rbft_novideo_base.yaml")
+    assert [p.name for p in score.files] == ["test.jsonl", *(f"{name}.yaml" for name in names), *bases]
+    write = step_of(made, "write rationales").argv
+    assert write[write.index("--use_cache") :] == ["--use_cache", "mine"]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/test.jsonl").write_text('{"id": "a"}\n')
+    out = Path("runs/demo/rbft/seed-0/eval/model")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    for name in names[:2]:
+        (out / f"1_samples_{name}.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == ["rbft_demo_novideo: it left 0 logs of samples and 1 files of results"]
+    (out / "1_samples_rbft_demo_novideo.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == []
+
+
 def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
     made = shipped("demo")
     data, run, tasks = Path("data/demo"), Path("runs/demo"), Path("task_configs")
@@ -215,6 +267,7 @@ def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
     assert write.files == (
         *(data / "train.jsonl", tasks / "rbft_demo_rationale.yaml", tasks / "_rbft_rationale_base.yaml"),
     )
+    assert [(s.name, s.cache) for s in made.steps if s.cache] == [("write rationales", run / "rationales.cache")]
     score = step_of(made, "score rbft seed 0")
     assert score.files == (data / "test.jsonl", tasks / "rbft_demo.yaml", tasks / "_rbft_label_base.yaml")
     assert (collect.files, collect.leaves) == (
@@ -300,3 +353,19 @@ def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> 
     train.finish()
     assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
     assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
+
+
+def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
+    argv = ["env", "A=1", "lmms-eval", "--model_args", "pretrained=base,adapters=a", "--tasks", "t"]
+    for name in ("base", "a"):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "weights").write_text(name)
+    step = Step("score", argv, models=("base", "a"))
+    first = Checkpoint("base", ("a",)).fingerprint()
+    assert step.command() == [*argv[:4], f"pretrained=base,adapters=a,fingerprint={first}", "--tasks", "t"]
+    Path("a/weights").write_text("trained anew")
+    assert step.command()[4] == f"pretrained=base,adapters=a,fingerprint={Checkpoint('base', ('a',)).fingerprint()}"
+    assert step.command()[4] != first
+    assert step.inputs()["argv"] == argv
+    train = Step("train", ["llamafactory-cli", "train"], models=("base",))
+    assert train.command() == train.argv

@@ -10,6 +10,7 @@ import yaml
 
 from rbft_plugin import recipe, workspace
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.filters import Filters
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -39,7 +40,29 @@ def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: P
     assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
     assert loaded.seeds == (0,)
     assert loaded.training.overrides == {} and loaded.training.label.overrides == {}
-    assert loaded.evaluation == recipe.Evaluation(batch_size=1, model_args={}, args={})
+    assert loaded.evaluation == recipe.Evaluation(tasks=("label",), batch_size=1, model_args={}, args={})
+    assert loaded.rationales.mode == "blind"
+    assert loaded.rationales.filters == Filters(keep=(), min_words=3, max_words=None, max_share=0.2)
+
+
+def test_mistakes_in_how_rationales_are_written_and_models_scored(tmp_path: Path) -> None:
+    filters = {"keep": ["leak", "lang"], "min_words": -1, "max_share": 2, "drop": 1}
+    problems = said(tmp_path, rationales={"mode": "seen", "filters": filters}, evaluation={"tasks": ["ll", "other"]})
+    assert [problem.split(":")[0] for problem in problems] == [
+        "rationales.mode",
+        "rationales.filters.keep[1]",
+        "rationales.filters.min_words",
+        "rationales.filters.max_share",
+        "rationales.filters.drop",
+        "evaluation.tasks[1]",
+    ]
+    assert said(tmp_path, rationales={"filters": {"keep": ["empty"]}}) == [
+        "rationales.filters.keep: 'empty' cannot be kept: the model wrote nothing"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["ll"]}) == [
+        "evaluation.tasks: must hold 'label', which the report compares"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["label", "label"]}) == ["evaluation.tasks: a task can be there once"]
 
 
 def test_arms_keep_the_order_of_the_file(tmp_path: Path) -> None:

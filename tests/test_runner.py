@@ -247,6 +247,35 @@ def test_an_interrupted_step_does_not_resume_after_its_inputs_changed() -> None:
     assert [p.name for p in (RUN / "superseded").glob("*/*")] == ["checkpoint-0"]
 
 
+COUNTING = """
+    import sys
+    from pathlib import Path
+    cache = Path("cache")
+    cache.mkdir(exist_ok=True)
+    (cache / str(len(list(cache.iterdir())))).touch()
+    print(len(list(cache.iterdir())))
+    sys.exit(Path("dies").exists())
+"""
+
+
+def test_a_cache_is_kept_for_the_same_inputs_and_removed_after_success() -> None:
+    one = step("count", COUNTING, files=(Path("in.txt"),), cache=Path("cache"))
+    log = RUN / "logs/count.log"
+    Path("in.txt").write_text("1")
+    Path("cache").mkdir()
+    Path("cache/of-another-run").touch()
+    Path("dies").touch()
+    for started in (1, 2):  # the first start finds none but a strange one
+        failure(one)
+        assert log.read_text() == f"{started}\n"
+    Path("in.txt").write_text("2")
+    failure(one)
+    assert log.read_text() == "1\n"
+    Path("dies").unlink()
+    execute(one)
+    assert log.read_text() == "2\n" and not Path("cache").exists()
+
+
 def test_a_failing_status_stops_with_reason_log_and_its_end() -> None:
     code = """
         import sys
