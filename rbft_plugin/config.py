@@ -45,10 +45,11 @@ def load_yaml(path: Path, model: type[Any]) -> Any:
     try:
         return model.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
+        raise ProblemsError(path, [explained(e) for e in error.errors()]) from None
 
 
-def _explained(error: Any) -> str:
+def explained(error: Any) -> str:
+    """One of pydantic's errors, as the path to the key and what is wrong with it."""
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
     texts = {
