@@ -70,6 +70,10 @@ def make(recipe: Recipe, dataset: Dataset) -> Plan:
     """All steps of a run; raises RbftError for a recipe that cannot be run."""
     plan = Plan(recipe, dataset, [_prepare(dataset)])
     for cell in cells(recipe):
+        used = {cell.recipe.training.stages[stage].rows for stages in recipe.arms.values() for stage in stages}
+        for hinted in (False, True):  # before all else: what is wrong with the data shows there
+            if used & ({"rationale_hinted"} if hinted else {"rationale", "rationale_label"}):
+                _rationales(plan, cell, hinted)
         for arm, stages in recipe.arms.items():
             for seed in recipe.seeds if stages else recipe.seeds[:1]:
                 model = Checkpoint(cell.recipe.base_model, (), dataset.name)

@@ -77,6 +77,8 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
                 except RbftError as error:
                     failed[step.name] = error
                     notify("failed", step, str(error).split("\n")[0])
+    if len(failed) == 1 and not left_out:
+        raise next(iter(failed.values()))
     if failed:
         rest = [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
         raise RbftError("\n".join([*map(str, failed.values()), *rest]))

@@ -34,6 +34,8 @@ def cells(recipe: Recipe) -> list[Cell]:
     """All combinations, the last key changing fastest; raises ProblemsError for keys and values that cannot be so."""
     problems = [f"sweep.{key}: has no values" for key, values in recipe.sweep.items() if not values]
     problems += [f"sweep.{key}: is the same for a whole run" for key in recipe.sweep if key.split(".")[0] in FIXED]
+    if problems:
+        raise ProblemsError(recipe.run, problems)
     found, plain = [], recipe.model_dump() | {"sweep": {}}
     for values in product(*recipe.sweep.values()):
         chosen = dict(zip(recipe.sweep, values, strict=True))

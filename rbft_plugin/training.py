@@ -56,8 +56,9 @@ def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:
     """What makes LLaMA-Factory start torchrun as `launch` says; DeepSpeed needs that for a single process too."""
     if launch.processes is None:
         return {"FORCE_TORCHRUN": 1} if merged.get("deepspeed") else {}
-    many: dict[str, str | int] = {"NNODES": launch.nodes, "NODE_RANK": launch.node_rank}
-    many |= {"MASTER_ADDR": launch.master_addr, "MASTER_PORT": launch.master_port}
+    # NODE_RANK, which differs, comes from each node's own environment
+    many: dict[str, str | int] = {"NNODES": launch.nodes, "MASTER_ADDR": launch.master_addr}
+    many |= {"MASTER_PORT": launch.master_port}
     return {"FORCE_TORCHRUN": 1, "NPROC_PER_NODE": launch.processes} | (many if launch.nodes > 1 else {})
 
 
