@@ -149,7 +149,7 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
     notify("started", step, log.as_posix())
     begin = time.time()
     env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-    status = run(step.argv, log, partial(notify, "line", step), processes, env)
+    status = run(step.command(), log, partial(notify, "line", step), processes, env)
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))

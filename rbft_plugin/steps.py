@@ -39,6 +39,14 @@ class Step:
     def made(self) -> list[Path]:
         return [*([self.output] if self.output else []), *self.leaves]
 
+    def command(self) -> list[str]:
+        """`argv` as it is run: an evaluation's model arguments end in the fingerprint of the model as it is now."""
+        if "--model_args" not in self.argv or not self.models:
+            return self.argv
+        at = self.argv.index("--model_args") + 1
+        fingerprint = checkpoint.Checkpoint(self.models[0], self.models[1:]).fingerprint()
+        return [*self.argv[:at], f"{self.argv[at]},fingerprint={fingerprint}", *self.argv[at + 1 :]]
+
     def inputs(self) -> dict[str, Any]:
         """What the outcome depends on, as it is on disk now."""
         return {

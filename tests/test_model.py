@@ -17,7 +17,10 @@ from conftest import BASE
 from rbft_plugin import clips
 from rbft_plugin.demo.world import GENERAL, frame_times, random_scene, render
 from rbft_plugin.errors import RbftError
-from rbft_plugin.model import RbftVL, batch_inputs, generate, load_model
+from rbft_plugin.generation import generate
+from rbft_plugin.inputs import batch_inputs
+from rbft_plugin.loading import load_model
+from rbft_plugin.model import RbftVL
 
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}
