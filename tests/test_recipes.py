@@ -130,7 +130,7 @@ def test_each_recipe_trains_a_model_of_its_family(
         given["model_name_or_path"] = before
     else:
         given["model_name_or_path"] = f"models/{family}"
-    given.pop("deepspeed", None)
+    given.pop("deepspeed", None)  # tests/e2e/test_distribution.py
     changed = {key for key in {*shipped, *given} if shipped.get(key) != given.get(key)}
     assert changed <= {*ELSEWHERE, *ON_CPU, *SMALL, "deepspeed"}
     run_exp(given)
