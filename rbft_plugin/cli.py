@@ -214,9 +214,34 @@ def predict(
 def run(
     recipe: Annotated[Path, typer.Argument(help="A runner recipe, such as recipes/rbft.yaml.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, ready to paste.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Steps at a time; see `launch.devices` in the recipe.")] = 1,
 ) -> None:
-    """Run a whole comparison; the same command goes on where it was stopped."""
-    _run(recipe, dry_run)
+    """Run a whole comparison; the same command goes on where it was stopped.
+
+    With `launch.nodes` above 1, the same command with NODE_RANK=1, 2, ... joins its trainings on the other nodes.
+    """
+    _run(recipe, dry_run, jobs)
+
+
+@app.command()
+def rows(
+    name: DatasetName,
+    kind: Annotated[str, typer.Argument(help="rationale, rationale_hinted, label, label_balanced, rationale_label.")],
+    output: Annotated[Path, typer.Option(help="The file to write; its folder's dataset_info.json will know it.")],
+    rationales: Annotated[Path | None, typer.Option(help="Rationales, as `rbft collect` wrote them.")] = None,
+    labelled: Annotated[bool, typer.Option("--labelled", help="Leave out samples without a label.")] = False,
+    shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples of each class.")] = None,
+    fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Of the samples of each class.")] = None,
+    seed: Annotated[int, typer.Option(help="Which samples are drawn.")] = 0,
+) -> None:
+    """Write training rows of a kind, of all training samples or a part of them."""
+    from rbft_plugin import rows as kinds
+    from rbft_plugin import workspace
+
+    workspace.require()
+    counts = kinds.write(name, kind, output, rationales, labelled, shots, fraction, seed)
+    said = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(counts.items()))
+    console.print(f"{name}: {sum(counts.values())} rows of kind {kind} ({said}) in {output}")
 
 
 @app.command()
@@ -231,10 +256,10 @@ def demo(
     count = write_source(progress=progress)
     console.print(f"demo: {count} videos and annotations.csv in {SOURCE}")
     if not data_only:
-        _run(Path("recipes/demo.yaml"), dry_run=False)
+        _run(Path("recipes/demo.yaml"), dry_run=False, jobs=1)
 
 
-def _run(path: Path, dry_run: bool) -> None:
+def _run(path: Path, dry_run: bool, jobs: int) -> None:
     from rbft_plugin import plan as plans
     from rbft_plugin import recipe as recipes
     from rbft_plugin import runner, workspace
@@ -248,9 +273,11 @@ def _run(path: Path, dry_run: bool) -> None:
             console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
     _require_positions(recipe.base_model)
-    announce(plan)
-    with Live(len(plan.steps)) as live:
-        runner.execute(plan, live.notify)
+    with Live(plan.steps) as live:
+        if recipe.launch.node_rank:
+            return runner.follow(plan, live.notify)
+        announce(plan)
+        runner.execute(plan, live.notify, jobs)
     print_outcome(plan)
 
 

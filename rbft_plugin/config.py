@@ -90,10 +90,11 @@ def validated(what: str | Path, model: type[Any], content: dict[str, Any]) -> An
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise ProblemsError(what, [_explained(e) for e in error.errors()]) from None
+        raise ProblemsError(what, [explained(e) for e in error.errors()]) from None
 
 
-def _explained(error: Any) -> str:
+def explained(error: Any) -> str:
+    """One of pydantic's errors, as the path to the key and what is wrong with it."""
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
     where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
     texts = {

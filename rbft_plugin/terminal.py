@@ -54,8 +54,8 @@ def print_outcome(plan: Any) -> None:
 
     folder = plan.folder / "report"
     print_summary(files.read_json(folder / "report.json"))
-    for (arm, seed), model in plan.models.items():
-        console.print(f"  {arm} (seed {seed}): {model.model_args()}")
+    for scored in plan.scored:
+        console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
     aside, size = runner.superseded(plan)
     if size:
         console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
@@ -65,8 +65,8 @@ def print_outcome(plan: Any) -> None:
 class Live:
     """One line a step; on a terminal, also what the running command last printed."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.number = steps, 0
+    def __init__(self, steps: list[Any]) -> None:
+        self.number = {step.name: number for number, step in enumerate(steps, 1)}
         self.status = console.status("") if console.is_terminal else None
 
     def __enter__(self) -> Live:
@@ -81,15 +81,15 @@ class Live:
     def notify(self, kind: str, step: Any, text: str) -> None:
         from rich.text import Text
 
-        if kind in ("skipped", "started"):
-            self.number += 1
-        head = f"[{self.number}/{self.steps}] {step.name}"
+        head = f"[{self.number[step.name]}/{len(self.number)}] {step.name}"
         if kind == "skipped":
             console.print(f"{head}: done before")
         elif kind == "started":
             console.print(f"{head}: log in {text}")
         elif kind == "done":
             console.print(f"{head}: done in {text}")
+        elif kind == "failed":
+            console.print(f"{head}: failed", style="red")
         if self.status:
             shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
             shown.truncate(max(20, console.width - 4))

@@ -201,16 +201,16 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
     rate = "video_fps must be a number above 2 (the frames a second of the fastest clip), such as 1000, not 2"
     cut = "without a word; cutoff_len: {} would hold every sample"
     assert problems(checked(recipe=recipe({"cutoff_len": 100, "video_fps": 2}))) == [
-        f"error clip-changed: training.label: {rate}",
+        f"error clip-changed: training.stages.label: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.label cuts at 100 "
-            + cut.format(max(label))
+            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.stages.label cuts at "
+            "100 " + cut.format(max(label))
             for n in (1, 2)
         ),
-        f"error clip-changed: training.rationale: {rate}",
+        f"error clip-changed: training.stages.rationale: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {rationale[n - 1]} tokens, and training.rationale cuts at "
-            "100 " + cut.format(max(rationale))
+            f"error too-long: row {n} (id 'train{n - 1}'): {rationale[n - 1]} tokens, and training.stages.rationale "
+            "cuts at 100 " + cut.format(max(rationale))
             for n in (1, 2)
         ),
     ]
@@ -233,7 +233,7 @@ def test_what_a_recipe_cannot_be_is_found_too(ws: Path) -> None:
         checked(recipe=recipe({"finetuning_type": "freeze"}, base_model="no/such/folder")), "few-samples", "not-deep"
     )
     assert found[0] == (
-        "error dataset: recipes/stage2.yaml (training.label): finetuning_type must be lora or full, not freeze"
+        "error dataset: recipes/stage2.yaml (training.stages.label): finetuning_type must be lora or full, not freeze"
     )
     assert found[-1].startswith("note no-model: base_model: no/such/folder: its processor cannot be loaded (")
     assert found[-1].endswith("); sizes, rates and token lengths were not held against it")

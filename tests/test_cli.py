@@ -145,7 +145,7 @@ def test_a_missing_recipe_is_named(rbft: Callable[..., Outcome], ws: Path) -> No
     assert refused(rbft("run", "recipes")).startswith("recipes: no such recipe")
     Path("recipes/stage1.yaml").unlink()
     assert refused(rbft("run", "recipes/demo.yaml", "--dry-run")) == (
-        "training.rationale.recipe: recipes/stage1.yaml: no such file"
+        "training.stages.rationale.recipe: recipes/stage1.yaml: no such file"
     )
 
 

@@ -20,7 +20,7 @@ from rbft_plugin.inputs import batch_inputs
 from rbft_plugin.likelihood import answer_ids, score
 from rbft_plugin.loading import load_model
 from rbft_plugin.model import RbftVL
-from rbft_plugin.plan import Step
+from rbft_plugin.steps import Step
 
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}

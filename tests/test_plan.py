@@ -15,7 +15,8 @@ from rbft_plugin import plan, preparation, recipe
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import load
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan, Step
+from rbft_plugin.plan import Plan
+from rbft_plugin.steps import Step
 
 
 def shipped(name: str, **changes: Any) -> Plan:
@@ -33,6 +34,10 @@ def argv_of(made: Plan, name: str) -> list[str]:
 def step_of(made: Plan, name: str) -> Step:
     (found,) = [s for s in made.steps if s.name == name]
     return found
+
+
+def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
+    return {(s.name, s.seed): s.model for s in made.scored}
 
 
 STEPS = [
@@ -89,8 +94,7 @@ def test_the_commands_of_rbft_yaml(ws: Path) -> None:
         *("--output_path", f"{run}/rbft/seed-0/eval"),
     ]
     assert argv_of(made, "report") == [
-        *("rbft", "report", f"zero_shot={run}/zero_shot/seed-0/eval"),
-        *(f"direct_sft={run}/direct_sft/seed-0/eval", f"rbft={run}/rbft/seed-0/eval", "--output", f"{run}/report"),
+        *("rbft", "report", run),
     ]
 
 
@@ -140,7 +144,7 @@ def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -
     base, run = "Qwen/Qwen2.5-VL-7B-Instruct", "runs/smarthome"
     made = shipped("rbft")
     adapters = (f"{run}/rbft/seed-0/rationale", f"{run}/rbft/seed-0/label")
-    assert made.models == {
+    assert models_of(made) == {
         ("zero_shot", 0): Checkpoint(base, (), "smarthome"),
         ("direct_sft", 0): Checkpoint(base, (f"{run}/direct_sft/seed-0/label",), "smarthome"),
         ("rbft", 0): Checkpoint(base, adapters, "smarthome"),
@@ -150,7 +154,7 @@ def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -
 
 
 def test_models_of_a_full_run_are_whole(ws: Path) -> None:
-    assert shipped("demo").models == {
+    assert models_of(shipped("demo")) == {
         ("zero_shot", 0): Checkpoint("data/demo/base", (), "demo"),
         ("direct_sft", 0): Checkpoint("runs/demo/direct_sft/seed-0/label", (), "demo"),
         ("rbft", 0): Checkpoint("runs/demo/rbft/seed-0/label", (), "demo"),
@@ -173,7 +177,10 @@ def test_every_seed_trains_its_own_models_and_the_base_is_scored_once(ws: Path) 
             assert f"seed={seed}" in argv and f"output_dir=runs/smarthome/rbft/seed-{seed}/{stage}" in argv
     other = "seed-5"
     assert not [a for s in made.steps if " seed 3" in s.name for a in s.argv if other in a]
-    assert len(argv_of(made, "report")) == 2 + 5 + 2
+    assert [(s.arm, s.seed, s.output.as_posix()) for s in made.scored] == [
+        *(("zero_shot", 3, "runs/smarthome/zero_shot/seed-3/eval"),),
+        *((arm, n, f"runs/smarthome/{arm}/seed-{n}/eval") for arm in ("direct_sft", "rbft") for n in (3, 5)),
+    ]
 
 
 def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
@@ -188,7 +195,7 @@ def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
     ]
     first = "runs/smarthome/rationale_only/seed-1/rationale"
     assert f"adapter_name_or_path={first}" in argv_of(made, "train rbft seed 1 label")
-    assert made.models["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
+    assert models_of(made)["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
 
 
 def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> None:
@@ -331,7 +338,8 @@ def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -
     training["overrides"]["video_max_pixels"] = 1000
     worse = shipped("demo", dataset="mine", training=training)
     assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
-        "training.label: video_max_pixels must be a number at least 3136 (the pixels of the largest clip), not 1000"
+        "training.stages.label: video_max_pixels must be a number at least 3136 (the pixels of the largest clip), "
+        "not 1000"
     ]
 
 
