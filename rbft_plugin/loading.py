@@ -36,7 +36,7 @@ def load_model(
     try:
         family = AutoConfig.from_pretrained(pretrained, **trust).model_type
         processor = AutoProcessor.from_pretrained(pretrained, **trust)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise RbftError(f"{pretrained}: {_reason(pretrained, error)}") from None
     if getattr(processor, "video_processor", None) is None:
         raise RbftError(f"{pretrained}: its processor takes no video")

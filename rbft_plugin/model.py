@@ -1,7 +1,8 @@
 """`rbft_vl`: an lmms-eval model for canonical clips, with the inputs that LLaMA-Factory trains on.
 
 Any transformers model of images and text whose processor takes videos. Held equal to itself at batch size 1 by tests:
-Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL. In bfloat16 a batch's rounding may turn a close decision.
+Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL. LLaVA-OneVision was tried: clips of a batch must have one number of frames.
+In bfloat16 a batch's rounding may turn a close decision.
 """
 
 from __future__ import annotations
