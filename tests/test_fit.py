@@ -79,7 +79,7 @@ def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_th
         f"{head}video_max_pixels must be a number at least 70560 (the pixels of the largest clip), not 65536",
         f"{head}video_min_pixels must be a number at most 196 (the pixels of the smallest clip), not 256",
         f"{head}video_maxlen must be a number at least 130 (the frames of the longest clip), not 128",
-        f"{head}video_fps must be a number above 4 (the frames a second of the fastest clip), such as 1000, not 2.0",
+        f"{head}video_fps must be a number above 4 (the frames a second of the fastest clip), such as 1024, not 2.0",
     ]
     fine = {"video_max_pixels": 70_560, "video_min_pixels": 196, "video_maxlen": 130, "video_fps": 4.1}
     assert stage(fine, *given) == []
@@ -87,7 +87,7 @@ def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_th
         assert [line.split(": ")[2].split()[0] for line in stage(fine | {key: wrong}, *given)] == [key]
     for wrong in (4.0, "1000", None, True):
         (line,) = stage(fine | {"video_fps": wrong}, *given)
-        assert line.endswith(f"such as 1000, not {wrong}")
+        assert line.endswith(f"such as 1024, not {wrong}")
 
 
 def test_no_clips_no_findings() -> None:
@@ -214,7 +214,7 @@ def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: Base)
     long = f"{length} tokens, and {cut}; cutoff_len: {length} would hold "
     assert wrong == [
         "training.stages.label: video_fps must be a number above 2 (the frames a second of the fastest clip), such as "
-        "1000, not 2",
+        "1024, not 2",
         *(f"row {n} (id 'a'): {long}every sample" for n in range(1, 6)),
         "and 2 more of kind too-long",
     ]

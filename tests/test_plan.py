@@ -214,10 +214,17 @@ def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
     ]
 
 
+def hinted(**changes: Any) -> Plan:
+    """The demo's plan with a stage of hinted rationales."""
+    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
+    training["stages"]["rationale"]["rows"] = "rationale_hinted"
+    return shipped("demo", training=training, **changes)
+
+
 def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
     filters = {"keep": ["leak", "generic"], "min_words": 3, "max_words": 200, "max_share": 0.5}
-    made = shipped("demo", rationales={"mode": "hinted", "filters": filters})
-    write, collect = step_of(made, "write rationales"), step_of(made, "collect rationales")
+    made = hinted(filters=filters)
+    write, collect = step_of(made, "write hinted rationales"), step_of(made, "collect hinted rationales")
     assert write.argv[write.argv.index("--tasks") + 1] == "rbft_demo_rationale_hinted"
     bases = ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml")
     assert [p.name for p in write.files] == ["train.jsonl", "rbft_demo_rationale_hinted.yaml", *bases]
@@ -227,17 +234,17 @@ def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
 
 
 def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
-    made = shipped("demo", rationales={"mode": "hinted"})
+    made = hinted()
     rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]
     Path("data/demo").mkdir(parents=True)
     Path("data/demo/manifest.json").write_text("{}")
     Path("data/demo/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = Path("runs/demo/rationales/base")
+    out = Path("runs/demo/rationales_hinted/base")
     out.mkdir(parents=True)
     (out / "1_results.json").touch()
     log = out / "1_samples_rbft_demo_rationale_hinted.jsonl"
     log.write_text('{"sample_id": "a"}\n')
-    problems = step_of(made, "write rationales").problems_after
+    problems = step_of(made, "write hinted rationales").problems_after
     assert problems("") == []
     log.write_text('{"sample_id": "b"}\n')
     assert problems("") == ["it logged 1 of 1 samples; missing: a"]
@@ -377,3 +384,126 @@ def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Pat
     assert step.inputs()["argv"] == argv
     train = Step("train", ["llamafactory-cli", "train"], models=("base",))
     assert train.command() == train.argv
+
+
+# --- sweeps, derived rows, other adapters, many processes ---
+
+
+def rows_of(made: Plan, name: str) -> list[str]:
+    """What a training reads: its rows and where they are registered."""
+    argv = argv_of(made, name)
+    return [a.split("=")[1] for a in argv if a.startswith(("dataset=", "dataset_dir="))]
+
+
+def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
+    made = shipped("rbft", sweep={"shots": [4, 8]})
+    names = [s.name for s in made.steps]
+    assert names[:3] == ["prepare smarthome", "write rationales", "collect rationales"]
+    assert names[3:] == [
+        "score shots-4/zero_shot seed 0",
+        *("shots-4/rows label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
+        *("shots-4/rows rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
+        "score shots-4/rbft seed 0",
+        *("shots-8/rows label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
+        *("shots-8/rows rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
+        *("score shots-8/rbft seed 0", "report"),
+    ]
+    folder = "runs/smarthome/shots-8/rows"
+    assert argv_of(made, "shots-8/rows rationale_seed-0") == [
+        *("rbft", "rows", "smarthome", "rationale", "--output", f"{folder}/rationale_seed-0.jsonl"),
+        *("--shots=8", "--seed=0", "--rationales", "runs/smarthome/rows/rationale.jsonl"),
+    ]
+    assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
+    # the base model is scored once, and stands in both cells
+    zero = Path("runs/smarthome/shots-4/zero_shot/seed-0/eval")
+    assert [(s.cell.name, s.output) for s in made.scored if s.arm == "zero_shot"] == [
+        *(("shots-4", zero), ("shots-8", zero)),
+    ]
+
+
+def test_a_swept_base_model_writes_rationales_of_its_own(ws: Path) -> None:
+    made = shipped("rbft", sweep={"base_model": ["a", "b"]}, arms={"rbft": ["rationale"]})
+    written = [s.output for s in made.steps if "write" in s.name]
+    assert written == [Path("runs/smarthome/rationales"), Path("runs/smarthome/base_model-b/rationales")]
+    assert rows_of(made, "train base_model-b/rbft seed 0 rationale") == [
+        *("smarthome_rationale", "runs/smarthome/base_model-b/rows"),
+    ]
+
+
+def test_each_arm_of_the_ablations_reads_its_rows(ws: Path) -> None:
+    made = plan.make(recipe.load(Path("recipes/ablations.yaml")), load("demo"))
+    run = "runs/ablations"
+    assert {s.name.removeprefix("train "): rows_of(made, s.name) for s in made.steps if s.name.startswith("train")} == {
+        "direct_sft seed 0 label": ["demo_label", "dataset_info"],
+        "rbft seed 0 rationale": ["demo_rationale", f"{run}/rows"],
+        "rbft seed 0 label": ["demo_label", "dataset_info"],
+        "direct_sft_matched seed 0 label_matched": ["demo_label", "dataset_info"],
+        "direct_sft_balanced seed 0 label_balanced": ["demo_label_balanced", f"{run}/rows"],
+        "rbft_labelled_only seed 0 rationale_labelled": ["demo_rationale_labelled", f"{run}/rows"],
+        "rbft_labelled_only seed 0 label": ["demo_label", "dataset_info"],
+        "rbft_hinted seed 0 rationale_hinted": ["demo_rationale", f"{run}/rows_hinted"],
+        "rbft_hinted seed 0 label": ["demo_label", "dataset_info"],
+        "rationale_then_label seed 0 rationale_label": ["demo_rationale_label", f"{run}/rows"],
+    }
+    steps = {
+        name: [a for a in argv_of(made, f"train {name}") if a.startswith("max_steps=")]
+        for name in ("rbft seed 0 rationale", "rbft seed 0 label", "direct_sft_matched seed 0 label_matched")
+    }
+    assert list(steps.values()) == [["max_steps=100"], ["max_steps=160"], ["max_steps=260"]]
+
+
+def test_one_adapter_may_go_through_both_stages(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"adapters": "continue"}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    first, last = "runs/smarthome/rbft/seed-0/rationale", "runs/smarthome/rbft/seed-0/label"
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert [a for a in argv if "adapter" in a] == [f"adapter_name_or_path={first}", "create_new_adapter=false"]
+    assert models_of(made)["rbft", 0].adapters == (last,)
+
+
+@pytest.mark.parametrize("why", [{"quantization_bit": 4}, {"deepspeed": "recipes/deepspeed/zero3_offload.json"}])
+def test_a_second_stage_that_cannot_stack_adapters_starts_from_a_merged_model(ws: Path, why: dict[str, Any]) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"overrides": why}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    merged = "runs/smarthome/rbft/seed-0/rationale_merged"
+    names = [s.name for s in made.steps]
+    at = names.index("export rbft seed 0 rationale")
+    assert names[at - 1 : at + 2] == ["train rbft seed 0 rationale", names[at], "train rbft seed 0 label"]
+    assert f"export_dir={merged}" in made.steps[at].argv
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert f"model_name_or_path={merged}" in argv and "adapter_name_or_path=null" in argv
+    assert models_of(made)["rbft", 0] == Checkpoint(merged, ("runs/smarthome/rbft/seed-0/label",), "smarthome")
+
+
+def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"export": True}
+    made = shipped("rbft", training=training)
+    assert [s.output for s in made.steps if s.name.startswith("export")] == [
+        *(Path(f"runs/smarthome/{arm}/seed-0/merged") for arm in ("direct_sft", "rbft")),
+    ]
+
+
+def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
+    launch = {"processes": 8, "nodes": 2, "master_addr": "node0"}
+    made = shipped("rbft", launch=launch)
+    env = ["env", "FORCE_TORCHRUN=1", "NPROC_PER_NODE=8", "NNODES=2", "MASTER_ADDR=node0", "MASTER_PORT=29500"]
+    assert argv_of(made, "train rbft seed 0 label")[: len(env) + 1] == [*env, "llamafactory-cli"]
+
+
+def test_steps_wait_for_what_they_read(ws: Path) -> None:
+    made = shipped("demo")
+    needs = {s.name: [o.name for o in made.steps if made.needs(s, o)] for s in made.steps}
+    assert needs == {
+        "prepare demo": [],
+        "write rationales": ["prepare demo"],
+        "collect rationales": ["prepare demo", "write rationales"],
+        "score zero_shot seed 0": ["prepare demo"],
+        "train direct_sft seed 0 label": ["prepare demo"],
+        "score direct_sft seed 0": ["prepare demo", "train direct_sft seed 0 label"],
+        "train rbft seed 0 rationale": ["prepare demo", "collect rationales"],
+        "train rbft seed 0 label": ["prepare demo", "train rbft seed 0 rationale"],
+        "score rbft seed 0": ["prepare demo", "train rbft seed 0 label"],
+        "report": [
+            *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0", "score rbft seed 0"),
+        ],
+    }

@@ -37,11 +37,16 @@ def read(folder: str, stage: str) -> dict[str, Any]:
 
 def test_all_shipped_files_are_looked_at_here() -> None:
     found = sorted(p.relative_to(RECIPES).as_posix() for p in RECIPES.rglob("*") if p.is_file())
-    runner = ["demo.yaml", *(f"{folder}/rbft.yaml".removeprefix("./") for folder in FAMILY_OF)]
+    runner = [
+        "ablations.yaml",
+        "demo.yaml",
+        "recipe.schema.json",
+        *(f"{folder}/rbft.yaml".removeprefix("./") for folder in FAMILY_OF),
+    ]
     stages = [f"{folder}/{stage}.yaml".removeprefix("./") for folder, stage in STAGES]
     deepspeed = ["deepspeed/zero2.json", "deepspeed/zero3_offload.json"]
     assert found == sorted([*runner, *stages, *deepspeed])
-    assert len(found) == 18
+    assert len(found) == 20
 
 
 @pytest.mark.parametrize("folder", FAMILY_OF)
