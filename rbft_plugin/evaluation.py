@@ -18,9 +18,15 @@ from rbft_plugin.recipe import Evaluation
 from rbft_plugin.report import Evaluation as Scored
 
 
-def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation) -> list[str]:
+def argv(
+    checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation, processes: int | None = None
+) -> list[str]:
+    """lmms-eval's command; with several processes each takes a share of the samples."""
     model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]
-    command = ["lmms-eval", "--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
+    # --multi_gpu: without it accelerate starts one process; on a CPU it means gloo. Port 0: a free one
+    many = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*many, "-m", "lmms_eval"] if (processes or 1) > 1 else ["lmms-eval"]
+    command += ["--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
     command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
     for option, value in evaluation.args.items():
         if value is not None and value is not False:  # lmms-eval's flags take no word after them

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,8 @@ from rbft_plugin import checkpoint, evaluation, fit, preparation, registry, rows
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Evaluation, Recipe, Stage
-from rbft_plugin.steps import Step
+from rbft_plugin.steps import Plan, Scored, Step
 from rbft_plugin.sweep import Cell, cells
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Where the answers of one arm, seed and cell are logged, and the model that gave them."""
-
-    cell: Cell
-    arm: str
-    seed: int
-    output: Path
-    model: Checkpoint
-
-    @property
-    def name(self) -> str:
-        return f"{self.cell.name}/{self.arm}" if self.cell.name else self.arm
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of a run, in order, and what it scores. What several cells or arms have in common is there once."""
-
-    recipe: Recipe
-    dataset: Dataset
-    steps: list[Step]
-    scored: list[Scored] = field(default_factory=list)
-    made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def folder(self) -> Path:
-        return self.recipe.folder
-
-    def needs(self, step: Step, other: Step) -> bool:
-        """Whether a step has to wait for another: everything does for the data."""
-        return step is not self.steps[0] and (other is self.steps[0] or step.needs(other))
-
-    def described(self) -> dict[str, Any]:
-        """What the report has to know of the run."""
-        return {
-            "arms": list(self.recipe.arms),
-            "scored": [
-                {"cell": s.cell.name, "values": s.cell.values, "arm": s.arm, "seed": s.seed, "output": str(s.output)}
-                for s in self.scored
-            ],
-        }
-
-    def once(self, key: Hashable, make: Callable[[], tuple[Step, Any]]) -> Any:
-        """What the step of this key makes; the step is added when it is asked for first."""
-        if key not in self.made:
-            step, self.made[key] = make()
-            self.steps.append(step)
-        return self.made[key]
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
@@ -262,7 +211,7 @@ def _lmms_eval(
     configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in registry.BASES[kind])]
     return Step(
         name,
-        _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings)),
+        _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
         output=output,
         files=(plan.dataset.folder / f"{split}.jsonl", *(Path("task_configs") / config for config in configs)),
         models=(model.base, *model.adapters),

@@ -17,9 +17,8 @@ from typing import Any
 
 from rbft_plugin import files
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.plan import Plan
 from rbft_plugin.processes import Processes, run, tail
-from rbft_plugin.steps import Step
+from rbft_plugin.steps import Plan, Step
 
 PACKAGES = ("rbft", "llamafactory", "lmms-eval", "torch", "transformers", "peft", "deepspeed", "decord", "av")
 PLAN = "plan.json"  # of a run: what it scores, for the report

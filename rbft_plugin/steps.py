@@ -1,14 +1,18 @@
-"""A step of a run: one command, what it reads and makes, and how to judge it."""
+"""A plan and its steps: what a command reads and makes and how to judge it, and what a run scores."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rbft_plugin import checkpoint, evaluation
+from rbft_plugin.checkpoint import Checkpoint
+from rbft_plugin.dataset import Dataset
+from rbft_plugin.recipe import Recipe
+from rbft_plugin.sweep import Cell
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Step:
         if "--model_args" not in self.argv or not self.models:
             return self.argv
         at = self.argv.index("--model_args") + 1
-        fingerprint = checkpoint.Checkpoint(self.models[0], self.models[1:]).fingerprint()
+        fingerprint = Checkpoint(self.models[0], self.models[1:]).fingerprint()
         return [*self.argv[:at], f"{self.argv[at]},fingerprint={fingerprint}", *self.argv[at + 1 :]]
 
     def inputs(self) -> dict[str, Any]:
@@ -60,6 +64,57 @@ class Step:
         """Whether it reads what the other step makes."""
         read = [*self.files, *map(Path, self.models)]
         return any(path == made or made in path.parents for path in read for made in other.made)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Where the answers of one arm, seed and cell are logged, and the model that gave them."""
+
+    cell: Cell
+    arm: str
+    seed: int
+    output: Path
+    model: Checkpoint
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell.name}/{self.arm}" if self.cell.name else self.arm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run, in order, and what it scores. What several cells or arms have in common is there once."""
+
+    recipe: Recipe
+    dataset: Dataset
+    steps: list[Step]
+    scored: list[Scored] = field(default_factory=list)
+    made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.recipe.folder
+
+    def needs(self, step: Step, other: Step) -> bool:
+        """Whether a step has to wait for another: everything does for the data."""
+        return step is not self.steps[0] and (other is self.steps[0] or step.needs(other))
+
+    def described(self) -> dict[str, Any]:
+        """What the report has to know of the run."""
+        return {
+            "arms": list(self.recipe.arms),
+            "scored": [
+                {"cell": s.cell.name, "values": s.cell.values, "arm": s.arm, "seed": s.seed, "output": str(s.output)}
+                for s in self.scored
+            ],
+        }
+
+    def once(self, key: Hashable, make: Callable[[], tuple[Step, Any]]) -> Any:
+        """What the step of this key makes; the step is added when it is asked for first."""
+        if key not in self.made:
+            step, self.made[key] = make()
+            self.steps.append(step)
+        return self.made[key]
 
 
 def _content(path: Path) -> str:

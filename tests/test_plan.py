@@ -15,8 +15,7 @@ from rbft_plugin import plan, preparation, recipe
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import load
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan
-from rbft_plugin.steps import Step
+from rbft_plugin.steps import Plan, Step
 
 
 def shipped(name: str, **changes: Any) -> Plan:
@@ -488,6 +487,8 @@ def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
     made = shipped("rbft", launch=launch)
     env = ["env", "FORCE_TORCHRUN=1", "NPROC_PER_NODE=8", "NNODES=2", "MASTER_ADDR=node0", "MASTER_PORT=29500"]
     assert argv_of(made, "train rbft seed 0 label")[: len(env) + 1] == [*env, "llamafactory-cli"]
+    accelerate = ["accelerate", "launch", "--multi_gpu", "--num_processes", "8", "--main_process_port", "0"]
+    assert argv_of(made, "write rationales")[:11] == [*accelerate, "-m", "lmms_eval", "--model", "rbft_vl"]
 
 
 def test_steps_wait_for_what_they_read(ws: Path) -> None:

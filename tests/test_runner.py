@@ -19,9 +19,8 @@ import pytest
 
 from rbft_plugin import runner
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.plan import Plan
 from rbft_plugin.recipe import Recipe
-from rbft_plugin.steps import Step
+from rbft_plugin.steps import Plan, Step
 
 RECIPE = Recipe.model_validate(
     {

@@ -12,8 +12,7 @@ from conftest import QUIET
 
 from rbft_plugin import dataset, plan, preparation, recipe, runner
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan
-from rbft_plugin.steps import Step
+from rbft_plugin.steps import Plan, Step
 
 from .conftest import TINY, sh
 from .test_run import RECIPE
