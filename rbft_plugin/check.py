@@ -168,6 +168,8 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[Seen]) -> list[Finding
     try:
         base = load_base(recipe.base_model)
         found += fit.model_findings(base, dataset.clips, clip_of.values())
+        if any(recipe.arms.values()):
+            found += fit.break_findings(base, [dataset.prompts.after_video])
     except RbftError as error:
         text = f"{error}; sizes, rates and token lengths were not held against it"
         found.append(Finding("note", "no-model", "base_model", text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -55,6 +55,8 @@ class Prompts(Strict):
     """Asks for a rationale and shows the label ({label})."""
     label: Shown | None = None
     """Asks for the label."""
+    after_video: Literal["", "\n"] = ""
+    """What training rows have between video and prompt: a line break for InternVL, whose processor puts one there."""
 
     @field_validator("rationale", "hinted", "label")
     @classmethod

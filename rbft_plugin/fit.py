@@ -19,7 +19,7 @@ import yaml
 from rbft_plugin.clips import WHOLE, Clip, Part, VideoError, clip_size, frame_count, probe
 from rbft_plugin.dataset import ClipSettings
 from rbft_plugin.errors import Finding, RbftError, lines
-from rbft_plugin.processor import Base, load_base, made_of, tokens
+from rbft_plugin.processor import Base, after_video, load_base, made_of, tokens
 from rbft_plugin.recipe import Recipe
 from rbft_plugin.registry import BASES
 
@@ -108,6 +108,15 @@ def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) ->
     return found
 
 
+def break_findings(base: Base, given: Iterable[str]) -> list[Finding]:
+    """Where training rows have another space after the video than the evaluation."""
+    wanted = after_video(base)
+    if wrong := sorted(set(given) - {wanted}):
+        text = f"is {wrong[0]!r}, but {base.name} has {wanted!r} there: set it so and prepare again"
+        return [Finding("error", "after-video", "prompts.after_video", text)]
+    return []
+
+
 def stage_findings(base: Base | None, merged: dict[str, Any], stage: str, examples: Sequence[Example]) -> list[Finding]:
     """What LLaMA-Factory would do to a stage's examples without a word, `merged` being its settings.
 
@@ -133,6 +142,8 @@ def run_problems(
     except RbftError:
         return lines(stage_findings(None, merged, stage, examples))
     found = model_findings(base, settings, [e.clip for e in examples])
+    texts = [row["messages"][0]["content"].partition("<video>")[2] for row in rows]
+    found += break_findings(base, {text[: len(text) - len(text.lstrip())] for text in texts})
     return lines(found + stage_findings(base, merged, stage, examples))
 
 
@@ -157,7 +168,7 @@ def _examples(rows: Sequence[dict[str, Any]]) -> list[Example]:
         prompt, answer = (message["content"] for message in row["messages"])
         where, clip = f"row {number}" + (f" (id '{row['id']}')" if "id" in row else ""), row["videos"][0]
         try:
-            made.append(Example(where, probe(Path(clip)), prompt.replace("<video>", "", 1), answer))
+            made.append(Example(where, probe(Path(clip)), prompt.replace("<video>", "", 1).lstrip(), answer))
         except VideoError as error:
             raise VideoError(f"{where}: {clip} {error}") from None
     return made

@@ -125,7 +125,8 @@ def rows_text(rows: Iterable[dict[str, Any]]) -> str:
 
 def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
     """A LLaMA-Factory sharegpt row: the clip, the prompt, the answer to learn."""
-    messages = [{"role": "user", "content": f"<video>{prompt}"}, {"role": "assistant", "content": answer}]
+    asked = f"<video>{row.get('after_video', '')}{prompt}"
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
 
 
@@ -155,6 +156,7 @@ def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
         "rationale_prompt": prompts.rationale(dataset, sample.context),
         "hinted_prompt": prompts.hinted(dataset, hint, sample.context) if hint else None,
         "label_prompt": prompts.label(dataset, sample.context),
+        "after_video": dataset.prompts.after_video,
         "meta": {
             "source": sample.video.as_posix(),
             "start": float(sample.part.start),

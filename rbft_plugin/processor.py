@@ -70,6 +70,12 @@ def made_of(base: Base, clip: Clip) -> tuple[int, int, int]:
     return _processed(base, replace(clip, fps=1.0))[1]
 
 
+def after_video(base: Base) -> str:
+    """The white space that the chat template puts between a video and the text after it."""
+    before = _chat(base, MARK)[0].partition(MARK)[0]
+    return before[len(before.rstrip()) :]
+
+
 def _chat(base: Base, prompt: str) -> tuple[str, str]:
     """Chat text of a prompt up to the answer, the video as one mark, and what follows an answer."""
     user = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import BASE, write_video
+from families import build
 
 from rbft_plugin import clips, fit
 from rbft_plugin import recipe as recipes
@@ -237,3 +238,13 @@ def test_clips_of_a_split_are_held_against_the_model(ws: Path) -> None:
     assert line.startswith("clips of 8 frames, 112x56: ")
     rows[0]["meta"]["width"] = 56
     assert fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, rows) == []
+
+
+def test_rows_have_the_space_after_the_video_that_the_evaluation_has(tmp_path: Path) -> None:
+    qwen, intern = (load_base(str(build(family, tmp_path / family))) for family in ("qwen2_5_vl", "internvl"))
+    assert fit.break_findings(qwen, [""]) == fit.break_findings(intern, ["\n"]) == []
+    assert lines(fit.break_findings(intern, ["", "\n"])) == [
+        f"error after-video: prompts.after_video: is '', but {intern.name} has '\\n' there: set it so and prepare again"
+    ]
+    (wrong,) = fit.break_findings(qwen, ["\n"])
+    assert wrong.text == f"is '\\n', but {qwen.name} has '' there: set it so and prepare again"

@@ -52,6 +52,7 @@ def test_rows_name_clips_labels_prompts_and_what_the_clip_is(ws: Path) -> None:
         "rationale_prompt": prompts.rationale(mine),
         "hinted_prompt": prompts.hinted(mine, "calm"),
         "label_prompt": prompts.label(mine),
+        "after_video": "",
         # 3 seconds at most 2 frames a second
         "meta": {
             **{"source": "mine_videos/train0.mp4", "start": 0.0, "seconds": 3.0},
