@@ -181,8 +181,7 @@ def _missing_columns(dataset: Dataset, source: sources.Source) -> list[str]:
     for key, column in (needed | optional).items():
         lacking = [row.where for row in source.rows if column not in row.cells]
         if lacking and len(lacking) == len(source.rows):
-            there = shortened(list(source.rows[0].cells), 20)
-            problems.append(f"no column '{column}', which {key} names; the columns are: {there}")
+            problems.append(sources.no_column(column, key, list(source.rows[0].cells)))
         elif lacking and key in needed:  # only JSON has such rows, or a file that differs from another split's
             problems.append(f"no '{column}', which {key} names, in: {shortened(lacking)}")
     return problems

@@ -15,6 +15,7 @@ from yaml.constructor import ConstructorError
 from rbft_plugin.errors import ProblemsError
 
 Name = Annotated[str, Field(min_length=1)]
+UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in paths and UTF-8 files
 
 
 class Strict(BaseModel):
@@ -38,6 +39,12 @@ class _Loader(yaml.SafeLoader):
     """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text. A key given twice, of which
     PyYAML takes the last without a word, is an error; so is a value that its own converters fail on.
     """
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if UNUSABLE.search(node.value):
+            raise ConstructorError(None, None, "a null character or broken Unicode", node.start_mark)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
@@ -83,10 +90,11 @@ def load_yaml(path: Path, model: type[Any]) -> Any:
 
 def _explained(error: Any) -> str:
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
     texts = {
         "extra_forbidden": "unknown key",
         "missing": "missing",
+        "invalid_key": "a key must be text: put it in quotes",
         "model_type": "must be a mapping of keys",
         "dict_type": "must be a mapping of keys",
         "tuple_type": "must be a list",

@@ -134,8 +134,6 @@ class Dataset(Strict):
             raise ValueError("not with 'annotations.folder', which holds the videos")
         if not re.search(r"\{.+?\}", videos):
             raise ValueError("must name a column in braces, such as {id}: each sample has a video of its own")
-        if "\0" in videos:
-            raise ValueError("must be a path")
         return videos
 
     @field_validator("labels")

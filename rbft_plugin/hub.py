@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin import files, tables
+from rbft_plugin.config import UNUSABLE
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.keys import SPLITS, Hub
@@ -38,7 +39,7 @@ def read(dataset: Dataset, hub: Hub) -> Source:
             rows.append(Row(f"{name} row {number + 1}", cells, split))
     if problems:
         raise ProblemsError(hub.path, problems)
-    bad = [row.where for row in rows if any(tables.UNUSABLE.search(t) for pair in row.cells.items() for t in pair)]
+    bad = [row.where for row in rows if any(UNUSABLE.search(t) for pair in row.cells.items() for t in pair)]
     if bad:
         raise ProblemsError(hub.path, [f"text with null characters or broken Unicode: {shortened(bad)}"])
     return Source(hub.path, rows, videos=f"{{{hub.video}}}")
@@ -109,9 +110,11 @@ def _path(video: Any, target: Path) -> str:
         return tables.text(video)
     if video.get("bytes") is None:
         return tables.text(video.get("path"))
-    name = hashlib.sha256(video["bytes"]).hexdigest()[:20] + (Path(video.get("path") or "").suffix.lower() or ".mp4")
-    files.write_bytes(target / name, video["bytes"])
-    return (target / name).as_posix()
+    suffix = Path(video.get("path") or "").suffix.lower() or ".mp4"
+    file = target / (hashlib.sha256(video["bytes"]).hexdigest()[:20] + suffix)
+    if not file.is_file():  # its name says what it holds
+        files.write_bytes(file, video["bytes"])
+    return file.as_posix()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ MEDIA = ("<video>", "<image>")  # in texts of prompts, training would take them 
 
 
 def _place(value: Any) -> Any:
-    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+    if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError("must be a path")
     return value
 
@@ -152,9 +152,10 @@ class Annotations(Strict):
     @field_validator("id", "label")
     @classmethod
     def _where_needed(cls, column: str | None, info: Any) -> str | None:
-        if column is None and (info.data.get("file") or (info.field_name == "label" and info.data.get("hub"))):
+        given = [key for key in ("file", "folder", "hub") if info.data.get(key, "wrong, and so not there")]
+        if column is None and ("file" in given or ("hub" in given and info.field_name == "label")):
             raise PydanticCustomError("missing", "missing")
-        if column is not None and info.data.get("folder"):
+        if column is not None and given == ["folder"]:
             raise ValueError("not with 'folder': there the path below it is the id, the class folder's name the label")
         return column
 

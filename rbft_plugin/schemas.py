@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from rbft_plugin import files
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Recipe
@@ -12,7 +14,10 @@ from rbft_plugin.recipe import Recipe
 
 def generated() -> dict[Path, str]:
     """The schema files, each in the folder of the YAML files that name it, and what they should hold."""
-    models = {Path("dataset_info/dataset.schema.json"): Dataset, Path("recipes/recipe.schema.json"): Recipe}
+    models: dict[Path, type[BaseModel]] = {
+        Path("dataset_info/dataset.schema.json"): Dataset,
+        Path("recipes/recipe.schema.json"): Recipe,
+    }
     return {path: files.json_text(_untitled(model.model_json_schema())) for path, model in models.items()}
 
 

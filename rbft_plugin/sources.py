@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin import tables
+from rbft_plugin.config import UNUSABLE
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.keys import SPLITS, Annotations, Join
@@ -82,7 +83,7 @@ def _folders(paths: dict[str, Path]) -> Source:
                 other.append(str(file))
             elif len(below.parts) == 1:
                 problems.append(f"{file}: is in no class folder ({top}/<label>/{file.name})")
-            elif tables.UNUSABLE.search(str(below)):
+            elif UNUSABLE.search(str(below)):
                 problems.append(f"{str(file).encode(errors='replace').decode()}: its name is not UTF-8 text")
             else:
                 name = below.as_posix() if split == "all" else f"{split}/{below.as_posix()}"
@@ -111,11 +112,14 @@ def _joined(source: Source, given: Annotations) -> Source:
         lambda n=n, join=join: _by_id(join, f"annotations.join[{n}]", given.id_column)  # type: ignore[misc]
         for n, join in enumerate(given.join)
     )
+    there = list(dict.fromkeys(column for row in source.rows for column in row.cells))
+    if source.rows and given.id_column not in there:
+        raise ProblemsError(source.name, [no_column(given.id_column, "annotations.id", there)])
     rows, notes, problems = source.rows, list(source.notes), []
     for n, (join, (columns, partners)) in enumerate(zip(given.join, read, strict=True)):
-        there = {column for row in rows for column in row.cells}
+        here = {column for row in rows for column in row.cells}
         file = tables.place(join.file)
-        if clashing := [f"'{c}'" for c in columns if c in there]:
+        if clashing := [f"'{c}'" for c in columns if c in here]:
             problems.append(
                 f"{file}: has columns that are there already: {', '.join(clashing)}; name those to take in "
                 f"annotations.join[{n}].columns"
@@ -141,7 +145,7 @@ def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, C
     there = list(dict.fromkeys(c for row in found for c in row))
     columns = list(join.columns) or [c for c in there if c != column]
     problems = [
-        f"no column '{name}', which {named} names; the columns are: {shortened(there, 20)}"
+        no_column(name, named, there)
         for named, name in (
             (f"{key}.id" if join.id else "annotations.id", column),
             *((f"{key}.columns", c) for c in columns),
@@ -153,6 +157,11 @@ def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, C
     if problems:
         raise ProblemsError(tables.place(join.file), problems)
     return columns, {row.get(column, ""): {c: row.get(c, "") for c in columns} for row in found}
+
+
+def no_column(column: str, key: str, there: list[str]) -> str:
+    """What is said of a column that a key of the YAML names and that is not there."""
+    return f"no column '{column}', which {key} names; the columns are: {shortened(there, 20)}"
 
 
 def _in_order(paths: Any) -> dict[str, Path]:

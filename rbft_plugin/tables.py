@@ -6,13 +6,13 @@ import csv
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from rbft_plugin.config import UNUSABLE
 from rbft_plugin.errors import RbftError, shortened
 
 Cells = dict[str, str]
@@ -53,9 +53,6 @@ def text(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=lambda x: float(x) if isinstance(x, Decimal) else str(x))
     return str(value)
-
-
-UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def decoded(file: Path) -> str:

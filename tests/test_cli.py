@@ -82,7 +82,7 @@ def test_help_answers_without_loading_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *text, loaded = done.stdout.splitlines()
     assert json.loads(loaded) == []
-    commands = ("init", "check", "prepare", "register", "collect", "report", "predict", "run", "demo")
+    commands = ("init", "check", "prepare", "sync", "collect", "report", "predict", "run", "demo")
     assert [c for c in commands if re.search(rf"^│ {c} ", "\n".join(text), re.M)] == list(commands)
 
 
@@ -98,7 +98,7 @@ def test_the_installed_command_exits_1_with_the_message_on_standard_error(tmp_pa
 @pytest.mark.parametrize(
     "args",
     [
-        *(["check", "mine"], ["prepare", "mine"], ["register", "mine"], ["collect", "out"], ["report", "demo"]),
+        *(["check", "mine"], ["prepare", "mine"], ["sync", "mine"], ["sync"], ["collect", "out"], ["report", "demo"]),
         *(["predict", "model", "a.mp4"], ["run", "recipes/demo.yaml"], ["demo"], ["demo", "--data-only"]),
     ],
     ids=" ".join,
@@ -115,14 +115,17 @@ def test_a_wrong_use_exits_2(rbft: Callable[..., Outcome], ws: Path) -> None:
     assert rbft("check")[0] == rbft("nope")[0] == rbft("run", "recipes/demo.yaml", "--dryrun")[0] == 2
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+@pytest.mark.parametrize("command", ["check", "prepare", "sync"])
 def test_an_unknown_dataset_is_named_with_those_that_exist(
     rbft: Callable[..., Outcome], ws: Path, command: str
 ) -> None:
-    assert refused(rbft(command, "nope")) == "dataset_info/nope.yaml: no such dataset. There are: demo, smarthome"
+    assert refused(rbft(command, "nope")) == (
+        "dataset_info/nope.yaml: no such dataset. There are: demo, multihateclip_en, multihateclip_zh, smarthome, "
+        "smarthome_binary"
+    )
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+@pytest.mark.parametrize("command", ["check", "prepare", "sync"])
 def test_all_problems_of_a_yaml_are_said_at_once(rbft: Callable[..., Outcome], ws: Path, command: str) -> None:
     write_yaml(small_yaml(splits={"colunm": "split"}, videos=None))
     message = refused(rbft(command, "mine")).splitlines()
@@ -222,13 +225,37 @@ def test_check_prints_the_counts_and_then_every_problem(rbft: Callable[..., Outc
     )
 
 
-def test_register_writes_both_registrations_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
+def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
+    assert rbft("sync") == (0, "all is up to date\n", "")
     write_yaml(small_yaml())
-    status, _, err = rbft("register", "mine", "demo")
+    Path("recipes/recipe.schema.json").unlink()
+    status, out, err = rbft("sync", "mine", "demo")
     assert (status, err) == (0, "")
+    assert "".join(out.split()) == (
+        "written:dataset_info/dataset_info.json,recipes/recipe.schema.json,task_configs/rbft_mine.yaml,"
+        "task_configs/rbft_mine_rationale.yaml"
+    )
     assert {"mine_label", "mine_rationale"} <= set(json.loads(Path("dataset_info/dataset_info.json").read_text()))
-    assert Path("task_configs/rbft_mine_rationale.yaml").is_file()
-    assert not Path("data").exists()
+    assert Path("task_configs/rbft_mine_rationale.yaml").is_file() and Path("recipes/recipe.schema.json").is_file()
+    assert rbft("sync", "--check") == (0, "all is up to date\n", "")
+
+
+def test_sync_check_names_what_is_stale_and_writes_nothing(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    Path("task_configs/rbft_demo.yaml").write_text("task: rbft_demo\n")
+    Path("dataset_info/dataset.schema.json").write_text("{}\n")
+    before = {path: path.read_bytes() for path in ws.rglob("*.*")}
+    assert refused(rbft("sync", "--check")) == (
+        "stale files: 5 problems\n"
+        "  - dataset_info/dataset.schema.json\n"
+        "  - dataset_info/dataset_info.json\n"
+        "  - task_configs/rbft_demo.yaml\n"
+        "  - task_configs/rbft_mine.yaml\n"
+        "  - task_configs/rbft_mine_rationale.yaml\n"
+        "Run `rbft sync`."
+    )
+    assert {path: path.read_bytes() for path in ws.rglob("*.*")} == before
+    assert "task_configs/rbft_mine.yaml" not in refused(rbft("sync", "demo", "--check"))
 
 
 def test_a_dry_run_prints_the_commands_ready_to_paste_and_does_nothing(rbft: Callable[..., Outcome], ws: Path) -> None:
