@@ -26,9 +26,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     results = []
-    print(
-        f"{'videos':>7} {'seconds':>8} {'a video':>8} {'rbft':>8} {'a worker':>9} {'second run':>11} {'of processor time':>18}"
-    )
+    heads = ("videos", "seconds", "ms a video", "rbft MB", "worker MB", "second run s", "of processor s")
+    print(" ".join(f"{head:>14}" for head in heads))
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             result = run(Path(folder), size, options.workers)
