@@ -103,19 +103,19 @@ def _known(
     folder: Path, sample: Sample, known: dict[journal.Key, Made], settings: str, overwrite: bool
 ) -> Made | str | None:
     """The sample's clip if it is there as the journal says; the reason if there is no video; None if it is to make."""
+    path = sample.video.as_posix()
+    try:
+        stat = os.stat(path)
+        made = known.get((path, stat.st_size, stat.st_mtime_ns, sample.part, settings))
+        if made and not overwrite and os.stat(f"{folder}/clips/{made.clip}").st_size == made.size:
+            return made
+    except OSError:  # one of the two is not there
+        pass
     try:
         clips.require_file(sample.video)
     except VideoError as error:
         return str(error)
-    stat = sample.video.stat()
-    made = known.get((sample.video.as_posix(), stat.st_size, stat.st_mtime_ns, sample.part, settings))
-    if made is None or overwrite:
-        return None
-    try:
-        there = os.stat(folder / "clips" / made.clip).st_size == made.size
-    except OSError:
-        there = False
-    return made if there else None
+    return None
 
 
 def _remove_partial(folder: Path) -> None:

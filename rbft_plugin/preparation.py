@@ -150,7 +150,7 @@ def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
     hint = sample.label if sample.split == "train" else None
     return {
         "id": sample.id,
-        "video": (dataset.folder / "clips" / made.clip).as_posix(),
+        "video": f"{dataset.folder.as_posix()}/clips/{made.clip}",
         "label": sample.label,
         "labels": list(dataset.label_names),
         "rationale_prompt": prompts.rationale(dataset, sample.context),

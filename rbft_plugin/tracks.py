@@ -14,6 +14,7 @@ import numpy as np
 from rbft_plugin.clips import VideoError, require_file
 
 HEADED = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # containers whose header says how long they are
+SOUGHT = ("matroska,webm", "mov,mp4", "flv")  # those in which decord jumps to the right place (in AVI it does not)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def read_track(video: Path) -> Track:
         if kind == "avi":
             _require_whole_avi(video)
         track = (_counted if kind == "avi" or any(p.pts is None for p in packets) else _timed)(video, stream, packets)
-        if len(container.streams.video) > 1 or not kind.startswith(HEADED):  # decord cannot be told which stream
+        if len(container.streams.video) > 1 or not kind.startswith(SOUGHT):  # decord cannot be told which stream
             track = replace(track, even=False)
         promised = (container.duration or 0) / av.time_base if kind.startswith(HEADED) else 0.0
     if last and promised - last > max(1.0, 2 * float(np.diff(track.starts).max(initial=0.0))):
@@ -98,8 +99,7 @@ def _counted(video: Path, stream: Any, packets: list[_Packet]) -> Track:
     starts = np.arange(len(packets)) * step
     if len(stored) == len(packets) and (np.diff(stored) > 0).all():
         starts = stored - stored[0]
-    even = not stream.codec_context.has_b_frames
-    return Track(video, stream.index, starts, float(starts[-1]) + step, None, np.array([]), even)
+    return Track(video, stream.index, starts, float(starts[-1]) + step, None, np.array([]), False)
 
 
 def _require_whole_avi(video: Path) -> None:

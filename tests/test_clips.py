@@ -172,7 +172,7 @@ FORMATS: list[tuple[str, str, dict[str, str], bool]] = [  # name, codec, options
     ("av1.mp4", "libaom-av1", AV1, True),  # which it cannot decode, and says so
     ("av1.mkv", "libaom-av1", AV1, True),
 ]
-AVIS = [("plain.avi", "mpeg4", BEST, True), ("b.avi", "mpeg4", {"bf": "2"} | BEST, False)]
+AVIS = [("plain.avi", "mpeg4", {"g": "20"} | BEST, False), ("b.avi", "mpeg4", {"bf": "2"} | BEST, False)]
 AVIS += [("h264.avi", "libx264", {"g": "20", "bf": "2"}, False)]
 
 
@@ -238,6 +238,21 @@ def test_a_variable_frame_rate_is_sampled_by_time_and_not_by_index(tmp_path: Pat
     assert shown(np.stack(list(decoder(choice)))) == [
         sum(start <= middle for start in starts) - 1 for middle in middles
     ]
+
+
+def test_frames_that_an_edit_list_hides_are_not_there(tmp_path: Path) -> None:
+    whole = counting(tmp_path / "whole.mp4", EVEN, "libx264", g="20", bf="2")
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        shift = round(2.5 / source.streams.video[0].time_base)
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts >= shift - shift // 5:  # from the key frame at 2 s
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                target.mux(packet)
+    choice = chosen(tmp_path / "cut.mp4")
+    frames, duration = clips.read_frames(tmp_path / "cut.mp4", SETTINGS)
+    assert (len(choice.track.starts), choice.track.even) == (54, False)  # the list ends with the last one
+    assert (shown(frames), duration) == ([28, 35, 41, 48, 55, 62, 68, 75], pytest.approx(5.4, abs=0.02))
 
 
 def test_a_video_without_its_first_key_frame_begins_with_the_next(tmp_path: Path) -> None:
