@@ -18,7 +18,7 @@ from rbft_plugin.config import read_yaml
 from rbft_plugin.dataset import ClipSettings, Dataset
 from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.processor import load_base
-from rbft_plugin.recipe import Recipe, Stage
+from rbft_plugin.recipe import Recipe
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 ORDER = ("error", "warning", "note")
@@ -177,27 +177,36 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[Seen]) -> list[Finding
     except RbftError as error:
         text = f"{error}; sizes, rates and token lengths were not held against it"
         found.append(Finding("note", "no-model", "base_model", text))
-    used: dict[Stage, None] = dict.fromkeys(stage for stages in recipe.arms.values() for stage in stages)
+    used = dict.fromkeys(stage for stages in recipe.arms.values() for stage in stages)
     for stage in used:
         try:
             _, _, merged = training.settings(recipe.training, stage)
-            longest = fit.longest_rationale(recipe) if stage == "rationale" else 0
+            longest = fit.longest_rationale(recipe)
         except RbftError as error:
             found += refused(error)
             continue
+        kind, samples = recipe.training.stages[stage].rows, recipe.training.stages[stage].samples
         examples = [
-            _example(dataset, s.sample, clip_of[s.sample.id], longest)
-            for s in seen if s.sample.split == "train" and (longest or s.sample.label is not None)
+            _example(dataset, kind, s.sample, clip_of[s.sample.id], longest)
+            for s in seen if s.sample.split == "train"
+            and (s.sample.label is not None or (kind, samples) == ("rationale", "all"))
         ]  # fmt: skip
         wrong_size = any(f.kind == "size-multiple" for f in found)
         found += fit.stage_findings(None if wrong_size else base, merged, stage, examples)
     return found
 
 
-def _example(dataset: Dataset, sample: Sample, clip: Clip, longest: int) -> fit.Example:
-    if longest:
-        return fit.Example(sample.named, clip, prompts.rationale(dataset, sample.context), longest)
-    return fit.Example(sample.named, clip, prompts.label(dataset, sample.context), sample.label or "")
+def _example(dataset: Dataset, kind: str, sample: Sample, clip: Clip, longest: int) -> fit.Example:
+    """What a row of this kind will hold; see rows.py. Of a rationale only the most tokens are known."""
+    label, context = sample.label or "", sample.context
+    if kind == "rationale":
+        return fit.Example(sample.named, clip, prompts.rationale(dataset, context), longest)
+    if kind == "rationale_hinted":
+        return fit.Example(sample.named, clip, prompts.hinted(dataset, label, context), longest)
+    prompt = prompts.label(dataset, context)
+    if kind == "rationale_label":
+        return fit.Example(sample.named, clip, prompt, longest + len(f"\n\nAnswer: {label}".encode()))
+    return fit.Example(sample.named, clip, prompt, label)
 
 
 def _prepared(dataset: Dataset) -> dict[str, Clip]:

@@ -18,6 +18,7 @@ from rbft_plugin.terminal import (
     errors,
     print_check,
     print_check_json,
+    print_collection,
     print_counts,
     print_outcome,
     print_prepared,
@@ -148,18 +149,23 @@ def collect(
     output: Annotated[Path, typer.Argument(help="The --output_path of a run of rbft_NAME_rationale, or its log.")],
     rows: Annotated[Path | None, typer.Option(help="Where the rows go; data/NAME unless given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another generation.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Drop none for this reason.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Drop shorter ones as short; 3 unless given.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Drop longer ones as long; no limit unless given.")] = None,
+    max_share: Annotated[
+        float | None, typer.Option(help="Drop as generic a text of more than this share of videos; 0.2 unless given.")
+    ] = None,
 ) -> None:
     """Turn logged rationales into the rows that stage 1 trains on; what is left out is counted by reason."""
     from rbft_plugin import rationales, workspace
+    from rbft_plugin.config import validated
+    from rbft_plugin.filters import Filters
 
     workspace.require()
-    collection = rationales.collect(output)
-    total = len(collection.rows) + sum(map(len, collection.dropped.values()))
-    console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept")
-    for reason, ids in collection.dropped.items():
-        console.print(f"  {len(ids)} dropped as {reason}: {rationales.REASONS[reason]}")
-    if not collection.counted_tokens:
-        console.print("  the log has no token counts, so none could be told to be truncated")
+    given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
+    chosen = validated("rbft collect", Filters, {k: v for k, v in given.items() if v is not None})
+    collection = rationales.collect(output, chosen)
+    print_collection(collection)
     target = rationales.write(collection, rows or Path("data") / collection.dataset, overwrite)
     console.print(f"written: {target}")
 
@@ -208,9 +214,34 @@ def predict(
 def run(
     recipe: Annotated[Path, typer.Argument(help="A runner recipe, such as recipes/rbft.yaml.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, ready to paste.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Steps at a time; see `launch.devices` in the recipe.")] = 1,
 ) -> None:
-    """Run a whole comparison; the same command goes on where it was stopped."""
-    _run(recipe, dry_run)
+    """Run a whole comparison; the same command goes on where it was stopped.
+
+    With `launch.nodes` above 1, the same command with NODE_RANK=1, 2, ... joins its trainings on the other nodes.
+    """
+    _run(recipe, dry_run, jobs)
+
+
+@app.command()
+def rows(
+    name: DatasetName,
+    kind: Annotated[str, typer.Argument(help="rationale, rationale_hinted, label, label_balanced, rationale_label.")],
+    output: Annotated[Path, typer.Option(help="The file to write; its folder's dataset_info.json will know it.")],
+    rationales: Annotated[Path | None, typer.Option(help="Rationales, as `rbft collect` wrote them.")] = None,
+    labelled: Annotated[bool, typer.Option("--labelled", help="Leave out samples without a label.")] = False,
+    shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples of each class.")] = None,
+    fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Of the samples of each class.")] = None,
+    seed: Annotated[int, typer.Option(help="Which samples are drawn.")] = 0,
+) -> None:
+    """Write training rows of a kind, of all training samples or a part of them."""
+    from rbft_plugin import rows as kinds
+    from rbft_plugin import workspace
+
+    workspace.require()
+    counts = kinds.write(name, kind, output, rationales, labelled, shots, fraction, seed)
+    said = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(counts.items()))
+    console.print(f"{name}: {sum(counts.values())} rows of kind {kind} ({said}) in {output}")
 
 
 @app.command()
@@ -225,10 +256,10 @@ def demo(
     count = write_source(progress=progress)
     console.print(f"demo: {count} videos and annotations.csv in {SOURCE}")
     if not data_only:
-        _run(Path("recipes/demo.yaml"), dry_run=False)
+        _run(Path("recipes/demo.yaml"), dry_run=False, jobs=1)
 
 
-def _run(path: Path, dry_run: bool) -> None:
+def _run(path: Path, dry_run: bool, jobs: int) -> None:
     from rbft_plugin import plan as plans
     from rbft_plugin import recipe as recipes
     from rbft_plugin import runner, workspace
@@ -242,9 +273,11 @@ def _run(path: Path, dry_run: bool) -> None:
             console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
     _require_positions(recipe.base_model)
-    announce(plan)
-    with Live(len(plan.steps)) as live:
-        runner.execute(plan, live.notify)
+    with Live(plan.steps) as live:
+        if recipe.launch.node_rank:
+            return runner.follow(plan, live.notify)
+        announce(plan)
+        runner.execute(plan, live.notify, jobs)
     print_outcome(plan)
 
 

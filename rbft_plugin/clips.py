@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rbft_plugin.dataset import ClipSettings
 
@@ -155,7 +155,7 @@ def probe(video: Path) -> Clip:
     except av.FFmpegError as error:
         raise VideoError(f"cannot be opened ({error.strerror})") from None
     with container:
-        stream = container.streams.best("video")
+        stream: Any = container.streams.best("video")
         if stream is None:
             raise VideoError("has no video stream")
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0

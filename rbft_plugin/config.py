@@ -82,18 +82,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def load_yaml(path: Path, model: type[Any]) -> Any:
     """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
+    return validated(path, model, read_yaml(path))
+
+
+def validated(what: str | Path, model: type[Any], content: dict[str, Any]) -> Any:
+    """A mapping as a pydantic model; raises ProblemsError on `what` that names every bad key by its path."""
     try:
-        return model.model_validate(read_yaml(path))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
+        raise ProblemsError(what, [explained(e) for e in error.errors()]) from None
 
 
-def _explained(error: Any) -> str:
+def explained(error: Any) -> str:
+    """One of pydantic's errors, as the path to the key and what is wrong with it."""
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
     texts = {
         "extra_forbidden": "unknown key",
         "missing": "missing",
+        "invalid_key": "a key must be text: put it in quotes",
         "model_type": "must be a mapping of keys",
         "dict_type": "must be a mapping of keys",
         "tuple_type": "must be a list",

@@ -18,6 +18,7 @@ from rbft_plugin.keys import FOLDER_COLUMNS, SPLITS, About, Annotations, Raw, Se
 __all__ = ["SPLITS", "Annotations", "ClipSettings", "Dataset", "Label", "Prompts", "Segment", "Split", "Splits", "load"]
 
 RESERVED_SUFFIXES = ("rationale", "hinted", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
+TAGS = ("rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted")  # of tasks
 
 
 class Label(Strict):
@@ -120,6 +121,8 @@ class Dataset(Strict):
             raise ValueError("must be lower-case letters, digits, '_' and '-'")
         if name.split("_")[-1] in RESERVED_SUFFIXES:
             raise ValueError(f"must not end in {', '.join('_' + s for s in RESERVED_SUFFIXES)}: tasks are named so")
+        if f"rbft_{name}" in TAGS:
+            raise ValueError(f"must not be '{name}': rbft_{name} stands for all tasks of a kind")
         return name
 
     @field_validator("videos")

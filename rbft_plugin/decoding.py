@@ -185,5 +185,5 @@ def _repeated(indices: list[int], frames: Iterator[np.ndarray]) -> Iterator[np.n
 def _brief(error: Exception) -> str:
     if isinstance(error, VideoError):
         return str(error)
-    lines = [re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line) for line in str(error).strip().splitlines()]  # decord's source
+    lines = [re.sub(r"^.*\d\] \S+:\d+: ", "", line) for line in str(error).strip().splitlines()]  # decord's source
     return f"{type(error).__name__}: {lines[-1][:120] if lines else ''}".rstrip(": ")

@@ -18,9 +18,15 @@ from rbft_plugin.recipe import Evaluation
 from rbft_plugin.report import Evaluation as Scored
 
 
-def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation) -> list[str]:
+def argv(
+    checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation, processes: int | None = None
+) -> list[str]:
+    """lmms-eval's command; with several processes each takes a share of the samples."""
     model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]
-    command = ["lmms-eval", "--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
+    # --multi_gpu: without it accelerate starts one process; on a CPU it means gloo. Port 0: a free one
+    many = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*many, "-m", "lmms_eval"] if (processes or 1) > 1 else ["lmms-eval"]
+    command += ["--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
     command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
     for option, value in evaluation.args.items():
         if value is not None and value is not False:  # lmms-eval's flags take no word after them
@@ -29,10 +35,13 @@ def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation
 
 
 def sample_logs(output: Path, suffix: str = "") -> list[Path]:
-    """Logs of samples of rbft tasks below a folder, or the file itself; `suffix` "_rationale": of rationales."""
+    """Logs of samples of rbft_<name> tasks below a folder, or the file itself; `suffix` "_rationale": of rationales,
+    blind or hinted.
+    """
+    kinds = ("rationale", "rationale_hinted") if suffix == "_rationale" else ("label",)
     logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
     logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
-    return [p for p in logs if p.stem.endswith("_rationale") == (suffix == "_rationale")]
+    return [p for p in logs if registry.kind_of(task_of(p)) in kinds]
 
 
 def only_log(output: Path, suffix: str = "") -> Path:
@@ -79,6 +88,8 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
     `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
     """
     logged = read_jsonl(log)
+    if not all("sample_id" in row and "prediction" in row for row in logged):
+        raise RbftError(f"{log}: it has samples without a sample_id and a prediction; score without --predict_only")
     rows = {str(row.get("sample_id")): row for row in logged}
     ids = [s["id"] for s in samples]
     if len(rows) < len(logged):
@@ -88,6 +99,8 @@ def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Score
             f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "
             "score the model again"
         )
+    if unknown := sorted({row["prediction"] for row in logged} - {None, *samples[0]["labels"]}):
+        raise RbftError(f"{log}: it has predictions that are no labels now: {shortened(unknown, 3)}; score again")
     return Scored(
         arm=arm,
         seed=seed,

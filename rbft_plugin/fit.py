@@ -20,8 +20,8 @@ from rbft_plugin.clips import WHOLE, Clip, Part, VideoError, clip_size, frame_co
 from rbft_plugin.dataset import ClipSettings
 from rbft_plugin.errors import Finding, RbftError, lines
 from rbft_plugin.processor import Base, load_base, made_of, tokens
-from rbft_plugin.recipe import Recipe, Stage
-from rbft_plugin.registry import RATIONALE_BASE
+from rbft_plugin.recipe import Recipe
+from rbft_plugin.registry import BASES
 
 # Of LLaMA-Factory 0.9.5, for what a recipe does not set.
 DEFAULTS = {"video_max_pixels": 256 * 256, "video_min_pixels": 16 * 16, "video_maxlen": 128, "video_fps": 2.0}
@@ -63,7 +63,7 @@ def longest_rationale(recipe: Recipe) -> int:
     said = re.search(r"max_new_tokens\W+(\d+)", str(recipe.evaluation.args.get("gen_kwargs", "")))
     if said:
         return int(said.group(1))
-    path = Path("task_configs") / RATIONALE_BASE
+    path = Path("task_configs") / BASES["rationale"][0]
     try:
         return int(yaml.load(path.read_text(encoding="utf-8"), Loader=_Tasks)["generation_kwargs"]["max_new_tokens"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
@@ -108,9 +108,7 @@ def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) ->
     return found
 
 
-def stage_findings(
-    base: Base | None, merged: dict[str, Any], stage: Stage, examples: Sequence[Example]
-) -> list[Finding]:
+def stage_findings(base: Base | None, merged: dict[str, Any], stage: str, examples: Sequence[Example]) -> list[Finding]:
     """What LLaMA-Factory would do to a stage's examples without a word, `merged` being its settings.
 
     Without a base model only whether it changes clips, not whether it cuts texts.
@@ -120,7 +118,7 @@ def stage_findings(
 
 
 def run_problems(
-    recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: Stage, rows: Sequence[dict[str, Any]]
+    recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: str, rows: Sequence[dict[str, Any]]
 ) -> list[str]:
     """Lines on all of this for the training rows of a stage, which `training.row_problems` has found right.
 
@@ -165,7 +163,7 @@ def _examples(rows: Sequence[dict[str, Any]]) -> list[Example]:
     return made
 
 
-def _changed_clips(merged: dict[str, Any], stage: Stage, clips: Sequence[Clip]) -> list[Finding]:
+def _changed_clips(merged: dict[str, Any], stage: str, clips: Sequence[Clip]) -> list[Finding]:
     """Where LLaMA-Factory would resize clips or leave out frames."""
     if not clips:
         return []
@@ -178,24 +176,26 @@ def _changed_clips(merged: dict[str, Any], stage: Stage, clips: Sequence[Clip]) 
             lambda v: v >= max(c.frames for c in clips),
             f"at least {max(c.frames for c in clips)} (the frames of the longest clip)",
         ),
-        "video_fps": (lambda v: v > rate, f"above {rate:.4g} (the frames a second of the fastest clip), such as 1000"),
+        "video_fps": (lambda v: v > rate, f"above {rate:.4g} (the frames a second of the fastest clip), such as 1024"),
     }
     given = {key: merged.get(key, DEFAULTS[key]) for key in bounds}
     return [
-        Finding("error", "clip-changed", f"training.{stage}", f"{key} must be a number {text}, not {given[key]}")
+        Finding("error", "clip-changed", f"training.stages.{stage}", f"{key} must be a number {text}, not {given[key]}")
         for key, (right, text) in bounds.items()
         if not isinstance(given[key], int | float) or isinstance(given[key], bool) or not right(given[key])
     ]
 
 
-def _too_long(base: Base, merged: dict[str, Any], stage: Stage, examples: Sequence[Example]) -> list[Finding]:
+def _too_long(base: Base, merged: dict[str, Any], stage: str, examples: Sequence[Example]) -> list[Finding]:
     """Examples that LLaMA-Factory would cut."""
     cutoff = merged.get("cutoff_len", CUTOFF)
     if not isinstance(cutoff, int):
-        return [Finding("error", "cutoff", f"training.{stage}", f"cutoff_len must be a whole number, not {cutoff}")]
+        return [
+            Finding("error", "cutoff", f"training.stages.{stage}", f"cutoff_len must be a whole number, not {cutoff}")
+        ]
     lengths = [(e, tokens(base, e.clip, e.prompt, e.answer)) for e in examples]
     most = max((n for _, n in lengths), default=0)
-    cut = f"training.{stage} cuts at {cutoff} without a word; cutoff_len: {most} would hold every sample"
+    cut = f"training.stages.{stage} cuts at {cutoff} without a word; cutoff_len: {most} would hold every sample"
     found = []
     for example, n in lengths:
         if n <= cutoff:

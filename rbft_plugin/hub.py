@@ -110,9 +110,11 @@ def _path(video: Any, target: Path) -> str:
         return tables.text(video)
     if video.get("bytes") is None:
         return tables.text(video.get("path"))
-    name = hashlib.sha256(video["bytes"]).hexdigest()[:20] + (Path(video.get("path") or "").suffix.lower() or ".mp4")
-    files.write_bytes(target / name, video["bytes"])
-    return (target / name).as_posix()
+    suffix = Path(video.get("path") or "").suffix.lower() or ".mp4"
+    file = target / (hashlib.sha256(video["bytes"]).hexdigest()[:20] + suffix)
+    if not file.is_file():  # its name says what it holds
+        files.write_bytes(file, video["bytes"])
+    return file.as_posix()
 
 
 @contextmanager

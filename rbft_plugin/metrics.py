@@ -61,6 +61,25 @@ def macro_f1_of_codes(targets: Codes, predictions: Codes, n_labels: int) -> floa
     return float(np.mean(2 * hits[present] / (support[present] + predicted[present])))
 
 
+def balanced_accuracy(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
+    """Mean recall (0 to 1) over the labels with at least one target; ValueError as in `codes`.
+
+    With one such label it is the accuracy. Answering one label always gives 1 / (labels that occur).
+    """
+    from sklearn.metrics import recall_score
+
+    y_true, y_pred = codes(targets, predictions, labels)
+    return float(recall_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))
+
+
+def weighted_f1(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
+    """Mean F1 (0 to 1) over the labels, each weighted by its number of targets; ValueError as in `codes`."""
+    from sklearn.metrics import f1_score
+
+    y_true, y_pred = codes(targets, predictions, labels)
+    return float(f1_score(y_true, y_pred, labels=range(len(labels)), average="weighted", zero_division=0))
+
+
 def codes(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> tuple[Codes, Codes]:
     """Positions in `labels` of targets and predictions, each of shape (n,); no answer is len(labels).
 

@@ -20,6 +20,27 @@ def announce(plan: Any) -> None:
         console.print(f"  {line}")
 
 
+def print_collection(collection: Any, examples: int = 2, most: int = 100) -> None:
+    """Counts of what `rbft collect` kept and dropped, with a few dropped texts of each, shortened."""
+    from rbft_plugin.rationales import REASONS
+
+    total = len(collection.rows) + len(collection.dropped)
+    hinted = " (hinted: the writer was shown the label)" if collection.mode == "hinted" else ""
+    console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept{hinted}")
+    for reason, dropped in collection.by_reason().items():
+        console.print(f"  {len(dropped)} dropped as {reason}: {REASONS[reason]}")
+        for one in [one for one in dropped if one["text"]][:examples]:
+            text = one_line(one["text"])
+            console.print(f"    {one['id']}: {text if len(text) <= most else text[: most - 3] + '...'}")
+    if collection.uncounted:
+        console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
+
+
+def one_line(text: str) -> str:
+    """A text as one line that a terminal takes for nothing but text: "\\n" for a new line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def print_summary(report: dict[str, Any]) -> None:
     from rbft_plugin.report import table
 
@@ -33,8 +54,8 @@ def print_outcome(plan: Any) -> None:
 
     folder = plan.folder / "report"
     print_summary(files.read_json(folder / "report.json"))
-    for (arm, seed), model in plan.models.items():
-        console.print(f"  {arm} (seed {seed}): {model.model_args()}")
+    for scored in plan.scored:
+        console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
     aside, size = runner.superseded(plan)
     if size:
         console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
@@ -44,8 +65,8 @@ def print_outcome(plan: Any) -> None:
 class Live:
     """One line a step; on a terminal, also what the running command last printed."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.number = steps, 0
+    def __init__(self, steps: list[Any]) -> None:
+        self.number = {step.name: number for number, step in enumerate(steps, 1)}
         self.status = console.status("") if console.is_terminal else None
 
     def __enter__(self) -> Live:
@@ -60,15 +81,15 @@ class Live:
     def notify(self, kind: str, step: Any, text: str) -> None:
         from rich.text import Text
 
-        if kind in ("skipped", "started"):
-            self.number += 1
-        head = f"[{self.number}/{self.steps}] {step.name}"
+        head = f"[{self.number[step.name]}/{len(self.number)}] {step.name}"
         if kind == "skipped":
             console.print(f"{head}: done before")
         elif kind == "started":
             console.print(f"{head}: log in {text}")
         elif kind == "done":
             console.print(f"{head}: done in {text}")
+        elif kind == "failed":
+            console.print(f"{head}: failed", style="red")
         if self.status:
             shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
             shown.truncate(max(20, console.width - 4))
@@ -119,7 +140,7 @@ def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
 
 
 def print_prepared(dataset: Any, prepared: Any) -> None:
-    from rbft_plugin.registry import STAGES, llamafactory_name, task_name
+    from rbft_plugin.registry import KINDS, STAGES, llamafactory_name, task_name
 
     name, manifest = dataset.name, prepared.manifest
     print_counts(name, manifest["counts"])
@@ -136,8 +157,9 @@ def print_prepared(dataset: Any, prepared: Any) -> None:
     if prepared.unused:
         size = f"{prepared.unused_bytes / 1e6:.1f} MB"
         console.print(f"{prepared.unused} files of {dataset.folder}/clips ({size}) are used by no sample any more")
-    tasks, rows = (" and ".join(named(name, s) for s in reversed(STAGES)) for named in (task_name, llamafactory_name))
-    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}, LLaMA-Factory datasets {rows}")
+    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
+    rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
+    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
 
 
 def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> None:

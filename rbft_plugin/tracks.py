@@ -52,6 +52,8 @@ def read_track(video: Path) -> Track:
         if not packets:
             raise VideoError("holds no frame")
         kind = container.format.name
+        if kind == "avi":
+            _require_whole_avi(video)
         track = (_counted if kind == "avi" or any(p.pts is None for p in packets) else _timed)(video, stream, packets)
         if len(container.streams.video) > 1 or not kind.startswith(HEADED):  # decord cannot be told which stream
             track = replace(track, even=False)
@@ -81,7 +83,8 @@ def _timed(video: Path, stream: Any, packets: list[_Packet]) -> Track:
         raise VideoError("holds no frame")
     pts = np.array(sorted(shown))
     starts = (pts - pts[0]) * base
-    end = float(starts[-1]) + (shown[int(pts[-1])] * base or (1 / rate if rate else 0.04))
+    last = shown[int(pts[-1])] or (stream.start_time or 0) + (stream.duration or 0) - int(pts[-1])
+    end = float(starts[-1]) + (last * base if last > 0 else 1 / rate if rate else 0.04)
     places = {p: i for i, p in enumerate(pts.tolist())}
     # Frames that are shown before the key frame that they follow (open groups of pictures): decord then miscounts.
     even = len(shown) == len(packets) and all(places[p.pts] == i for i, p in enumerate(packets) if p.key)
@@ -97,6 +100,14 @@ def _counted(video: Path, stream: Any, packets: list[_Packet]) -> Track:
         starts = stored - stored[0]
     even = not stream.codec_context.has_b_frames
     return Track(video, stream.index, starts, float(starts[-1]) + step, None, np.array([]), even)
+
+
+def _require_whole_avi(video: Path) -> None:
+    """libav takes the length of a cut AVI from what is left; only its first header says its size."""
+    with video.open("rb") as file:
+        said = int.from_bytes(file.read(8)[4:], "little") + 8
+    if said > (there := video.stat().st_size):
+        raise VideoError(f"is cut off: its header says {said} bytes, and it has {there}")
 
 
 @contextmanager

@@ -200,19 +200,19 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
     made = [Clip(6, 56, 56, 2.0), Clip(8, 56, 56, 2.0)]  # of 3 and 4 seconds
     label = [tokens(base, c, prompts.label(mine), a) for c, a in zip(made, ("calm", "busy"), strict=True)]
     rationale = [tokens(base, c, prompts.rationale(mine), 512) for c in made]
-    rate = "video_fps must be a number above 2 (the frames a second of the fastest clip), such as 1000, not 2"
+    rate = "video_fps must be a number above 2 (the frames a second of the fastest clip), such as 1024, not 2"
     cut = "without a word; cutoff_len: {} would hold every sample"
     assert problems(checked(recipe=recipe({"cutoff_len": 100, "video_fps": 2}))) == [
-        f"error clip-changed: training.label: {rate}",
+        f"error clip-changed: training.stages.label: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.label cuts at 100 "
-            + cut.format(max(label))
+            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.stages.label cuts at "
+            "100 " + cut.format(max(label))
             for n in (1, 2)
         ),
-        f"error clip-changed: training.rationale: {rate}",
+        f"error clip-changed: training.stages.rationale: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {rationale[n - 1]} tokens, and training.rationale cuts at "
-            "100 " + cut.format(max(rationale))
+            f"error too-long: row {n} (id 'train{n - 1}'): {rationale[n - 1]} tokens, and training.stages.rationale "
+            "cuts at 100 " + cut.format(max(rationale))
             for n in (1, 2)
         ),
     ]
@@ -224,7 +224,7 @@ def test_samples_without_a_label_are_held_against_the_first_stage_alone(ws: Path
     rows[3]["label"] = ""
     write_csv("mine.csv", rows)
     found = checked(recipe=recipe({"cutoff_len": 1})).findings
-    ids = {stage: [f.where for f in found if f"training.{stage}" in f.text] for stage in ("label", "rationale")}
+    ids = {stage: [f.where for f in found if f"training.stages.{stage}" in f.text] for stage in ("label", "rationale")}
     assert [len(ids["label"]), len(ids["rationale"])] == [3, 4]
     assert "row 4 (id 'train3')" not in ids["label"]
 
@@ -235,7 +235,7 @@ def test_what_a_recipe_cannot_be_is_found_too(ws: Path) -> None:
         checked(recipe=recipe({"finetuning_type": "freeze"}, base_model="no/such/folder")), "few-samples", "not-deep"
     )
     assert found[0] == (
-        "error dataset: recipes/stage2.yaml (training.label): finetuning_type must be lora or full, not freeze"
+        "error dataset: recipes/stage2.yaml (training.stages.label): finetuning_type must be lora or full, not freeze"
     )
     assert found[-1].startswith("note no-model: base_model: no/such/folder: its processor cannot be loaded (")
     assert found[-1].endswith("); sizes, rates and token lengths were not held against it")

@@ -145,7 +145,7 @@ def test_a_missing_recipe_is_named(rbft: Callable[..., Outcome], ws: Path) -> No
     assert refused(rbft("run", "recipes")).startswith("recipes: no such recipe")
     Path("recipes/stage1.yaml").unlink()
     assert refused(rbft("run", "recipes/demo.yaml", "--dry-run")) == (
-        "training.rationale.recipe: recipes/stage1.yaml: no such file"
+        "training.stages.rationale.recipe: recipes/stage1.yaml: no such file"
     )
 
 
@@ -160,6 +160,45 @@ def test_what_collect_report_and_predict_cannot_find_is_named(rbft: Callable[...
     assert "nowhere" in refused(rbft("report", "nowhere"))
     assert "nowhere" in refused(rbft("report", "zero_shot=nowhere"))
     assert refused(rbft("predict", "nowhere", "a.mp4")) == "nowhere: no such folder"
+
+
+def test_collect_shows_what_it_dropped_and_takes_switches(rbft: Callable[..., Outcome], ws: Path) -> None:
+    texts = [
+        "A dog walks past.",
+        "I cannot watch videos.",
+        "I'm sorry, [bold]\x1b[31m no\n" + "x" * 99,
+        "Sorry.",
+        "No.",
+    ]
+    ids = "abcde"
+    train = [{"id": i, "video": f"{i}.mp4", "label": None, "rationale_prompt": "Why?"} for i in ids]
+    log = [{"sample_id": i, "resps": [[text]], "input": "Why?"} for i, text in zip(ids, texts, strict=True)]
+    for path, rows in {"data/mine/train.jsonl": train, "out/1_samples_rbft_mine_rationale.jsonl": log}.items():
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("data/mine/manifest.json").write_text("{}")
+    shortened = ("I'm sorry, [bold]\\x1b[31m no\\n" + "x" * 99)[:97] + "..."
+    assert rbft("collect", "out") == (
+        0,
+        "mine: 1 of 5 rationales kept\n"
+        "  3 dropped as refusal: the model declines, or says that it sees no video\n"
+        "    b: I cannot watch videos.\n"
+        f"    c: {shortened}\n"
+        "  1 dropped as short: it has too few words\n"
+        "    e: No.\n"
+        "  5 have no token count, so that they may have been cut off unseen\n"
+        "written: data/mine/rationale.jsonl\n",
+        "",
+    )
+    switches = ("--keep", "refusal", "--min-words", "1", "--max-words", "4", "--rows", "rows")
+    status, out, _ = rbft("collect", "out", *switches)
+    dropped = "  1 dropped as long: it has too many words"
+    assert (status, out.splitlines()[:2]) == (0, ["mine: 4 of 5 rationales kept", dropped])
+    assert refused(rbft("collect", "out", "--keep", "empty", "--max-share", "2")) == (
+        "rbft collect: 2 problems\n"
+        "  - keep: 'empty' cannot be kept: the model wrote nothing\n"
+        "  - max_share: Input should be less than or equal to 1"
+    )
 
 
 def test_init_says_what_it_wrote_and_a_second_time_writes_nothing(rbft: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -200,8 +239,8 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
         assert (status, err) == (0, "")
         assert cells(out) == TABLE
         assert out.splitlines()[-1] == (
-            "mine: prepared in data/mine; tasks rbft_mine and rbft_mine_rationale, "
-            "LLaMA-Factory datasets mine_label and mine_rationale"
+            "mine: prepared in data/mine; tasks rbft_mine, rbft_mine_ll, rbft_mine_novideo, rbft_mine_rationale, "
+            "rbft_mine_rationale_hinted; LLaMA-Factory datasets mine_label, mine_rationale"
         )
         assert len(list(Path("data/mine/clips").iterdir())) == 10
         assert Path("task_configs/rbft_mine.yaml").is_file()
@@ -302,7 +341,8 @@ def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[
     assert (status, err) == (0, "")
     assert "".join(out.split()) == (
         "written:dataset_info/dataset_info.json,recipes/recipe.schema.json,task_configs/rbft_mine.yaml,"
-        "task_configs/rbft_mine_rationale.yaml"
+        "task_configs/rbft_mine_ll.yaml,task_configs/rbft_mine_novideo.yaml,task_configs/rbft_mine_rationale.yaml,"
+        "task_configs/rbft_mine_rationale_hinted.yaml"
     )
     assert {"mine_label", "mine_rationale"} <= set(json.loads(Path("dataset_info/dataset_info.json").read_text()))
     assert Path("task_configs/rbft_mine_rationale.yaml").is_file() and Path("recipes/recipe.schema.json").is_file()
@@ -315,12 +355,15 @@ def test_sync_check_names_what_is_stale_and_writes_nothing(rbft: Callable[..., O
     Path("dataset_info/dataset.schema.json").write_text("{}\n")
     before = {path: path.read_bytes() for path in ws.rglob("*.*")}
     assert refused(rbft("sync", "--check")) == (
-        "stale files: 5 problems\n"
+        "stale files: 8 problems\n"
         "  - dataset_info/dataset.schema.json\n"
         "  - dataset_info/dataset_info.json\n"
         "  - task_configs/rbft_demo.yaml\n"
         "  - task_configs/rbft_mine.yaml\n"
+        "  - task_configs/rbft_mine_ll.yaml\n"
+        "  - task_configs/rbft_mine_novideo.yaml\n"
         "  - task_configs/rbft_mine_rationale.yaml\n"
+        "  - task_configs/rbft_mine_rationale_hinted.yaml\n"
         "Run `rbft sync`."
     )
     assert {path: path.read_bytes() for path in ws.rglob("*.*")} == before

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import small_yaml, write_yaml
 
-from rbft_plugin import config, dataset
+from rbft_plugin import config, dataset, keys
 from rbft_plugin.dataset import ClipSettings, Dataset, Splits
 from rbft_plugin.errors import ProblemsError, RbftError
 
@@ -45,7 +47,7 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
     content = small_yaml(
         annotations={"file": "mine.xlsx", "id": "", "lable": "label"},
         splits={"ratio": {"train": 0.5, "dev": 0.5}},
-        clips={"frames": 7, "fps": 2},
+        clips={"frames": 7, "fps": 2, "": 1, 3: 4},
         labels=[{"name": 1, "description": "One."}, {"name": "busy"}],
         colour="red",
     )
@@ -53,7 +55,7 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
     with pytest.raises(ProblemsError) as raised:
         dataset.load("mine")
     assert str(raised.value) == (
-        "dataset_info/mine.yaml: 9 problems\n"
+        "dataset_info/mine.yaml: 11 problems\n"
         "  - annotations.file: '.xlsx' is not a known format; use one of .csv, .tsv, .json, .jsonl, .parquet\n"
         "  - annotations.id: String should have at least 1 character\n"
         "  - annotations.label: missing\n"
@@ -62,6 +64,8 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
         "  - labels[1].description: missing\n"
         "  - splits.ratio.dev: Input should be 'train', 'val' or 'test'\n"
         "  - clips.fps: unknown key\n"
+        "  - clips.'': unknown key\n"
+        "  - clips[3]: a key must be text: put it in quotes\n"
         "  - colour: unknown key"
     )
 
@@ -407,3 +411,24 @@ def test_names_of_context_are_one_line_of_text(ws: Path) -> None:
         "prompts.context.a\nb: must be one line without leading, trailing or double spaces",
         "prompts.context.<video>: must not hold '<video>' or '<image>': the video is put before the text",
     ]
+
+
+DOCS = (Path(__file__).parents[1] / "docs/datasets.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.M | re.S)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_reference_is_a_dataset(ws: Path, text: str) -> None:
+    name = yaml.safe_load(text)["name"]
+    Path(f"dataset_info/{name}.yaml").write_text(text, encoding="utf-8")
+    assert len(dataset.load(name).labels) >= 2
+
+
+def test_the_reference_names_every_key_and_no_other() -> None:
+    parts = [Dataset, keys.About, keys.Annotations, keys.Hub, keys.Join, keys.Segment, keys.Splits]
+    parts += [dataset.Label, dataset.Prompts, ClipSettings]
+    known = {key for part in parts for key in part.model_fields}
+    reference = DOCS[DOCS.index("## Keys") : DOCS.index("## Shipped datasets")]
+    assert known - set(re.findall(r"`(\w+)`", reference)) == set()
+    rows = re.findall(r"^\| `(\w+)` \|", reference, re.M)
+    assert rows and set(rows) <= known

@@ -207,3 +207,20 @@ def test_a_log_of_other_samples_than_the_test_split_is_refused() -> None:
         f"{log}: its samples are not those of the prepared test split (for example d, x, y and 1 more); "
         "score the model again"
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"doc_id": 0, "bypass": 999},
+            "it has samples without a sample_id and a prediction; score without --predict_only",
+        ),
+        (line("b", "hectic"), "it has predictions that are no labels now: hectic; score again"),
+    ],
+)
+def test_a_log_that_cannot_be_an_arm_is_refused(row: dict[str, Any], message: str) -> None:
+    log = write_log(line("a"), row)
+    with pytest.raises(RbftError) as raised:
+        evaluation.read(log, "other", 0, samples("a", "b"))
+    assert str(raised.value) == f"{log}: {message}"

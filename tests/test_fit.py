@@ -74,12 +74,12 @@ def stage(merged: dict[str, Any], *given: Clip) -> list[str]:
 
 def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_they_must_be() -> None:
     given = [Clip(130, 280, 252, 1.5), Clip(2, 14, 14, 4.0)]
-    head = "error clip-changed: training.label: "
+    head = "error clip-changed: training.stages.label: "
     assert stage({}, *given) == [  # its defaults: 65536 pixels, 256 pixels, 128 frames, 2 frames a second
         f"{head}video_max_pixels must be a number at least 70560 (the pixels of the largest clip), not 65536",
         f"{head}video_min_pixels must be a number at most 196 (the pixels of the smallest clip), not 256",
         f"{head}video_maxlen must be a number at least 130 (the frames of the longest clip), not 128",
-        f"{head}video_fps must be a number above 4 (the frames a second of the fastest clip), such as 1000, not 2.0",
+        f"{head}video_fps must be a number above 4 (the frames a second of the fastest clip), such as 1024, not 2.0",
     ]
     fine = {"video_max_pixels": 70_560, "video_min_pixels": 196, "video_maxlen": 130, "video_fps": 4.1}
     assert stage(fine, *given) == []
@@ -87,7 +87,7 @@ def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_th
         assert [line.split(": ")[2].split()[0] for line in stage(fine | {key: wrong}, *given)] == [key]
     for wrong in (4.0, "1000", None, True):
         (line,) = stage(fine | {"video_fps": wrong}, *given)
-        assert line.endswith(f"such as 1000, not {wrong}")
+        assert line.endswith(f"such as 1024, not {wrong}")
 
 
 def test_no_clips_no_findings() -> None:
@@ -152,8 +152,8 @@ def test_samples_that_would_be_cut_are_listed(base: Base) -> None:
     examples = [Example("row 1", CLIP, "Which?", "calm"), Example("row 2", Clip(2, 56, 56, 1.0), "Which?", "calm")]
     assert fit.stage_findings(base, ALL | {"cutoff_len": length}, "label", examples) == []
     assert lines(fit.stage_findings(base, ALL | {"cutoff_len": length - 1}, "label", examples)) == [
-        f"error too-long: row 1: {length} tokens, and training.label cuts at {length - 1} without a word; cutoff_len: "
-        f"{length} would hold every sample"
+        f"error too-long: row 1: {length} tokens, and training.stages.label cuts at {length - 1} without a word; "
+        f"cutoff_len: {length} would hold every sample"
     ]
     default = fit.stage_findings(base, {"video_fps": 1000}, "label", [Example("row 1", CLIP, "word " * 3000, "calm")])
     assert ["cuts at 2048 without" in f.text for f in default] == [True]
@@ -167,7 +167,7 @@ def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_roo
         return lines(fit.stage_findings(base, ALL | {"cutoff_len": cutoff}, "rationale", [example]))
 
     assert said(bare + 100) == []
-    cut = f"training.rationale cuts at {{}} without a word; cutoff_len: {bare + 100} would hold every sample"
+    cut = f"training.stages.rationale cuts at {{}} without a word; cutoff_len: {bare + 100} would hold every sample"
     for cutoff in (bare + 99, bare + 1):
         assert said(cutoff) == [
             f"warning may-be-too-long: row 1: {bare + 100} tokens, should the rationale be as long as it may (100), "
@@ -178,7 +178,7 @@ def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_roo
 
 def test_a_cutoff_that_is_no_number_is_said(base: Base) -> None:
     assert lines(fit.stage_findings(base, ALL | {"cutoff_len": "8k"}, "label", [Example("row 1", CLIP, "", "")])) == [
-        "error cutoff: training.label: cutoff_len must be a whole number, not 8k"
+        "error cutoff: training.stages.label: cutoff_len must be a whole number, not 8k"
     ]
 
 
@@ -210,10 +210,11 @@ def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: Base)
     given, length = recipe(base_model=str(BASE)), tokens(base, CLIP, "Which?", "calm")
     assert fit.run_problems(given, SETTINGS, ALL | {"cutoff_len": length}, "label", [row]) == []
     wrong = fit.run_problems(given, SETTINGS, {"cutoff_len": length - 1, "video_fps": 2}, "label", [row] * 7)
-    long = f"{length} tokens, and training.label cuts at {length - 1} without a word; cutoff_len: {length} would hold "
+    cut = f"training.stages.label cuts at {length - 1} without a word"
+    long = f"{length} tokens, and {cut}; cutoff_len: {length} would hold "
     assert wrong == [
-        "training.label: video_fps must be a number above 2 (the frames a second of the fastest clip), such as 1000, "
-        "not 2",
+        "training.stages.label: video_fps must be a number above 2 (the frames a second of the fastest clip), such as "
+        "1024, not 2",
         *(f"row {n} (id 'a'): {long}every sample" for n in range(1, 6)),
         "and 2 more of kind too-long",
     ]

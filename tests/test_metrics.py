@@ -37,12 +37,32 @@ def test_hand_computed_figures() -> None:
         "wave": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
     }
     assert metrics.macro_f1(TARGETS, PREDICTIONS, LABELS) == pytest.approx((0.5 + 0.8 + 0) / 3)
+    assert metrics.weighted_f1(TARGETS, PREDICTIONS, LABELS) == pytest.approx((3 * 0.5 + 2 * 0.8 + 1 * 0) / 6)
+    assert metrics.balanced_accuracy(TARGETS, PREDICTIONS, LABELS) == pytest.approx((1 / 3 + 1 + 0) / 3)
     assert metrics.confusion(TARGETS, PREDICTIONS, LABELS) == [[1, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 1]]
 
 
 def test_macro_f1_leaves_out_labels_without_a_target_but_counts_their_predictions_as_wrong() -> None:
     # sit: 1 hit of 2 targets, predicted once: F1 2/3; nobody is "wave", though it was answered
     assert metrics.macro_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
+    assert metrics.weighted_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("targets", "predictions", "balanced"),
+    [
+        (["sit", "stand", "stand"], ["sit", "wave", "stand"], (1 + 1 / 2) / 2),  # nobody is "wave": it has no recall
+        (["sit", "sit"], ["sit", None], 1 / 2),  # one label: the accuracy
+        (["sit", "stand", "wave"], [None, None, None], 0),
+        (["sit", "stand", "wave"], ["wave", "wave", "wave"], 1 / 3),
+    ],
+)
+def test_balanced_accuracy_is_the_mean_recall_of_labels_that_occur(
+    targets: list[str], predictions: list[str | None], balanced: float
+) -> None:
+    assert metrics.balanced_accuracy(targets, predictions, LABELS) == pytest.approx(balanced)
+    assert 0 <= metrics.weighted_f1(targets, predictions, LABELS) <= 1
 
 
 @given(cases)
@@ -53,6 +73,8 @@ def test_equals_scikit_learn(case: list[tuple[str, str | None]]) -> None:
     present = sorted(set(targets))
     expected = f1_score(targets, words, labels=present, average="macro", zero_division=0)
     assert metrics.macro_f1(targets, predictions, LABELS) == pytest.approx(expected, abs=1e-12)
+    weighted = f1_score(targets, words, labels=present, average="weighted", zero_division=0)
+    assert metrics.weighted_f1(targets, predictions, LABELS) == pytest.approx(weighted, abs=1e-12)
     assert metrics.accuracy(targets, predictions) == pytest.approx(accuracy_score(targets, words))
     of_class = metrics.per_class(targets, predictions, LABELS)
     each = f1_score(targets, words, labels=list(LABELS), average=None, zero_division=0)

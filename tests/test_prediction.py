@@ -16,7 +16,9 @@ from rbft_plugin.prediction import Prediction, predict
 
 
 def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: Path) -> None:
-    from rbft_plugin.model import batch_inputs, generate, load_model
+    from rbft_plugin.generation import generate
+    from rbft_plugin.inputs import batch_inputs
+    from rbft_plugin.loading import load_model
 
     videos = [write_video(ws / "one.mp4", seed=1), ws / "gone.mp4", write_video(ws / "two.mp4", 7, 10, seed=2)]
     (ws / "text.mp4").write_text("no video")
