@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def check(dataset: Dataset, progress: Progress, deep: bool = False, recipe: Reci
     left = preparation.counts(dataset, [s.sample for s in usable]) if may_go_on else table
     findings = [
         *doubts.classes(left, dataset.label_names),
-        *_unusable(missing, "warning" if may_go_on else "error"),
+        *_unusable(missing, "warning" if may_go_on else "error", dataset.max_missing),
         *duplicates.findings({s.sample: s.look for s in usable}),
         *([] if deep else _not_deep()),
         *doubts.groups(found),
@@ -116,12 +117,17 @@ def _see(sample: Sample, settings: ClipSettings, deep: bool) -> Seen:
         return Seen(sample, problem=str(error))
 
 
-def _unusable(seen: Sequence[Seen], level: Level) -> list[Finding]:
+def _unusable(seen: Sequence[Seen], level: Level, allowed: int) -> list[Finding]:
     """Videos that cannot be used: errors, unless a run may do without so many."""
-    return [
+    found = [
         Finding(level, KINDS.get(s.problem, "unreadable-video"), s.sample.named, f"{s.sample.video} {s.problem}")
         for s in seen
     ]
+    if seen and allowed:
+        of_split = ", ".join(f"{split} {n}" for split, n in Counter(s.sample.split for s in seen).items())
+        text = f"allows {allowed} videos that cannot be used; there are {len(seen)} ({of_split})"
+        found.append(Finding(level, "max-missing", "max_missing", text))
+    return found
 
 
 def _short(seen: Sequence[Seen]) -> list[Finding]:

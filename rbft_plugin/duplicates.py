@@ -21,7 +21,7 @@ from rbft_plugin.clips import Part
 from rbft_plugin.errors import Finding
 
 # Chosen on 240 scenes of demo.world over one and the same background, seen by its noisy, shaking night camera (28,680
-# pairs of different clips), and then measured on 240 others; docs/check.md has the table.
+# pairs of different clips), and then measured on others: docs/check.md has the tables.
 SIDE, STEPS = 16, 8  # of a thumbnail in pixels; thumbnails a video
 NOISE = 3.0  # changes of a pixel below so many robust standard deviations are no motion
 LEAST_MOTION = 1.0  # root mean square in grey levels; below it, two clips of a static camera look alike anyway
@@ -140,12 +140,12 @@ def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
     found: list[Finding] = []
     first: list[Sample] = []  # those that are no copy of an earlier one, whose pictures are then compared
     for same in of_content.values():
-        copies = _copies(same, "byte for byte the same as", lambda one, other: overlap(one.part, other.part))
+        copies = _copies(same, "is byte for byte the same as", lambda one, other: overlap(one.part, other.part))
         found += copies or _parts(same)
         first += [s for i, s in enumerate(same) if not any(overlap(s.part, other.part) for other in same[:i])]
     seen = [(sample, look) for sample in first if (look := looks[sample]) is not None]
     for indices in same_pictures([look for _, look in seen]):
-        found += _copies([seen[i][0] for i in indices], "another encoding of the same pictures as")
+        found += _copies([seen[i][0] for i in indices], "looks like another encoding of")
     text = "hardly anything moves in it, so that a copy encoded anew could not be told"
     return found + [
         Finding("note", "still-video", s.named, f"{s.video}: {text}") for s, look in seen if look.motion is None
@@ -163,7 +163,7 @@ def _copies(
         if not others:
             continue
         other = others[0]
-        text = f"{sample.video} ({sample.split}) is {how} {other.video} of {other.named} ({other.split})"
+        text = f"{sample.video} ({sample.split}) {how} {other.video} of {other.named} ({other.split})"
         if sample.label != other.label:
             text += f", with another label: {sample.label or 'none'}, not {other.label or 'none'}"
         if sample.split == other.split:

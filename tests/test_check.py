@@ -66,7 +66,8 @@ def test_videos_that_cannot_be_used(ws: Path) -> None:
     ]
     for allowed, level in ((0, "error"), (2, "error"), (3, "warning"), (9, "warning")):
         write_yaml(small_yaml(max_missing=allowed))
-        assert problems(checked()) == [f"{level} {line}" for line in said]
+        counts = f"max-missing: max_missing: allows {allowed} videos that cannot be used; there are 3 (train 2, test 1)"
+        assert problems(checked()) == [f"{level} {line}" for line in [*said, *([counts] if allowed else [])]]
 
 
 def test_a_class_that_only_missing_videos_have_is_an_error_even_where_they_may_be_missing(ws: Path) -> None:
@@ -75,6 +76,7 @@ def test_a_class_that_only_missing_videos_have_is_an_error_even_where_they_may_b
     assert problems(checked()) == [
         "error no-sample: label 'busy': has no sample in split 'test'",
         "warning missing-video: row 8 (id 'test1'): mine_videos/test1.mp4 does not exist",
+        "warning max-missing: max_missing: allows 1 videos that cannot be used; there are 1 (test 1)",
     ]
 
 
@@ -113,8 +115,8 @@ def test_copies_of_files_and_with_deep_of_pictures(ws: Path) -> None:
         "mine_videos/train1.mp4 of row 2 (id 'train1') (train)"
     )
     anew = (
-        "error duplicate-across-splits: row 5 (id 'test0'): mine_videos/test0.mp4 (test) is another encoding of the "
-        "same pictures as mine_videos/train2.mp4 of row 3 (id 'train2') (train)"
+        "error duplicate-across-splits: row 5 (id 'test0'): mine_videos/test0.mp4 (test) looks like another encoding "
+        "of mine_videos/train2.mp4 of row 3 (id 'train2') (train)"
     )
     assert problems(checked()) == [same]
     assert problems(checked(deep=True)) == [anew, same]

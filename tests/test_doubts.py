@@ -129,7 +129,7 @@ def leaks(texts: list[tuple[str, str]], split: str = "train") -> list[str]:
 def titles(own: int, other: int) -> list[tuple[str, str]]:
     """40 titles of each label, so many of calm and of busy with the word Calm."""
     calm = [(f"A Calm evening {i}" if i < own else f"An evening {i}", "calm") for i in range(40)]
-    return calm + [(f"So calm {i}" if i < other else f"A calming street {i}", "busy") for i in range(40)]
+    return calm + [(f"So calm {i}" if i < other else f"A calming, uncalm street {i}", "busy") for i in range(40)]
 
 
 NAMED = (
