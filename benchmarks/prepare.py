@@ -21,10 +21,10 @@ import timing
 import yaml
 
 VIDEOS = [  # seconds, size, bits a second, codec
-    *[(30, (1920, 1080), 6_000_000, "libx264")] * 3,
-    *[(20, (1280, 720), 3_000_000, "libx264")] * 3,
-    (20, (1280, 720), 2_000_000, "libx265"),
-    (60, (854, 480), 1_500_000, "libx264"),
+    *[(30, (1920, 1080), 6_000_000, "libx264")] * 2,
+    *[(15, (1280, 720), 3_000_000, "libx264")] * 2,
+    (15, (1280, 720), 2_000_000, "libx265"),
+    (30, (854, 480), 1_500_000, "libx264"),
 ]
 RBFT, ONE_THREAD, THREADS = "rbft prepare", "ffmpeg, one thread a process", "ffmpeg, its own choice of threads"
 
@@ -51,7 +51,7 @@ def run(folder: Path, count: int, processes: int) -> None:
         if not video.is_file():
             timing.write_source(video, seconds, size, i, rate, codec)
     workspace.init(folder)
-    rows = [f"v{i},{'test' if i > 5 else 'train'},{('a', 'b')[i % 2]}" for i in range(len(VIDEOS))]
+    rows = [f"v{i},{'test' if i > 3 else 'train'},{('a', 'b')[i % 2]}" for i in range(len(VIDEOS))]
     (folder / "bench.csv").write_text("\n".join(["id,split,label", *rows]) + "\n")
     content = {
         "name": "bench",

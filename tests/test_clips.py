@@ -228,6 +228,12 @@ def test_decord_miscounts_what_is_kept_from_it(tmp_path: Path) -> None:
     assert wrong
 
 
+def test_decord_repeats_no_frame_for_one_that_it_does_not_get(tmp_path: Path) -> None:
+    video = counting(tmp_path / "a.ts", EVEN, "libx264", g="20", bf="2")
+    with pytest.raises(Exception, match="received more than 0 duplicate frames"):
+        list(decoding.decord_frames(chosen(video, MIDDLES)))
+
+
 @pytest.mark.parametrize("decoder", [decoding.decord_frames, decoding.pyav_frames])
 def test_a_variable_frame_rate_is_sampled_by_time_and_not_by_index(tmp_path: Path, decoder: Any) -> None:
     # Frames 0 to 49 last 40 ms each, frames 50 to 79 last 200 ms each; the end of the last is the container's guess.
