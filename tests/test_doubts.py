@@ -76,9 +76,9 @@ def test_the_interval_is_wilsons() -> None:
             ],
         ),
         (
-            ["正常", "不正常"],  # no spaces between words, so no boundary tells them apart
+            ["交通", "交通事故"],  # no spaces between words, so no boundary tells them apart
             [
-                "warning label-names: label '正常': is a part of '不正常': an answer with the longer name counts for "
+                "warning label-names: label '交通': is a part of '交通事故': an answer with the longer name counts for "
                 "that alone, so a model that shortens it is taken at its word"
             ],
         ),

@@ -86,6 +86,7 @@ def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_th
     assert stage(fine, *given) == []
     for key, wrong in (("video_max_pixels", 70_559), ("video_min_pixels", 197), ("video_maxlen", 129)):
         assert [line.split(": ")[2].split()[0] for line in stage(fine | {key: wrong}, *given)] == [key]
+    assert len(stage(fine | {"video_min_pixels": True}, *given)) == 1  # a number to Python alone
     for wrong in (4.0, "1000", None, True):
         (line,) = stage(fine | {"video_fps": wrong}, *given)
         assert line.endswith(f"such as 1024, not {wrong}")
