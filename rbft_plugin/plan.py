@@ -56,31 +56,36 @@ def _prepare(dataset: Dataset) -> Step:
 def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
     """The file of collected rationales of the cell's base model; cells with the same model and settings share it."""
     suffix, word = ("_hinted", "hinted ") if hinted else ("", "")
-    key = (hinted, cell.recipe.base_model, str(cell.recipe.evaluation))
-    first = not any(k[:2] == ("collect", hinted) for k in plan.made if isinstance(k, tuple))
-    folder = plan.folder if first else cell.folder
-    named = (lambda what: what) if first else (lambda what: _named(cell, what))
-    source, target = folder / f"rationales{suffix}", folder / f"rows{suffix}"
+
+    def place(what: str) -> tuple[Path, str]:
+        """The run's own folder and name for the first cell that needs it, then the cell's."""
+        first = not any(isinstance(k, tuple) and k[:2] == (what, hinted) for k in plan.made)
+        named = f"{what} {word}rationales"
+        return (plan.folder, named) if first else (cell.folder, _named(cell, named))
 
     def generate() -> tuple[Step, Path]:
         """Its answers so far lie in a cache beside its output, so that a killed generation goes on where it stopped."""
-        base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), source.with_suffix(".cache")
+        folder, name = place("write")
+        output = folder / f"rationales{suffix}"
+        base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), output.with_suffix(".cache")
         args = {"use_cache": cache.as_posix(), **cell.recipe.evaluation.args}
         settings = cell.recipe.evaluation.model_copy(update={"args": args})
-        name = named(f"write {word}rationales")
-        step = _lmms_eval(plan, cell, name, base, source, [f"rationale{suffix}"], settings)
-        return replace(step, cache=cache), source
+        step = _lmms_eval(plan, cell, name, base, output, [f"rationale{suffix}"], settings)
+        return replace(step, cache=cache), output
+
+    key = (hinted, cell.recipe.base_model, str(cell.recipe.evaluation))
+    source: Path = plan.once(("write", *key), generate)
 
     def collect() -> tuple[Step, Path]:
-        argv = ["rbft", "collect", source.as_posix(), "--rows", target.as_posix(), "--overwrite"]
-        for name, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
+        folder, name = place("collect")
+        target = folder / f"rows{suffix}" / "rationale.jsonl"
+        argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
+        for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
             for one in value if isinstance(value, tuple) else [value]:
-                argv += [f"--{name.replace('_', '-')}", str(one)]
-        made = target / "rationale.jsonl"
+                argv += [f"--{option.replace('_', '-')}", str(one)]
         read = (source, plan.dataset.folder / "train.jsonl")
-        return Step(named(f"collect {word}rationales"), argv, leaves=(made,), files=read), made
+        return Step(name, argv, leaves=(target,), files=read), target
 
-    plan.once(("generate", *key), generate)
     collected: Path = plan.once(("collect", *key, str(cell.recipe.filters)), collect)
     return collected
 

@@ -524,3 +524,15 @@ def test_steps_wait_for_what_they_read(ws: Path) -> None:
             *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0", "score rbft seed 0"),
         ],
     }
+
+
+def test_swept_filters_collect_the_same_rationales_anew(ws: Path) -> None:
+    made = shipped("rbft", sweep={"filters.min_words": [3, 9]}, arms={"rbft": ["rationale"]})
+    assert [s.name for s in made.steps if "rationales" in s.name] == [
+        *("write rationales", "collect rationales", "min_words-9/collect rationales"),
+    ]
+    assert argv_of(made, "min_words-9/collect rationales") == [
+        *("rbft", "collect", "runs/smarthome/rationales", "--rows", "runs/smarthome/min_words-9/rows", "--overwrite"),
+        *("--min-words", "9"),
+    ]
+    assert rows_of(made, "train min_words-9/rbft seed 0 rationale")[1] == "runs/smarthome/min_words-9/rows"
