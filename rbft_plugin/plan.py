@@ -156,7 +156,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
             output=output,
             files=(recipe, file),
             models=(start.base, *start.adapters),
-            resumable=True,
+            resumable=training.resumable(merged),
             problems_before=problems_before,
             problems_after=problems_after,
             finish=finish,

@@ -62,6 +62,15 @@ def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:
     return {"FORCE_TORCHRUN": 1, "NPROC_PER_NODE": launch.processes} | (many if launch.nodes > 1 else {})
 
 
+def resumable(merged: dict[str, Any]) -> bool:
+    """Whether LLaMA-Factory goes on rightly from a checkpoint: not with all weights and without DeepSpeed.
+
+    transformers 5.2.0 saves Qwen2.5-VL under other names than it looks for when it resumes, warns, and goes on with
+    the base model's weights.
+    """
+    return merged["finetuning_type"] == "lora" or bool(merged.get("deepspeed"))
+
+
 def must_merge(start: Checkpoint, merged: dict[str, Any]) -> bool:
     """Whether a stage can only start from a merged model: LLaMA-Factory refuses to put a fresh adapter on another one
     where the base is quantized, and under ZeRO-3 it goes on with the old one without a word.
@@ -170,6 +179,8 @@ def output_problems(output: Path, log: str, rows: int, merged: dict[str, Any], l
     batch = _logged(log, r"Total train batch size \(w\. parallel, distributed & accumulation\)")
     if launch.processes and batch != (meant := batch_size(merged, launch)):
         problems.append(f"its batches held {batch or 'unknown'} rows, not {meant}, over all processes")
+    if "missing keys in the checkpoint model loaded" in log:
+        problems.append("it resumed from a checkpoint without its weights, which transformers does not find in it")
     losses = [entry["loss"] for entry in state.get("log_history", []) if "loss" in entry]
     if any(not math.isfinite(loss) for loss in losses):
         problems.append("its loss is not a finite number")

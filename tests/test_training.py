@@ -381,6 +381,25 @@ def test_dropped_rows_are_said(folder: Path) -> None:
     ]
 
 
+def test_a_resumed_training_that_lost_its_weights_is_said(folder: Path) -> None:
+    lost = "[WARNING|trainer.py:3726] >> There were missing keys in the checkpoint model loaded: ['model.visual']\n"
+    assert problems(trained(), LOG + lost) == [
+        "it resumed from a checkpoint without its weights, which transformers does not find in it"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("merged", "can"),
+    [
+        ({"finetuning_type": "lora"}, True),
+        ({"finetuning_type": "full"}, False),
+        ({"finetuning_type": "full", "deepspeed": "recipes/deepspeed/zero2.json"}, True),
+    ],
+)
+def test_which_trainings_go_on_from_a_checkpoint(merged: dict[str, Any], can: bool) -> None:
+    assert training.resumable(merged) is can
+
+
 def test_the_rows_of_an_evaluation_in_the_same_log_are_not_those_of_training(folder: Path) -> None:
     evaluated = (
         "[INFO|trainer.py:4000] >> ***** Running Evaluation *****\n[INFO|trainer.py:4001] >>   Num examples = 5\n"
