@@ -173,14 +173,14 @@ def test_dropped_values_are_left_out_and_counted(ws: Path) -> None:
     write_yaml(small_yaml(**mine(drop=["unclear", "bad", "never"])))
     found = annotations.read(dataset.load("mine"))
     assert [s.id for s in found.samples] == ["a", "b"]
-    assert found.notes == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
+    assert found.dropped == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
 
 
 def test_remarks_of_the_source_are_kept(ws: Path) -> None:
     write_csv("mine.csv", ROWS)
     write_csv("title.csv", [{"id": "a", "title": "A"}])
     write_yaml(small_yaml(**mine(join=[{"file": "title.csv"}])))
-    assert annotations.read(dataset.load("mine")).notes == (
+    assert annotations.read(dataset.load("mine")).doubts == (
         "title.csv: no row for 1 of 2 samples; their title is empty",
     )
 

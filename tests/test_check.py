@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import BASE, QUIET, small_dataset, small_yaml, write_csv, write_video, write_yaml
 
-from rbft_plugin import check, clips, preparation, prompts
+from rbft_plugin import check, clips, duplicates, preparation, prompts
 from rbft_plugin import recipe as recipes
 from rbft_plugin.check import Checked
 from rbft_plugin.clips import Clip
@@ -122,6 +122,18 @@ def test_copies_of_files_and_with_deep_of_pictures(ws: Path) -> None:
     assert problems(checked(deep=True)) == [anew, same]
 
 
+def test_copies_of_short_videos_are_compared_at_more_frames_than_a_clip_holds(
+    ws: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_dataset(per_split={"train": 2, "test": 2})
+    write_video(Path("mine_videos/train0.mp4"), seconds=1.6, fps=10)
+    given = []
+    look = duplicates.look
+    monkeypatch.setattr(duplicates, "look", lambda frames, *rest: given.append(len(frames)) or look(frames, *rest))
+    checked(deep=True)
+    assert sorted(given) == [8, 8, 8, 8]  # the clip of the short one holds 2
+
+
 def test_what_the_yaml_names_and_the_annotations_lack(ws: Path) -> None:
     rows = small_dataset(per_split={"train": 4, "test": 4})
     rows[0]["label"] = "unclear"
@@ -216,6 +228,18 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
             for n in (1, 2)
         ),
     ]
+
+
+def test_clips_that_are_made_already_count_and_not_those_of_other_settings(ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 2})
+    preparation.prepare(load("mine"), QUIET)
+    path = Path("data/mine/train.jsonl")
+    path.write_text(path.read_text().replace('"width": 56', '"width": 84'))
+    assert [f.where for f in checked(recipe=recipe()).findings if f.kind == "clip-resized"] == [
+        f"clips of {n} frames, 84x56" for n in (6, 8)
+    ]
+    write_yaml(small_yaml(clips={"frames": 8, "max_fps": 2, "max_pixels": 3136, "multiple": 28, "crf": 20}))
+    assert problems(checked(recipe=recipe())) == []
 
 
 def test_samples_without_a_label_are_held_against_the_first_stage_alone(ws: Path) -> None:
