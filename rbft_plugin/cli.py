@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, print_summary, progress
+from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, print_report, print_summary, progress
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -116,17 +116,20 @@ def collect(
 def report(
     arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="A run, or outputs of lmms-eval.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Whose test split; a log of rbft's tasks knows.")] = None,
+    intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that all have.")] = False,
 ) -> None:
-    """Compare arms: table, statistics, pictures. Give an arm several times for several seeds."""
+    """Compare arms: table, statistics, pictures, a page. Give an arm several times for several seeds."""
     from rbft_plugin import comparison, workspace
     from rbft_plugin.report import summarize, write
 
     workspace.require()
-    scored, extra, folder = comparison.gather(arms)
-    summary = summarize(scored, extra)
-    paths = write(summary, scored, output or folder)
+    found = comparison.gather(arms, dataset, intersect)
+    folder = output or found.folder
+    summary = summarize(found.evaluations, found.extra)
+    write(summary, found.evaluations, folder, found.videos)
     print_summary(summary)
-    console.print(f"written: {', '.join(str(p) for p in paths)}")
+    print_report(folder)
 
 
 @app.command()

@@ -15,7 +15,6 @@ from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.preparation import read_jsonl
 from rbft_plugin.recipe import Evaluation
-from rbft_plugin.report import Evaluation as Scored
 
 
 def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation) -> list[str]:
@@ -71,33 +70,6 @@ def answer_text(row: dict[str, Any]) -> str:
     while isinstance(raw, list) and raw:
         raw = raw[0]
     return raw if isinstance(raw, str) else ""
-
-
-def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Scored:
-    """A logged evaluation of rbft_<dataset> as the report takes it, in the order of the test split.
-
-    `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
-    """
-    logged = read_jsonl(log)
-    rows = {str(row.get("sample_id")): row for row in logged}
-    ids = [s["id"] for s in samples]
-    if len(rows) < len(logged):
-        raise RbftError(f"{log}: it has samples twice; score the model again")
-    if problems := sorted(set(ids) ^ set(rows)):
-        raise RbftError(
-            f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "
-            "score the model again"
-        )
-    return Scored(
-        arm=arm,
-        seed=seed,
-        ids=tuple(ids),
-        targets=tuple(s["label"] for s in samples),
-        predictions=tuple(rows[i]["prediction"] for i in ids),
-        answers=tuple(answer_text(rows[i]) for i in ids),
-        labels=tuple(samples[0]["labels"]),
-        dataset=registry.dataset_of(task_of(log)),
-    )
 
 
 def generation_settings(log: Path) -> dict[str, Any]:
