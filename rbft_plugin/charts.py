@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DARK, LIGHT, EDGE, INK, FAINT = "#5b91c4", "#d3e4f4", "#2f5f8f", "#222222", "#d9d9d9"
+CELL = "#1d1d1d"  # on the cells of a matrix, which are light on a dark page too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, without yellow
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
@@ -153,13 +154,13 @@ def confusion(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) 
 def _matrix(axes: Axes, counts: Sequence[Sequence[int]], size: float) -> Any:
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.axvline(len(counts) - 0.5, color=INK, lw=0.8)  # what follows is no class
+    axes.axvline(len(counts) - 0.5, color=CELL, lw=0.8)  # what follows is no class
     axes.tick_params(length=0)
     axes.spines[:].set_color(FAINT)
     if len(counts) <= NUMBERED:
         for y, row in enumerate(counts):
             for x, count in enumerate(row):
-                colour = "white" if shares[y][x] > 0.55 else INK
+                colour = "white" if shares[y][x] > 0.55 else CELL
                 axes.text(x, y, str(count) if count else "", ha="center", va="center", color=colour, fontsize=size)
     return image
 

@@ -25,7 +25,10 @@ ASSETS = files("rbft_plugin") / "page"
 LONGEST = 4000  # characters of an answer or rationale in the page; the logs have them whole
 TOP = 3  # probabilities of an answer that are shown
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-COLOURS = {charts.INK: "currentColor", charts.FAINT: "var(--line)", "#ffffff": "none", "white": "none"}
+COLOURS = {
+    charts.INK: "currentColor", charts.FAINT: "var(--line)", charts.LIGHT: "var(--pale)", charts.EDGE: "var(--edge)",
+    "#ffffff": "none", "white": "none",
+}  # fmt: skip
 
 
 def render(
@@ -78,22 +81,24 @@ def themed(svg: str, name: str) -> str:
         for child in [c for c in parent if c.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style")]:
             parent.remove(child)
     for element in root.iter():
+        text = element.tag == f"{{{SVG}}}text"
         for rule in element.attrib.pop("style", "").split(";"):
             key, _, value = (part.strip() for part in rule.partition(":"))
             for attribute, said in _font(value).items() if key == "font" else ((key, value),):
                 if attribute:
                     element.set(attribute, said)
-        if element.tag in (f"{{{SVG}}}path", f"{{{SVG}}}use", f"{{{SVG}}}g") or element.tag == f"{{{SVG}}}text":
-            for paint in ("fill", "stroke"):
-                if element.get(paint) in COLOURS:
-                    element.set(paint, COLOURS[str(element.get(paint))])
-            if element.tag == f"{{{SVG}}}text" and not element.get("fill"):
-                element.set("fill", "currentColor")
+        for paint in ("fill", "stroke"):
+            colour = element.get(paint, "")
+            if colour in COLOURS and not (text and COLOURS[colour] == "none"):  # white text is on something dark
+                element.set(paint, COLOURS[colour])
+        if text and not element.get("fill"):
+            element.set("fill", "currentColor")
         identity = element.attrib.pop("id", None)
         if identity in used:
             element.set("id", f"{name}-{identity}")
         for key, value in element.attrib.items():
-            element.set(key, re.sub(r"(^|url\()#([\w-]+)", rf"\1#{name}-\2", value) if "#" in value else value)
+            pattern = r"^()#(.+)" if key.endswith("href") else r"(url\()#([^)]+)"
+            element.set(key, re.sub(pattern, rf"\1#{name}-\2", value))
     for size in ("width", "height"):
         root.attrib.pop(size, None)
     root.set("role", "img")
