@@ -67,7 +67,11 @@ def _video(row: dict[str, Any], split: str, rationale: str | None = None) -> Vid
 def strips(shown: Sequence[Video]) -> Strips:
     """Frames of the clips, evenly spaced, side by side; the more videos, the smaller, so that the page stays small."""
     there = [video for video in shown if video.clip.is_file()]
-    lost = f" {len(shown) - len(there)} clips are not there, so their frames are not shown." if len(there) < len(shown) else ""
+    lost = (
+        f" {len(shown) - len(there)} clips are not there, so their frames are not shown."
+        if len(there) < len(shown)
+        else ""
+    )
     if not there:
         return Strips({}, lost.strip())
     every = max(1, len(there) // MEASURED)
@@ -87,7 +91,9 @@ def strips(shown: Sequence[Video]) -> Strips:
     said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
         said += " They are few and small so that this file stays small."
-    return Strips(found, said + (f" {beyond} clips are without: unreadable, or beyond the file's size." if beyond else "") + lost)
+    return Strips(
+        found, said + (f" {beyond} clips are without: unreadable, or beyond the file's size." if beyond else "") + lost
+    )
 
 
 def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:

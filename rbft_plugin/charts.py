@@ -17,7 +17,7 @@ CELL = "#1d1d1d"  # on the cells of a matrix, which are light on a dark page too
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, without yellow
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-COLUMNS = 3  # confusion matrices side by side
+COLUMNS = ((12, 3), (30, 2))  # up to so many classes: so many confusion matrices side by side; else one
 NUMBERED = 12  # above this many classes, cells are too small for numbers
 WHISKERED = 30  # above this many classes, whiskers of F1 would run into each other
 
@@ -99,7 +99,9 @@ def classes(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) ->
             lows, highs = zip(*(one["f1_ci95"] for one in found), strict=True)
             axes.hlines(heights, lows, highs, color=look(place)["color"], lw=1.2, alpha=0.8)
         style = look(place) | {"linestyle": "none"}
-        axes.plot([one["f1"] for one in found], heights, **style, ms=5, mec=INK, mew=0.5, label=ticks.ticks([arm], missing)[0])
+        axes.plot(
+            [one["f1"] for one in found], heights, **style, ms=5, mec=INK, mew=0.5, label=ticks.ticks([arm], missing)[0]
+        )
     for row in range(1, len(rows)):
         axes.axhline(row - 0.5, color=FAINT, lw=0.5)
     axes.set_yticks(range(len(rows)), [f"{name}  ({report['support'][label]})" for label, name in rows])
@@ -121,7 +123,7 @@ def confusion(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) 
     from matplotlib.ticker import PercentFormatter
 
     labels, arms = list(shown_labels(report).values()), report["arms"]
-    columns = min(COLUMNS, len(arms))
+    columns = min(next((side for most, side in COLUMNS if len(labels) <= most), 1), len(arms))
     rows = -(-len(arms) // columns)
     side = min(max(0.42 * (len(labels) + 1), 2.2), 7.5)  # inches
     size = min(8.0, 0.8 * 72 * side / (len(labels) + 1))  # points; no higher than a row

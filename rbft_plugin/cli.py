@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from rbft_plugin import terminal
 from rbft_plugin.errors import RbftError
-from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, print_report, print_summary, progress
+from rbft_plugin.terminal import Live, announce, console, errors, print_counts, print_outcome, progress
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -128,8 +129,8 @@ def report(
     folder = output or found.folder
     summary = summarize(found.evaluations, found.extra)
     write(summary, found.evaluations, folder, found.videos)
-    print_summary(summary)
-    print_report(folder)
+    terminal.print_summary(summary)
+    terminal.print_pages(folder)
 
 
 @app.command()

@@ -133,7 +133,6 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
     ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
     rows = [keyed[i] for i in ids]
     answers = tuple(evaluation.answer_text(row) for row in rows)
-    found = tuple(row.get("probabilities") for row in rows)
     return Scored(
         arm=arm,
         seed=seed,
@@ -146,12 +145,15 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
         answers=answers,
         labels=labels,
         dataset=dataset,
-        probabilities=(
-            tuple(tuple(float(one[label]) for label in labels) for one in found)
-            if all(isinstance(one, dict) and set(labels) <= set(one) for one in found)
-            else None
-        ),
+        probabilities=_probabilities([row.get("probabilities") for row in rows], labels),
     )
+
+
+def _probabilities(logged: list[Any], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
+    """In the order of the labels; None unless every sample has one for each."""
+    if not all(isinstance(one, dict) and set(labels) <= set(one) for one in logged):
+        return None
+    return tuple(tuple(float(one[label]) for label in labels) for one in logged)
 
 
 def _sample_id(row: dict[str, Any], log: Path, split: list[dict[str, Any]]) -> str:

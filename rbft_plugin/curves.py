@@ -1,4 +1,4 @@
-"""Pictures of lines: reliability of probabilities, training loss, learning curves. A report -> a figure of matplotlib."""
+"""Pictures of reliability, training loss and learning curves. A report -> a figure of matplotlib."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ def reliability(report: Mapping[str, Any], missing: frozenset[str] = frozenset()
             axes.bar(one["low"], one["accuracy"], one["high"] - one["low"], align="edge", color=LIGHT, ec=EDGE, lw=0.8)
             axes.vlines(one["confidence"], *one["ci95"], color=INK, lw=1.2)
             axes.plot([one["confidence"]], [one["accuracy"]], "o", ms=4, mfc="white", mec=INK)
-            axes.annotate(
-                str(one["n"]), (one["confidence"], one["ci95"][1]), (0, 3), textcoords="offset points",
-                ha="center", fontsize=7,
-            )  # fmt: skip
+            axes.text(
+                (one["low"] + one["high"]) / 2, 0.015, str(one["n"]), ha="center", va="bottom", rotation=90, fontsize=7
+            )
         axes.set_title(f"{ticks.ticks([arm], missing)[0]}: calibration error {100 * error:.1f} %", fontsize=10)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        axes.set_xlabel("probability of the answer")
-    panels[0].set_ylabel("share that is right")
-    figure.supxlabel("numbers: test clips in the bin; whiskers: 95 % (Wilson); dashed: perfectly calibrated", fontsize=8)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+        axes.set_xlabel("probability of the most probable label, %")
+    panels[0].set_ylabel("share of clips where it is right, %")
+    figure.supxlabel(
+        "numbers: test clips in the bin; whiskers: 95 % (Wilson); dashed: perfectly calibrated", fontsize=8
+    )
     return figure
 
 
@@ -74,7 +75,8 @@ def learning(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -
         for place, (name, line) in enumerate(report["curves"]["lines"].items()):
             points = sorted((float(at), report["arms"][arm][key]) for at, arm in line.items())
             amounts = [at for at, _ in points]
-            axes.fill_between(amounts, *zip(*(one["ci95"] for _, one in points), strict=True), alpha=0.12, color=look(place)["color"], lw=0)
+            lows, highs = zip(*(one["ci95"] for _, one in points), strict=True)
+            axes.fill_between(amounts, lows, highs, alpha=0.12, color=look(place)["color"], lw=0)
             label = ticks.ticks([name], missing)[0]
             axes.plot(amounts, [one["mean"] for _, one in points], **look(place), ms=5, lw=1.5, label=label)
         axes.set_title(title, fontsize=10)

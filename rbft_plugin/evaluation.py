@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import registry
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.preparation import read_jsonl
@@ -74,14 +73,15 @@ def answer_text(row: dict[str, Any]) -> str:
 
 def generation_settings(log: Path) -> dict[str, Any]:
     """The generation settings that the results beside a log of samples name; {} if there are none."""
-    return _results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
+    return results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
 
 
 def model_args(log: Path) -> str:
     """The --model_args that the results beside a log of samples name; "" if there are none."""
-    return _results(log).get("config", {}).get("model_args", "")
+    return results(log).get("config", {}).get("model_args", "")
 
 
-def _results(log: Path) -> dict[str, Any]:
-    results = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
-    return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+def results(log: Path) -> dict[str, Any]:
+    """The results that lmms-eval wrote beside a log of samples; {} if there are none."""
+    path = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

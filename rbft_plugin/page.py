@@ -54,11 +54,11 @@ def render(
         arm_name=wording.arm_name,
         majority=wording.majority(report),
         reach=_reach(report["comparisons"]),
-        pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],  # noqa: S704
+        pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],
         strips_said=strips.said,
-        data=Markup(in_script(_data(report, evaluations, videos, strips.of))),  # noqa: S704
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+        data=Markup(in_script(_data(report, evaluations, videos, strips.of))),
+        style=Markup(style),
+        script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
     )
@@ -134,7 +134,7 @@ def _data(
     several = {run.arm for run in runs if len(report["arms"][run.arm]["seeds"]) > 1}
     answers = [_answers(run) for run in runs]
     position = {label: number for number, label in enumerate(report["labels"])}
-    tested = {i: target for i, target in zip(runs[0].ids, runs[0].targets, strict=True)}
+    tested = dict(zip(runs[0].ids, runs[0].targets, strict=True))
     known = {video.id for video in videos}
     shown = [video for video in videos if video.split != "test" or video.id in tested]
     rows = [
@@ -156,7 +156,9 @@ def _data(
     ]  # fmt: skip
     return {
         "labels": list(shown_labels(report).values()),
-        "runs": [{"name": run.name if run.arm in several else run.arm, "arm": run.arm, "seed": run.seed} for run in runs],
+        "runs": [
+            {"name": run.name if run.arm in several else run.arm, "arm": run.arm, "seed": run.seed} for run in runs
+        ],
         "videos": rows,
     }
 

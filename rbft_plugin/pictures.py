@@ -32,31 +32,13 @@ CHARTS: dict[str, Callable[[Mapping[str, Any], frozenset[str]], Figure]] = {
 def draw(report: Mapping[str, Any], folder: Path) -> tuple[list[Path], dict[str, str]]:
     """Write the pictures that this report has as <name>.png and <name>.svg into `folder`.
 
-    Returns their paths, and {name: SVG with its text as text} for the page.
+    Returns their paths, and {name: SVG with its text as text} for the page. The same report gives the same bytes.
     """
-    families, missing = ticks.fonts("".join([*shown_labels(report).values(), *report["arms"]]))
-    paths, inline = [], {}
-    for name in picture_names(report):
-        for suffix in ("png", "svg"):
-            paths.append(folder / f"{name}.{suffix}")
-            paths[-1].write_bytes(render(CHARTS[name], report, families, missing, suffix, "path"))
-        inline[name] = render(CHARTS[name], report, families, frozenset(), "svg", "none").decode()
-    return paths, inline
-
-
-def render(
-    chart: Callable[[Mapping[str, Any], frozenset[str]], Figure],
-    report: Mapping[str, Any],
-    families: list[str],
-    missing: frozenset[str],
-    suffix: str,
-    text: str,
-) -> bytes:
-    """A chart as PNG or SVG; the same report gives the same bytes. `text` is "path" (outlines) or "none" (text)."""
-    import logging
+    import warnings
 
     import matplotlib
 
+    families, missing = ticks.fonts("".join([*shown_labels(report).values(), *report["arms"]]))
     style: Any = {
         "font.family": families,
         "font.size": 9,
@@ -67,20 +49,30 @@ def render(
         "axes.labelcolor": charts.INK,
         "xtick.color": charts.INK,
         "ytick.color": charts.INK,
-        "svg.fonttype": text,
         "svg.hashsalt": "rbft",
         "hatch.linewidth": 0.6,
     }
+    paths, inline = [], {}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        for name in picture_names(report):
+            figure = CHARTS[name](report, missing)
+            for suffix in ("png", "svg"):
+                paths.append(folder / f"{name}.{suffix}")
+                paths[-1].write_bytes(_saved(figure, suffix, "path"))
+            if missing:  # the reader's fonts draw what ours lack
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")
+                figure = CHARTS[name](report, frozenset())
+            inline[name] = _saved(figure, "svg", "none").decode()
+    return paths, inline
+
+
+def _saved(figure: Figure, suffix: str, text: str) -> bytes:
+    """A figure as PNG or SVG; the text of an SVG is "path" (outlines) or "none" (text)."""
+    import matplotlib
+
     made = io.BytesIO()
-    quiet = logging.getLogger("matplotlib.font_manager")
-    level = quiet.level
-    try:
-        if text == "none":  # the reader's fonts draw what ours lack
-            quiet.setLevel(logging.ERROR)
-        with matplotlib.rc_context(style):
-            figure = chart(report, missing)
-            metadata = {"Date": None} if suffix == "svg" else None
-            figure.savefig(made, format=suffix, dpi=150, facecolor="white", bbox_inches="tight", metadata=metadata)
-    finally:
-        quiet.setLevel(level)
+    with matplotlib.rc_context({"svg.fonttype": text}):
+        metadata = {"Date": None} if suffix == "svg" else None
+        figure.savefig(made, format=suffix, dpi=150, facecolor="white", bbox_inches="tight", metadata=metadata)
+    figure.set_layout_engine("none")  # it is laid out now
     return made.getvalue()

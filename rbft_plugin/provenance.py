@@ -1,4 +1,4 @@
-"""Where the figures of a report come from: machines, code, recipe, commands, durations, tokens; and what is not known."""
+"""Where a report's figures come from: machines, code, recipe, commands, durations, tokens; and what is not known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def run_of(output: Path) -> Path | None:
 
 
 def collect(dataset: str, logs: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
-    """{"facts": {what: text}, "steps": [...], "recipes": {path: text}, "missing": [text]}; `logs` are (arm, seed, log)."""
+    """The report's "provenance" (see docs/report.md); `logs` are (arm, seed, log)."""
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := run_of(log))))
     records = [(run, record) for run in runs for record in _records(run)]
     missing = [f"{_shown(run)}: step '{name}' has not finished" for run in runs for name in _unfinished(run)]
@@ -58,11 +58,11 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]]) -> dict[str, An
         )
     recipes: dict[str, str] = {}
     for run in runs:
-        if found := _recipe(run.name):
-            recipes[found.as_posix()] = found.read_text(encoding="utf-8")
+        if recipe := _recipe(run.name):
+            recipes[recipe.as_posix()] = recipe.read_text(encoding="utf-8")
         else:
             missing.append(f"{_shown(run)}: no file of recipes/ says `run: {run.name}`")
-    facts = {"report made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
+    facts = {"report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
     facts |= {f"recipe {path}, as it is now": f"sha256 {_sha256(Path(path))}" for path in recipes}
     manifest = Path("data") / dataset / "manifest.json"
     if manifest.is_file():
@@ -76,8 +76,8 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]]) -> dict[str, An
             f"tokens that {len(silent)} training steps read: LLaMA-Factory counts them with "
             "`include_num_input_tokens_seen: true`"
         )
-    for package, found in _differing(records).items():
-        missing.append(f"which {package} the figures are of: steps ran with {' and '.join(found)}")
+    for package, versions in _differing(records).items():
+        missing.append(f"which {package} the figures are of: steps ran with {' and '.join(versions)}")
     return {"facts": facts, "steps": steps, "recipes": recipes, "missing": missing}
 
 
@@ -138,15 +138,16 @@ def _tokens(output: Path) -> tuple[int | None, int | None]:
 
 
 def _evaluated(arm: str, seed: int, log: Path) -> dict[str, Any]:
-    results = evaluation._results(log)
+    results = evaluation.results(log)
     config, tokens = results.get("config", {}), _tokens(log.parent)
+    seconds = results.get("total_evaluation_time_seconds")
     argv = ["lmms-eval", "--model", str(config.get("model", "?")), "--model_args", str(config.get("model_args", ""))]
     argv += ["--tasks", evaluation.task_of(log), "--batch_size", str(config.get("batch_size", "?"))]
     return {
         "name": f"score {arm} seed {seed} (by hand)",
         "command": shlex.join(argv) if config else "",
         "began": None,
-        "seconds": float(results["total_evaluation_time_seconds"]) if results.get("total_evaluation_time_seconds") else None,
+        "seconds": float(seconds) if seconds else None,
         "tokens_in": tokens[0],
         "tokens_out": tokens[1],
     }

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rbft_plugin import wording
 from rbft_plugin.scored import Scored
-from rbft_plugin.wording import (
-    arm_name, duration, figure, inline, majority, one_line, p_value, percent, points, rate,
-)  # fmt: skip
+from rbft_plugin.wording import arm_name, figure, inline, majority, one_line, p_value, points, rate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +36,9 @@ def table(report: Mapping[str, Any]) -> Table:
         shown.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for arm, figures in report["arms"].items():
         # Text, for an arm's name is not markup
-        shown.add_row(Text(arm_name(arm, figures)), *(figure(figures[f]) for f in ("accuracy", "macro_f1")), rate(figures))
+        shown.add_row(
+            Text(arm_name(arm, figures)), *(figure(figures[f]) for f in ("accuracy", "macro_f1")), rate(figures)
+        )
     return shown
 
 
@@ -148,10 +149,7 @@ def _quote(target: str, prediction: str | None, answer: str) -> str:
 def _provenance(known: Mapping[str, Any]) -> list[str]:
     parts = ["## How it was made", _bullets(f"{name}: {value}" for name, value in known["facts"].items())]
     if known["steps"]:
-        rows = [
-            [s["name"], "-" if s["seconds"] is None else duration(s["seconds"]), *map(_count, (s["tokens_in"], s["tokens_out"]))]
-            for s in known["steps"]
-        ]
+        rows = [[s["name"], *map(_cell, (s["seconds"], s["tokens_in"], s["tokens_out"]))] for s in known["steps"]]
         parts.append(_grid(["step", "time", "tokens read", "tokens written"], rows))
     if commands := [s["command"] for s in known["steps"] if s["command"]]:
         parts.append(_shell(commands))
@@ -160,8 +158,9 @@ def _provenance(known: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _count(tokens: int | None) -> str:
-    return "-" if tokens is None else f"{tokens:,}"
+def _cell(number: float | None) -> str:
+    """Seconds, which are floats, or a count."""
+    return "-" if number is None else wording.duration(number) if isinstance(number, float) else f"{number:,}"
 
 
 def _shell(commands: Sequence[str]) -> str:

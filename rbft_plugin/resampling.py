@@ -81,8 +81,9 @@ def over_seeds(values: Sequence[float], drawn: Sequence[Array]) -> Estimate:
     clips alike. Seeds and clips are crossed, as readers and cases are in reader studies of radiology, and the method
     is theirs: the variance of the mean is the seeds' variance / k, plus the mean covariance between two seeds that
     the shared clips bring, if positive (Obuchowski and Rockette 1995, Commun. Stat. Simul. Comput. 24), with the
-    degrees of freedom of Hillis (2007, Stat. Med. 26). The covariance is the bootstrap's. With few seeds of great
-    spread this is wide, as it has to be. Where nothing varies at all, p is None.
+    degrees of freedom of Hillis (2007, Stat. Med. 26). The covariance is the bootstrap's, and the variance is taken as
+    no less than that of the clips alone: seeds that happen to agree are no evidence beyond them. With few seeds of
+    great spread the interval is wide, as it has to be. Where nothing varies at all, p is None.
     """
     from scipy.stats import t
 
@@ -93,7 +94,7 @@ def over_seeds(values: Sequence[float], drawn: Sequence[Array]) -> Estimate:
     between = float(np.var(values, ddof=1)) / k
     covariance = np.cov(np.asarray(drawn))
     shared = max(0.0, float(covariance[~np.eye(k, dtype=bool)].mean()))
-    variance = between + shared
+    variance = max(between + shared, float(np.var(np.mean(drawn, axis=0), ddof=1)))
     sd = float(np.std(values, ddof=1))
     if variance <= 1e-18:  # what is left of equal numbers after rounding
         return Estimate(mean, mean, mean, sd, float("inf"))

@@ -39,11 +39,11 @@ def print_outcome(plan: Any) -> None:
     aside, size = runner.superseded(plan)
     if size:
         console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
-    print_report(folder)
+    print_pages(folder)
 
 
-def print_report(folder: Path) -> None:
-    console.print(f"report: {folder / 'index.html'} (open it in a browser); report.md, report.json, pictures beside it")
+def print_pages(folder: Path) -> None:
+    console.print(f"report: {folder / 'index.html'} (for a browser); beside it report.md, report.json and the pictures")
 
 
 class Live:

@@ -1,4 +1,4 @@
-"""Names on the axes of pictures: fonts that have their characters, and names short enough to stand beside each other."""
+"""Names on the axes of pictures: fonts that have their characters, and names that are short enough."""
 
 from __future__ import annotations
 

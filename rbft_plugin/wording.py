@@ -54,8 +54,8 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
         + ("; with several seeds also that of seeds; and nothing else." if several else ", and nothing else.")
     ]
     lines.append(
-        "With one seed, accuracy and no answer have Wilson intervals; other figures, and all differences, have (paired) "
-        "bootstrap intervals that keep the number of clips of each class."
+        "With one seed, accuracy and no answer have Wilson intervals; other figures, and all differences, have "
+        "bootstrap intervals that keep the number of clips of each class, paired for differences."
     )
     if several:
         lines.append(
@@ -63,7 +63,9 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
             "further clips. Confusion matrices are sums over seeds."
         )
         if min(seeds) == 1:
-            lines.append("An arm with one seed counts as it is: how much another training of it would differ is unknown.")
+            lines.append(
+                "An arm with one seed counts as it is: how much another training of it would differ is unknown."
+            )
     lines.append(
         "Intervals and p values are for each comparison alone, not corrected for the number of comparisons. p of one "
         "seed against one is of the exact McNemar test; with more seeds, of a t test over clips and seeds."
@@ -117,7 +119,9 @@ def duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return (
+        f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    )
 
 
 def one_line(text: str) -> str:
