@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import files
+from rbft_plugin import files, provenance
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.plan import Plan, Step
 
@@ -96,9 +96,8 @@ def _run(plan: Plan, step: Step, notify: Notify) -> None:
         raise ProblemsError(f"{step.name}: failed", problems, hint)
     step.finish()
     seconds = round(time.time() - begin, 1)
-    files.write_json(
-        done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
-    )
+    record = {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
+    files.write_json(done, record | provenance.machine())
     started.unlink()
     notify("done", step, f"{seconds:.0f} s")
 

@@ -63,12 +63,10 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
             "further clips. Confusion matrices are sums over seeds."
         )
         if min(seeds) == 1:
-            lines.append(
-                "An arm with one seed counts as it is: how much another training of it would differ is unknown."
-            )
+            lines.append("An arm with one seed counts as it is: how much it would differ if trained again is unknown.")
     lines.append(
-        "Intervals and p values are for each comparison alone, not corrected for the number of comparisons. p of one "
-        "seed against one is of the exact McNemar test; with more seeds, of a t test over clips and seeds."
+        "Intervals and p values are for each comparison alone, not corrected for the number of comparisons. p is of "
+        "the exact McNemar test" + (", or with several seeds of a t test over clips and seeds." if several else ".")
     )
     if few := [label for label in labels if 0 < support.get(label, 0) < FEW]:
         lines.append(
