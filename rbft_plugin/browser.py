@@ -16,6 +16,7 @@ from rbft_plugin import files, preparation
 BUDGET = 20_000_000  # bytes that all strips may take in the page
 # (frames a strip, height in pixels, JPEG quality), best first: the first that fits the budget is taken.
 TIERS = ((8, 112, 74), (8, 96, 70), (8, 80, 64), (6, 72, 60), (6, 64, 55), (4, 64, 50), (4, 48, 45), (3, 40, 40))
+GAP, GREY = 2, (128, 128, 128)  # pixels between frames
 MEASURED = 16  # strips that are made to choose among TIERS
 
 
@@ -67,11 +68,8 @@ def _video(row: dict[str, Any], split: str, rationale: str | None = None) -> Vid
 def strips(shown: Sequence[Video]) -> Strips:
     """Frames of the clips, evenly spaced, side by side; the more videos, the smaller, so that the page stays small."""
     there = [video for video in shown if video.clip.is_file()]
-    lost = (
-        f" {len(shown) - len(there)} clips are not there, so their frames are not shown."
-        if len(there) < len(shown)
-        else ""
-    )
+    absent = len(shown) - len(there)
+    lost = f" Without frames, since their clip is not there: {absent}." if absent else ""
     if not there:
         return Strips({}, lost.strip())
     every = max(1, len(there) // MEASURED)
@@ -112,9 +110,9 @@ def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:
     picked = [every[(2 * place + 1) * len(every) // (2 * count)] for place in range(count)]
     scale = min(1.0, height / picked[0].height)
     size = (max(1, round(picked[0].width * scale)), max(1, round(picked[0].height * scale)))
-    whole = Image.new("RGB", (size[0] * count, size[1]))
+    whole = Image.new("RGB", ((size[0] + GAP) * count - GAP, size[1]), GREY)
     for place, frame in enumerate(picked):
-        whole.paste(frame.resize(size, Image.Resampling.LANCZOS), (place * size[0], 0))
+        whole.paste(frame.resize(size, Image.Resampling.LANCZOS), (place * (size[0] + GAP), 0))
     packed = io.BytesIO()
     whole.save(packed, "JPEG", quality=quality, optimize=True)
     return base64.b64encode(packed.getvalue()).decode()

@@ -44,7 +44,10 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     manifest = preparation.manifest(name)
     extra: dict[str, Any] = {"notes": notes, "display": manifest.get("display", {})}
     if left_out := manifest.get("missing"):
-        extra["notes"] = [*notes, f"{len(left_out)} samples of the dataset have no usable video and are in no split."]
+        extra["notes"] = [
+            *notes,
+            f"Samples of the dataset without a usable video, which are in no split: {len(left_out)}.",
+        ]
     models, seen = {}, Counter[str]()
     for arm, _, log in logs:
         seen[arm] += 1
@@ -186,7 +189,7 @@ def _same_samples(read: list[Scored], split: list[str], intersect: bool) -> tupl
         return kept, []
     what = f"samples that are not those of the prepared test split ({len(split)} samples)"
     if not intersect:
-        hint = f"Score the models again, or compare on the {len(kept)} samples that all have, with --intersect."
+        hint = f"Score the models again, or compare on the samples that all have ({len(kept)}), with --intersect."
         raise ProblemsError(what, differences, hint)
     if not kept:
         raise ProblemsError(what, differences, "There is no sample that all of them have.")

@@ -35,7 +35,7 @@ def git_state(folder: Path) -> str | None:
         return None
     changed = _said("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no") or ""
     count = len(changed.splitlines())
-    return f"{commit}, {f'with changes in {count} files' if count else 'no changes'}"
+    return f"{commit}, {f'changed files: {count}' if count else 'no changes'}"
 
 
 def run_of(output: Path) -> Path | None:

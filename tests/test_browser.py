@@ -43,14 +43,14 @@ def grey(tmp_path: Path) -> Path:
 
 def test_a_strip_has_evenly_spaced_frames_in_order(grey: Path) -> None:
     made = picture(browser.strip(grey, 4, 40, 90))
-    assert made.size == (240, 40)
-    greys = [np.asarray(made.convert("L"))[10:30, 60 * n + 15 : 60 * n + 45].mean() for n in range(4)]
+    assert made.size == (246, 40)
+    greys = [np.asarray(made.convert("L"))[10:30, 62 * n + 15 : 62 * n + 45].mean() for n in range(4)]
     assert greys == pytest.approx([20 + 20 * frame for frame in (1, 3, 6, 8)], abs=6)
 
 
 def test_a_strip_is_never_larger_than_the_clip_and_has_no_more_frames(grey: Path) -> None:
-    assert picture(browser.strip(grey, 99, 500, 80)).size == (600, 40)
-    assert picture(browser.strip(grey, 2, 20, 80)).size == (60, 20)
+    assert picture(browser.strip(grey, 99, 500, 80)).size == (618, 40)
+    assert picture(browser.strip(grey, 2, 20, 80)).size == (62, 20)
 
 
 def test_what_is_no_video_has_no_strip(tmp_path: Path) -> None:
@@ -61,13 +61,13 @@ def test_what_is_no_video_has_no_strip(tmp_path: Path) -> None:
 def test_few_videos_have_the_best_strips_and_missing_ones_are_said(grey: Path, tmp_path: Path) -> None:
     made = browser.strips([video(grey, "a"), video(tmp_path / "gone.mp4", "b")])
     assert list(made.of) == ["a"]
-    assert picture(made.of["a"]).size == (480, 40)
+    assert picture(made.of["a"]).size == (494, 40)
     assert made.said == (
         "Frames: at most 8 of each clip, 112 pixels high, of the clips that the models saw. "
-        "1 clips are not there, so their frames are not shown."
+        "Without frames, since their clip is not there: 1."
     )
     assert browser.strips([video(tmp_path / "gone.mp4")]) == browser.Strips(
-        {}, "1 clips are not there, so their frames are not shown."
+        {}, "Without frames, since their clip is not there: 1."
     )
 
 
@@ -87,7 +87,7 @@ def test_strips_become_smaller_so_that_all_fit_and_end_where_they_do_not(
     monkeypatch.setattr(browser, "BUDGET", 10 * least)
     made = browser.strips(shown)
     assert list(made.of) == [str(number) for number in range(15)]  # the first of them, up to half as much again
-    assert made.said.endswith(" 5 clips are without: unreadable, or beyond the file's size.")
+    assert made.said.endswith(" Without frames, since unreadable or beyond the file's size: 5.")
 
 
 def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path) -> None:

@@ -170,7 +170,7 @@ def test_unequal_samples_are_refused_with_the_difference_or_intersected_and_said
         "samples that are not those of the prepared test split (2 samples): 2 problems\n"
         "  - sft, seed 0: 1 samples; lacks 1 ('b')\n"
         "  - rbft, seed 0: 3 samples; has others: 1 ('x')\n"
-        "Score the models again, or compare on the 1 samples that all have, with --intersect."
+        "Score the models again, or compare on the samples that all have (1), with --intersect."
     )
     found = comparison.gather(given, intersect=True)
     assert [(one.ids, one.targets, one.predictions) for one in found.evaluations] == [
@@ -260,7 +260,7 @@ def test_the_manifest_names_labels_for_people_and_says_what_has_no_video() -> No
     score("ft", "calm", "busy")
     extra = comparison.gather(["rbft=ft"]).extra
     assert extra["display"] == {"calm": "Ruhig"}
-    assert extra["notes"] == ["2 samples of the dataset have no usable video and are in no split."]
+    assert extra["notes"] == ["Samples of the dataset without a usable video, which are in no split: 2."]
 
 
 def test_a_log_with_a_sample_twice_is_refused() -> None:

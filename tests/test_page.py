@@ -308,6 +308,9 @@ def test_themes_and_a_narrow_screen(opened: Any) -> None:
     assert ground() == light
     opened.get_by_role("button", name="Theme").click()
     assert ground() == dark
+    opened.emulate_media(media="print")
+    assert ground() == "rgb(255, 255, 255)"  # on paper it is never dark
+    opened.emulate_media(media="screen")
     for width in (320, 390, 800):
         opened.set_viewport_size({"width": width, "height": 700})
         assert opened.evaluate("document.documentElement.scrollWidth") <= width

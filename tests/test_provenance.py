@@ -179,7 +179,7 @@ def test_git_state_names_the_commit_and_counts_changed_files(tmp_path: Path) -> 
     git("commit", "-q", "-m", "a")
     assert provenance.git_state(Path()) == f"{git('rev-parse', 'HEAD')}, no changes"
     Path("recipes/small.yaml").write_text("run: other\n", encoding="utf-8")
-    assert provenance.git_state(Path()) == f"{git('rev-parse', 'HEAD')}, with changes in 1 files"
+    assert provenance.git_state(Path()) == f"{git('rev-parse', 'HEAD')}, changed files: 1"
 
 
 def test_this_machine_is_described() -> None:

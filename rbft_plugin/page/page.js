@@ -151,7 +151,7 @@
     const names = { a: runs[reach(state.a)]?.name ?? "", b: runs[reach(state.b)]?.name ?? "" };
     const text = (template) => template.replace(/\{(.)\}/g, (_, key) => names[key]);
     const numbered = runs.map((run, place) => [String(place), run.name]);
-    options("split", [...splits.map((split) => [split, split === "train" ? "train, with rationale" : split]), ["", "all"]]);
+    options("split", [...splits.map((split) => [split, split]), ["", "all"]]);
     options("class", [["", "all"], ...labels.map((label, place) => [String(place), label])]);
     options("a", numbered);
     options("b", numbered.filter(([place]) => place !== state.a));
