@@ -89,9 +89,9 @@ def strips(shown: Sequence[Video]) -> Strips:
     said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
         said += " They are few and small so that this file stays small."
-    return Strips(
-        found, said + (f" {beyond} clips are without: unreadable, or beyond the file's size." if beyond else "") + lost
-    )
+    if beyond:
+        said += f" Without frames, since unreadable or beyond the file's size: {beyond}."
+    return Strips(found, said + lost)
 
 
 def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:
