@@ -67,7 +67,7 @@ def render(
 def in_script(content: Any) -> str:
     """JSON that can stand in a <script> element: no "<" that could end it or open a comment."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return text.replace("<", "\\u003c")
 
 
 def themed(svg: str, name: str) -> str:
