@@ -28,6 +28,7 @@ lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/rbft sync --check
 
 # After changing dependencies in pyproject.toml.
 lock:

@@ -1,20 +1,21 @@
-"""Annotation files -> samples."""
+"""Annotated rows -> samples."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rbft_plugin import segments, sources, tables
 from rbft_plugin.clips import WHOLE, Part
-from rbft_plugin.dataset import READERS, SPLITS, Dataset
+from rbft_plugin.dataset import SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.keys import MEDIA
+from rbft_plugin.places import Places
+from rbft_plugin.sources import Row
+from rbft_plugin.tables import Cells
 
 
 @dataclass(frozen=True)
@@ -32,115 +33,162 @@ class Sample:
 
     @property
     def named(self) -> str:
-        return f"{self.where} (id '{self.id}')"
+        return self.where if self.where == self.id else f"{self.where} (id '{self.id}')"
 
     def problem(self, text: str) -> str:
         """A line of a message about its video."""
         return f"{self.named}: {self.video} {text}"
 
 
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """Rows of an annotation file; every value is text, None becomes "" (UTF-8 with or without byte-order mark)."""
-    if not file.is_file():
-        raise RbftError(f"{file}: no such file (annotations.file, relative to the workspace {Path.cwd()})")
-    kind = READERS[file.suffix.lower()]
-    content = file.read_bytes()
-    try:
-        lines = io.StringIO(content.decode("utf-8").removeprefix("\ufeff"), newline="")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise RbftError(f"{file}: line {line}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    if kind == "jsonl":
-        return list(_json_rows(file, lines))
-    reader = csv.DictReader(lines, delimiter="\t" if kind == "tsv" else ",")
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise RbftError(f"{file}: line {reader.reader.line_num}: {error}") from None
-    bad = [i for i, row in enumerate(rows, 1) if None in row or None in row.values()]
-    if bad:
-        raise RbftError(f"{file}: rows with more or fewer cells than the header: {shortened(bad)}")
-    return rows
+@dataclass(frozen=True)
+class Annotated:
+    """Samples in the order of the source, and for `rbft check` what is doubtful in it (files left out, joined rows that
+    are not there), what was dropped as the YAML says, and how often each raw label stands there.
+    """
 
-
-def _json_rows(file: Path, lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RbftError(f"{file}: line {number}: not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise RbftError(f"{file}: line {number}: must be a JSON object")
-        yield {k: "" if v is None else str(v) for k, v in row.items()}
+    samples: list[Sample]
+    doubts: tuple[str, ...]
+    dropped: tuple[str, ...]
+    raws: Counter[str]
 
 
 def samples(dataset: Dataset) -> list[Sample]:
-    """The annotated samples in the order of the file; raises ProblemsError with every problem of the annotations.
+    """The annotated samples in the order of the source; see `read`."""
+    return read(dataset).samples
 
-    Where splits are by ratio, `split` is None: `splits.assign` decides.
+
+def read(dataset: Dataset) -> Annotated:
+    """Samples and remarks; raises ProblemsError with every problem of the annotations.
+
+    Where splits are by ids or ratio, `split` is that of `ids` or None: `splits.assign` decides.
     """
-    file = dataset.annotations.file["all"].expanduser()
-    rows = read_rows(file)
-    problems = _missing_columns(dataset, rows)
-    if problems:
-        raise ProblemsError(file, problems)
-    label_of: dict[str, str | None] = dict.fromkeys(dataset.annotations.unlabelled)
-    label_of |= {raw: label.name for label in dataset.labels for raw in label.raw}
-    values = dataset.splits.values
-    split_of: dict[str, str] = {split: split for split in SPLITS if split not in values}
-    split_of |= {raw: split for split, raws in values.items() for raw in raws}  # "val" may be said to train
-    videos = os.path.expandvars(dataset.videos)
-    unknown_labels: Counter[str] = Counter()
-    unknown_splits: Counter[str] = Counter()
-    found, ids = [], Counter(row[dataset.annotations.id] for row in rows)
-    for number, row in enumerate(rows, 1):
-        label, split = row[dataset.annotations.label].strip(), None
-        if label not in label_of:
-            unknown_labels[label] += 1
-        if dataset.splits.column:
-            split = split_of.get(row[dataset.splits.column].strip())
-            if split is None:
-                unknown_splits[row[dataset.splits.column].strip()] += 1
-        video = Path(_filled(videos, row)).expanduser()
-        found.append(Sample(row[dataset.annotations.id], video, label_of.get(label), split, f"row {number}"))
-    problems = [f"id '{i}' stands in {n} rows" for i, n in ids.items() if i and n > 1]
-    problems += [f"without an id: {shortened([s.where for s in found if not s.id])}"] if ids[""] else []
-    if unknown_labels:
-        problems.append(
-            f"column '{dataset.annotations.label}' has values of no label: {_counted(unknown_labels)}; add each to the "
-            "values of a label, or to annotations.unlabelled"
-        )
-    if unknown_splits:
-        problems.append(
-            f"column '{dataset.splits.column}' has values of no split: {_counted(unknown_splits)}; add each to "
-            "splits.values"
-        )
+    source = sources.read(dataset)
+    if problems := _missing_columns(dataset, source) or ([] if source.rows else ["has no rows"]):
+        raise ProblemsError(source.name, problems)
+    rows, notes, problems = _labelled(dataset, source.rows)
+    split_of, wrong = _splits(dataset, source.rows)
+    problems = _bad_ids(dataset, source.rows) + problems + wrong + _media(dataset, rows)
+    template, places = os.path.expandvars(dataset.videos or source.videos), Places()
+    found = []
+    for row, label in rows:
+        part = segments.part(dataset.segment, row.cells)
+        video = places.find(_filled(template, row.cells))
+        sample = _sample(dataset, row, label, split_of.get(row.where))
+        problems += [f"{sample.named}: {p}" for p in (part, video) if isinstance(p, str)]
+        if isinstance(part, Part) and isinstance(video, Path):
+            found.append(replace(sample, part=part, video=video))
     lost = [s.id for s in found if s.label is None and s.split in ("val", "test")]
-    if lost and not unknown_labels:
+    if lost:
         problems.append(f"samples without a label outside the training split: {shortened(lost)}")
-    if not rows:
-        problems.append("has no rows")
     if problems:
-        raise ProblemsError(file, problems)
-    return found
+        raise ProblemsError(source.name, problems)
+    raws = Counter(row.cells[dataset.annotations.label_column].strip() for row in source.rows)
+    return Annotated(found, source.notes, tuple(notes), raws)
 
 
-def _missing_columns(dataset: Dataset, rows: list[dict[str, str]]) -> list[str]:
-    """Columns that the YAML names and some row lacks."""
-    named = {"annotations.id": dataset.annotations.id, "annotations.label": dataset.annotations.label}
-    named |= {f"videos ({{{c}}})": c for c in re.findall(r"\{(.+?)\}", os.path.expandvars(dataset.videos))}
-    if dataset.splits.column:
-        named["splits.column"] = dataset.splits.column
+def _labelled(dataset: Dataset, rows: list[Row]) -> tuple[list[tuple[Row, str | None]], list[str], list[str]]:
+    """Rows that are not dropped with their labels; remarks; problems."""
+    given, column = dataset.annotations, dataset.annotations.label_column
+    label_of: dict[str, str | None] = dict.fromkeys(given.unlabelled)
+    label_of |= {raw: label.name for label in dataset.labels for raw in label.raw}
+    raws = Counter(row.cells[column].strip() for row in rows)
+    dropped = Counter({raw: n for raw, n in raws.items() if raw in given.drop})
+    unknown = Counter({raw: n for raw, n in raws.items() if raw not in label_of and raw not in dropped})
+    notes = [f"left out, as annotations.drop says: {_counted(dropped)}"] if dropped else []
+    problem = (
+        f"column '{column}' has values of no label: {_counted(unknown)}; add each to the values of a label, to "
+        "annotations.unlabelled or to annotations.drop"
+    )
+    kept = [(row, raw) for row in rows if (raw := row.cells[column].strip()) in label_of]
+    return [(row, label_of[raw]) for row, raw in kept], notes, [problem] if unknown else []
+
+
+def _bad_ids(dataset: Dataset, rows: list[Row]) -> list[str]:
+    column = dataset.annotations.id_column
+    ids = Counter(row.cells[column] for row in rows)
+    problems = [f"id '{i}' stands in {n} rows" for i, n in ids.items() if i and n > 1]
+    without = [row.where for row in rows if not row.cells[column]]
+    return problems + ([f"without an id: {shortened(without)}"] if without else [])
+
+
+def _sample(dataset: Dataset, row: Row, label: str | None, split: str | None) -> Sample:
+    """All of a sample but its video and part."""
+    column = dataset.splits.group if dataset.splits else None
+    shown = {name: " ".join(row.cells.get(c, "").split()) for name, c in dataset.prompts.context.items()}
+    return Sample(
+        id=row.cells[dataset.annotations.id_column],
+        video=Path(),
+        label=label,
+        split=split,
+        where=row.where,
+        group=row.cells[column].strip() or None if column else None,
+        context=tuple((name, text) for name, text in shown.items() if text),
+    )
+
+
+def _splits(dataset: Dataset, rows: list[Row]) -> tuple[dict[str, str], list[str]]:
+    """Splits that the annotations or files of ids say, by the rows' `where`; and what is wrong with them."""
+    splits, id_column = dataset.splits, dataset.annotations.id_column
+    if splits is None or not splits.decides:
+        return {row.where: row.split for row in rows if row.split}, []
+    if splits.column:
+        split_of: dict[str, str] = {split: split for split in SPLITS if split not in splits.values}
+        split_of |= {raw: split for split, raws in splits.values.items() for raw in raws}  # "val" may be said to train
+        said = {row.where: row.cells[splits.column].strip() for row in rows}
+        unknown = Counter(raw for raw in said.values() if raw not in split_of)
+        text = f"column '{splits.column}' has values of no split: {_counted(unknown)}; add each to splits.values"
+        return {where: split_of[raw] for where, raw in said.items() if raw in split_of}, [text] if unknown else []
+    problems: list[str] = []
+    decided: dict[str, str] = {}
+    there = {row.cells[id_column] for row in rows}
+    for split in [s for s in SPLITS if s in splits.ids]:
+        file = tables.place(splits.ids[split])
+        named = _ids(file, f"splits.ids.{split}")
+        if strange := [i for i in named if i not in there]:
+            problems.append(f"{file} (splits.ids.{split}) names ids that are in no row: {shortened(strange)}")
+        if both := [i for i in named if i in decided]:
+            problems.append(f"{file} (splits.ids.{split}) names ids that another split's file names: {shortened(both)}")
+        decided |= dict.fromkeys(named, split)
+    return {row.where: decided[i] for row in rows if (i := row.cells[id_column]) in decided}, problems
+
+
+def _ids(file: Path, key: str) -> list[str]:
+    """Ids of a text file: one a line, without empty lines and those that begin with #."""
+    if not os.path.isfile(file):
+        raise RbftError(f"{file}: no such file ({key}, relative to the workspace {Path.cwd()})")
+    lines = [line.strip() for line in tables.decoded(file).splitlines()]
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def _media(dataset: Dataset, rows: list[tuple[Row, str | None]]) -> list[str]:
+    """Columns that prompts show, in which training would take text for a video or picture."""
     problems = []
-    for key, column in named.items():
-        lacking = [number for number, row in enumerate(rows, 1) if column not in row]
-        if lacking and len(lacking) < len(rows):  # only JSON has such rows
-            problems.append(f"no '{column}', which {key} names, in rows: {shortened(lacking)}")
-        elif lacking:
-            there = shortened(list(rows[0]), 20)
-            problems.append(f"no column '{column}', which {key} names; the columns are: {there}")
+    for name, column in dataset.prompts.context.items():
+        bad = [row.where for row, _ in rows if any(mark in row.cells.get(column, "") for mark in MEDIA)]
+        if bad:
+            problems.append(
+                f"column '{column}', which prompts.context.{name} shows, holds '<video>' or '<image>', which training "
+                f"would take for one, in: {shortened(bad)}"
+            )
+    return problems
+
+
+def _missing_columns(dataset: Dataset, source: sources.Source) -> list[str]:
+    """Columns that the YAML names and some row lacks; what is shown and segments may be missing in some, not in all."""
+    videos = os.path.expandvars(dataset.videos or source.videos)
+    needed = {"annotations.id": dataset.annotations.id_column, "annotations.label": dataset.annotations.label_column}
+    needed |= {f"videos ({{{c}}})": c for c in re.findall(r"\{(.+?)\}", videos)}
+    if dataset.splits:
+        needed |= {f"splits.{k}": c for k in ("column", "group") if (c := getattr(dataset.splits, k))}
+    optional = {f"segment.{key}": column for key, column in dict(dataset.segment).items() if column}
+    optional |= {f"prompts.context.{name}": column for name, column in dataset.prompts.context.items()}
+    problems = []
+    for key, column in (needed | optional).items():
+        lacking = [row.where for row in source.rows if column not in row.cells]
+        if lacking and len(lacking) == len(source.rows):
+            problems.append(sources.no_column(column, key, list(source.rows[0].cells)))
+        elif lacking and key in needed:  # only JSON has such rows, or a file that differs from another split's
+            problems.append(f"no '{column}', which {key} names, in: {shortened(lacking)}")
     return problems
 
 
@@ -148,5 +196,5 @@ def _counted(values: Counter[str]) -> str:
     return shortened([f"{v!r} ({n} row{'s' if n > 1 else ''})" for v, n in values.most_common()], 20)
 
 
-def _filled(template: str, row: dict[str, str]) -> str:
-    return re.sub(r"\{(.+?)\}", lambda m: row[m.group(1)], template)
+def _filled(template: str, cells: Cells) -> str:
+    return re.sub(r"\{(.+?)\}", lambda m: cells[m.group(1)], template)

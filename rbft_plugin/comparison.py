@@ -163,7 +163,9 @@ def _sample_id(row: dict[str, Any], log: Path, split: list[dict[str, Any]]) -> s
     """Ours by id; another task's by its place in the test split, if it has the same target there."""
     if "sample_id" in row:
         return str(row["sample_id"])
-    place, target = row.get("doc_id"), str(row.get("target"))
+    if "target" not in row:
+        raise RbftError(f"{log}: it has samples without a sample_id and a target; score without --predict_only")
+    place, target = row.get("doc_id"), str(row["target"])
     if not isinstance(place, int) or not 0 <= place < len(split):
         raise RbftError(f"{log}: doc_id {place!r}, but the prepared test split has {len(split)} samples")
     expected = split[place]["label"]

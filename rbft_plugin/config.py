@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from yaml.constructor import ConstructorError
 
 from rbft_plugin.errors import ProblemsError
 
 Name = Annotated[str, Field(min_length=1)]
+UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in paths and UTF-8 files
 
 
 class Strict(BaseModel):
-    """A part of a YAML file; a key that it does not know is an error."""
+    """A part of a YAML file; a key that it does not know is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The docstring under a key is its description in the JSON schema, which editors show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def problems_at(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> ValidationError:
+    """An error to raise in a validator: several problems, each with the path from the validator's own key."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("problem", text), loc=loc, input=None) for loc, text in problems
+    ]
+    return ValidationError.from_exception_data("", details)
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text."""
+    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text. A key given twice, of which
+    PyYAML takes the last without a word, is an error; so is a value that its own converters fail on.
+    """
+
+    def compose_scalar_node(self, anchor: Any) -> Any:
+        node = super().compose_scalar_node(anchor)
+        if UNUSABLE.search(node.value):
+            raise ConstructorError(None, None, "a null character or broken Unicode", node.start_mark)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if key.value in seen:
+                raise ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, LookupError, AttributeError) as error:  # such as 2024-13-45
+            raise ConstructorError(None, None, f"{node.value!r:.60}: {error}", node.start_mark) from None
 
 
 _Loader.add_implicit_resolver(
@@ -35,6 +73,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProblemsError(path, [f"not valid YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise ProblemsError(path, ["not usable YAML: nested too deep"]) from None
     if not isinstance(raw, dict):
         raise ProblemsError(path, ["must be a mapping of keys"])
     return raw
@@ -42,18 +82,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def load_yaml(path: Path, model: type[Any]) -> Any:
     """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
+    return validated(path, model, read_yaml(path))
+
+
+def validated(what: str | Path, model: type[Any], content: dict[str, Any]) -> Any:
+    """A mapping as a pydantic model; raises ProblemsError on `what` that names every bad key by its path."""
     try:
-        return model.model_validate(read_yaml(path))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ProblemsError(path, [_explained(e) for e in error.errors()]) from None
+        raise ProblemsError(what, [explained(e) for e in error.errors()]) from None
 
 
-def _explained(error: Any) -> str:
+def explained(error: Any) -> str:
+    """One of pydantic's errors, as the path to the key and what is wrong with it."""
     keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in keys).lstrip(".") or "the file"
+    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
     texts = {
         "extra_forbidden": "unknown key",
         "missing": "missing",
-        "string_type": "must be text; YAML takes numbers, yes and no for something else unless they are in quotes",
+        "invalid_key": "a key must be text: put it in quotes",
+        "model_type": "must be a mapping of keys",
+        "dict_type": "must be a mapping of keys",
+        "tuple_type": "must be a list",
+        "string_type": _no_text(error.get("input")),
     }
     return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"
+
+
+def _no_text(value: Any) -> str:
+    if value is None or isinstance(value, list | dict):
+        return "must be text"
+    shown = {True: "yes/true", False: "no/false"}[value] if isinstance(value, bool) else str(value)
+    return f"must be text, which YAML does not take it for ({shown:.40}): put it in quotes"

@@ -7,174 +7,83 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from rbft_plugin.answers import normal
-from rbft_plugin.config import Name, Strict, load_yaml
+from rbft_plugin.config import Name, Strict, load_yaml, problems_at
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.keys import FOLDER_COLUMNS, SPLITS, About, Annotations, Raw, Segment, Shown, ShownName, Split, Splits
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+__all__ = ["SPLITS", "Annotations", "ClipSettings", "Dataset", "Label", "Prompts", "Segment", "Split", "Splits", "load"]
+
 RESERVED_SUFFIXES = ("rationale", "hinted", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
-READERS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
-
-
-def _without_media(text: str) -> str:
-    if "<video>" in text or "<image>" in text:
-        raise ValueError("must not hold '<video>' or '<image>': the video is put before the text")
-    return text
-
-
-Shown = Annotated[str, AfterValidator(_without_media)]  # in prompts, where training would take them for media
-
-
-def _by_split(value: Any) -> Any:
-    """One path for all splits, or one for each."""
-    return {"all": value} if isinstance(value, str | Path) else value
-
-
-Paths = Annotated[dict[Literal["all", "train", "val", "test"], Path], BeforeValidator(_by_split)]
-
-
-class Hub(Strict):
-    """A Hugging Face dataset: a hub name or a local folder, read with `datasets`; `video` names its video column."""
-
-    path: Name
-    config: Name | None = None
-    revision: Name | None = None
-    video: Name = "video"
-    splits: dict[Split, Name] = {}  # ours: theirs; without it, all that it has, as they are named there
-
-
-class Join(Strict):
-    """A second file whose columns are added to the rows with the same id."""
-
-    file: Path
-    id: Name | None = None  # its column of ids; that of the annotations unless given
-    columns: tuple[Name, ...] = ()  # to take; all unless given
-
-
-class Annotations(Strict):
-    """Where samples and labels come from: one of `file`, `folder` (of class folders) and `hub`.
-
-    `id` and `label` name columns; paths are relative to the workspace.
-    """
-
-    file: Paths | None = None
-    folder: Paths | None = None
-    hub: Hub | None = None
-    id: Name | None = None
-    label: Name | None = None
-    unlabelled: tuple[str, ...] = ()  # raw labels that mean "no label"
-    drop: tuple[str, ...] = ()  # raw labels whose rows are left out
-    join: tuple[Join, ...] = ()
-    hidden: tuple[Name, ...] = ()  # columns that annotators wrote: never in a prompt
-
-
-class Segment(Strict):
-    """Columns, in seconds, of the part of the video that is the sample.
-
-    `trim`: a positive number drops so much of the end, a negative one of the start (SmartHome-Bench's table).
-    """
-
-    start: Name | None = None
-    end: Name | None = None
-    trim: Name | None = None
-
-
-class About(Strict):
-    """What a person has to know before using a dataset; shown by `rbft check`."""
-
-    title: str = ""
-    homepage: str = ""
-    licence: str = ""
-    citation: str = ""
-    videos: str = ""  # how to get them
-    missing: str = ""  # what of them may not be had
+TAGS = ("rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted")  # of tasks
 
 
 class Label(Strict):
-    """A class: the name that prompts show and the model answers, what it means, and its raw values in the file."""
+    """A class."""
 
-    name: Annotated[Shown, Field(min_length=1)]
+    name: ShownName
+    """What prompts show and the model answers."""
     description: Annotated[Shown, Field(min_length=1)]
-    values: tuple[str, ...] = ()
-    display: str = ""  # in tables and pictures, where it is not the name
-
-    @field_validator("name")
-    @classmethod
-    def _one_line(cls, name: str) -> str:
-        if name != " ".join(name.split()):
-            raise ValueError("must be one line without leading, trailing or double spaces")
-        return name
+    """What it means, in a sentence; prompts show it."""
+    values: tuple[Raw, ...] = ()
+    """Its values in the label column; its name unless given."""
+    display: str = ""
+    """Its name in tables and pictures, where it is another."""
 
     @property
     def raw(self) -> tuple[str, ...]:
         return self.values or (self.name,)
 
 
-class Splits(Strict):
-    """`column` (and `values`, if it does not say train, val and test), or `ids` and `ratio`.
-
-    `ids` are files with an id a line; what they do not name is split by `ratio` over the other splits, stratified by
-    label, seeded, and with all samples of a `group` in one split; without a ratio it trains.
-    """
-
-    column: Name | None = None
-    values: dict[Split, tuple[str, ...]] = {}
-    ids: dict[Split, Path] = {}
-    ratio: dict[Split, float] | None = None
-    seed: int = 0
-    group: Name | None = None  # a column: samples of one source
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Splits:
-        if (self.column is None) == (self.ratio is None):
-            raise ValueError("give either 'column' or 'ratio'")
-        if self.values and self.column is None:
-            raise ValueError("'values' belongs to 'column'")
-        raws = Counter(raw for values in self.values.values() for raw in values)
-        if twice := [repr(raw) for raw, n in raws.items() if n > 1]:
-            raise ValueError(f"'values' holds more than once: {', '.join(twice)}")
-        if self.ratio is not None:
-            if any(v < 0 for v in self.ratio.values()) or abs(sum(self.ratio.values()) - 1) > 1e-6:
-                raise ValueError("'ratio' must be shares that sum to 1")
-            if self.ratio.get("train", 0) == 0 or self.ratio.get("test", 0) == 0:
-                raise ValueError("'ratio' needs a train and a test share above 0")
-        return self
-
-
 class Prompts(Strict):
-    """`domain` is a sentence on where the videos come from; `context` shows columns under a name (Title: title);
-    the others replace the default prompts.
+    """Texts that the model is shown.
 
-    In these `{domain}`, `{labels}` (a list with descriptions), `{names}` (names alone) and `{context}` are filled in,
-    in `hinted` also `{label}`.
+    In `rationale`, `hinted` and `label`, which replace the defaults, {domain}, {labels} (a list with descriptions),
+    {names} (names alone) and {context} are filled in; in `hinted` also {label}.
     """
 
     domain: Shown = ""
-    context: dict[Name, Name] = {}
+    """A sentence on where the videos come from."""
+    context: dict[ShownName, Name] = {}
+    """Columns of text to show with the video, each under a name, such as {Title: title}."""
     rationale: Shown | None = None
+    """Asks the base model for the rationale of a video; it does not show the label."""
     hinted: Shown | None = None
+    """Asks for a rationale and shows the label ({label})."""
     label: Shown | None = None
+    """Asks for the label."""
+    after_video: Literal["", "\n"] = ""
+    """What training rows have between video and prompt: a line break for InternVL, whose processor puts one there."""
 
-    @field_validator("rationale", "label")
+    @field_validator("rationale", "hinted", "label")
     @classmethod
-    def _known_fields(cls, text: str | None) -> str | None:
-        unknown = set(re.findall(r"\{(\w*)\}", text or "")) - {"domain", "labels", "names"}
-        if unknown:
-            raise ValueError(f"unknown field {{{sorted(unknown)[0]}}}; known are {{domain}}, {{labels}}, {{names}}")
+    def _known_fields(cls, text: str | None, info: Any) -> str | None:
+        known = ["domain", "labels", "names", "context", *(["label"] if info.field_name == "hinted" else [])]
+        found = re.findall(r"\{(\w*)\}", text or "")
+        if unknown := set(found) - set(known):
+            there = ", ".join(f"{{{field}}}" for field in known)
+            raise ValueError(f"unknown field {{{sorted(unknown)[0]}}}; known are {there}")
+        if text is not None and info.field_name == "hinted" and "label" not in found:
+            raise ValueError("must hold {label}: it is the prompt that shows the label")
         return text
 
 
 class ClipSettings(Strict):
-    """What `prepare` makes of a video. A model family needs sides that are multiples of patch x merge size."""
+    """What `prepare` makes of a video."""
 
     frames: Annotated[int, Field(ge=2, le=768)] = 16
+    """At most so many frames, an even number."""
     max_fps: Annotated[float, Field(gt=0, le=30)] = 2.0
+    """At most so many frames a second; above 2, Qwen2.5-VL gives every frame the same position in time."""
     max_pixels: Annotated[int, Field(ge=784)] = 200_704
+    """At most so many pixels a frame."""
     multiple: Annotated[int, Field(ge=2)] = 28
+    """Of both sides, patch x merge size: 28 for Qwen2-VL and Qwen2.5-VL, 32 for Qwen3-VL."""
     crf: Annotated[int, Field(ge=0, le=40)] = 18
+    """H.264 quality; lower is better and larger."""
 
     @model_validator(mode="after")
     def _possible(self) -> ClipSettings:
@@ -188,16 +97,22 @@ class ClipSettings(Strict):
 
 
 class Dataset(Strict):
-    """One authored dataset_info/<name>.yaml."""
+    """A dataset of videos with labels: dataset_info/<name>.yaml. Paths in it are relative to the workspace."""
 
     name: Name
+    """The file's name; of lower-case letters, digits, '_' and '-'."""
     about: About = About()
     annotations: Annotations
-    videos: Name | None = None
+    videos: Annotated[Name | None, Field(validate_default=True)] = None
+    """Where the videos are: a path with columns in braces, such as videos/{id}.mp4; the extension may differ or be left
+    out. Not needed with `folder` and `hub`."""
     segment: Segment = Segment()
-    max_missing: Annotated[int, Field(ge=0)] = 0  # samples whose videos cannot be used, of which a run may do without
+    max_missing: Annotated[int, Field(ge=0)] = 0
+    """How many samples a run may do without because their videos are missing or cannot be read."""
     labels: tuple[Label, ...]
-    splits: Splits | None = None
+    """The classes, in the order of prompts, tables and pictures."""
+    splits: Annotated[Splits | None, Field(validate_default=True)] = None
+    """Not needed where `annotations` names a file or folder for each split, or a hub dataset has splits."""
     prompts: Prompts = Prompts()
     clips: ClipSettings = ClipSettings()
 
@@ -208,18 +123,27 @@ class Dataset(Strict):
             raise ValueError("must be lower-case letters, digits, '_' and '-'")
         if name.split("_")[-1] in RESERVED_SUFFIXES:
             raise ValueError(f"must not end in {', '.join('_' + s for s in RESERVED_SUFFIXES)}: tasks are named so")
+        if f"rbft_{name}" in TAGS:
+            raise ValueError(f"must not be '{name}': rbft_{name} stands for all tasks of a kind")
         return name
 
     @field_validator("videos")
     @classmethod
-    def _one_each(cls, videos: str) -> str:
+    def _one_each(cls, videos: str | None, info: Any) -> str | None:
+        source = info.data.get("annotations")
+        if videos is None:
+            if source and source.file:
+                raise PydanticCustomError("missing", "missing")
+            return None
+        if source and source.folder:
+            raise ValueError("not with 'annotations.folder', which holds the videos")
         if not re.search(r"\{.+?\}", videos):
             raise ValueError("must name a column in braces, such as {id}: each sample has a video of its own")
         return videos
 
     @field_validator("labels")
     @classmethod
-    def _distinct(cls, labels: tuple[Label, ...]) -> tuple[Label, ...]:
+    def _distinct(cls, labels: tuple[Label, ...], info: Any) -> tuple[Label, ...]:
         if len(labels) < 2:
             raise ValueError("needs two labels or more")
         # answers.parse does not see case and width, registry.f1_metric no punctuation
@@ -231,7 +155,48 @@ class Dataset(Strict):
                 "names must differ in more than case and punctuation, and raw values must differ; more than once: "
                 + ", ".join(dict.fromkeys(twice))
             )
+        if source := info.data.get("annotations"):
+            for key in ("unlabelled", "drop"):
+                if both := [repr(raw) for raw in getattr(source, key) if raw in raws]:
+                    raise ValueError(f"raw values of a label that stand in annotations.{key} too: {', '.join(both)}")
         return labels
+
+    @field_validator("splits")
+    @classmethod
+    def _one_split_each(cls, splits: Splits | None, info: Any) -> Splits | None:
+        source: Annotations | None = info.data.get("annotations")
+        decides = splits is not None and splits.decides
+        if source and source.gives_splits and decides:
+            raise ValueError(
+                f"{source.gives_splits} says already which sample is in which; only 'group' may stand here"
+            )
+        if source and not source.gives_splits and not source.hub and not decides:
+            if splits is None:
+                raise PydanticCustomError("missing", "missing")
+            raise ValueError("give either 'column', or 'ratio', 'ids' or both")
+        return splits
+
+    @field_validator("prompts")
+    @classmethod
+    def _no_leak(cls, prompts: Prompts, info: Any) -> Prompts:
+        """What tells the label, or was written by somebody who knew it, must not be shown."""
+        source, splits = info.data.get("annotations"), info.data.get("splits")
+        if not source:
+            return prompts
+        telling = dict.fromkeys(source.hidden, "annotations.hidden")
+        telling |= dict.fromkeys(FOLDER_COLUMNS if source.folder else (), "the class folder is in it")
+        telling |= {source.label_column: "the labels"} | ({splits.column: "the splits"} if splits else {})
+        leaks: list[tuple[tuple[str | int, ...], str]] = [
+            (
+                ("context", name),
+                f"a label leak: column '{column}' ({telling[column]}) is not known of a new video; take it out",
+            )
+            for name, column in prompts.context.items()
+            if column in telling
+        ]
+        if leaks:
+            raise problems_at(leaks)
+        return prompts
 
     @property
     def label_names(self) -> tuple[str, ...]:

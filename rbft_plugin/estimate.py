@@ -10,7 +10,7 @@ from statistics import median
 
 from rbft_plugin import files, preparation, runner
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan, Step
+from rbft_plugin.steps import Plan, Step
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rbft_plugin import registry
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.preparation import read_jsonl
 from rbft_plugin.recipe import Evaluation
 
 
-def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation) -> list[str]:
+def argv(
+    checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation, processes: int | None = None
+) -> list[str]:
+    """lmms-eval's command; with several processes each takes a share of the samples."""
     model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]
-    command = ["lmms-eval", "--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
+    # --multi_gpu: without it accelerate starts one process; on a CPU it means gloo. Port 0: a free one
+    many = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*many, "-m", "lmms_eval"] if (processes or 1) > 1 else ["lmms-eval"]
+    command += ["--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
     command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
     for option, value in evaluation.args.items():
         if value is not None and value is not False:  # lmms-eval's flags take no word after them
@@ -27,10 +34,13 @@ def argv(checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation
 
 
 def sample_logs(output: Path, suffix: str = "") -> list[Path]:
-    """Logs of samples of rbft tasks below a folder, or the file itself; `suffix` "_rationale": of rationales."""
+    """Logs of samples of rbft_<name> tasks below a folder, or the file itself; `suffix` "_rationale": of rationales,
+    blind or hinted.
+    """
+    kinds = ("rationale", "rationale_hinted") if suffix == "_rationale" else ("label",)
     logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
     logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
-    return [p for p in logs if p.stem.endswith("_rationale") == (suffix == "_rationale")]
+    return [p for p in logs if registry.kind_of(task_of(p)) in kinds]
 
 
 def only_log(output: Path, suffix: str = "") -> Path:

@@ -12,16 +12,34 @@ from rbft_plugin.errors import RbftError
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file in one go, with its folders; a file that says the same already is left as it is."""
-    if path.is_file() and path.read_bytes() == text.encode():
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one go, with its folders; a file that holds the same already is left as it is."""
+    if _same(path, content):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(text.encode())
+    partial.write_bytes(content)
     os.replace(partial, path)
 
 
+def holds(path: Path, text: str) -> bool:
+    """Whether a file is there and says just this."""
+    return _same(path, text.encode())
+
+
+def _same(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def json_text(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(content))
 
 
 def read_json(path: Path) -> Any:

@@ -2,21 +2,26 @@
 
 lmms-eval has no entry point for tasks. This one is called before its arguments are parsed and its tasks are indexed,
 so it also puts right what the shell made of an unquoted rbft_*, and wraps `TaskManager.initialize_tasks`. That is a
-private part of lmms-eval 0.7.3; a test fails when its signature changes. Nothing here may raise: lmms-eval would go
-on without the models of any plugin.
+private part of lmms-eval 0.7.3; a test fails when its signature changes. So is what `cache` wraps. Nothing here may
+raise: lmms-eval would go on without the models of any plugin.
 """
 
 from __future__ import annotations
 
+import ast
 import glob
+import inspect
 import sys
+import textwrap
 from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.registry import LABEL_BASE
+from rbft_plugin import cache
+from rbft_plugin.dataset import TAGS
+from rbft_plugin.registry import LABEL_BASE, dataset_of, kind_of
 
 PATTERN = "rbft_*"
 
@@ -28,6 +33,7 @@ def manifests() -> list[Any]:
     try:
         sys.argv[:] = restored_pattern(sys.argv)
         _wrap_task_index()
+        cache.install(_only_ours())
     except Exception as error:  # see above; without the wrapper, --include_path task_configs still works
         print(f"rbft: tasks are not registered ({type(error).__name__}: {error})", file=sys.stderr)
     return [ModelManifest("rbft_vl", simple_class_path="rbft_plugin.model.RbftVL")]
@@ -64,7 +70,7 @@ def _wrap_task_index() -> None:
             paths.append("task_configs")
         index = original(self, include_path=paths or None, include_defaults=include_defaults and not _only_ours())
         try:
-            _adopt(index)
+            _adopt(index, self.model_name)
         except Exception as error:  # the run itself may well succeed without the check
             print(f"rbft: tasks are not checked ({type(error).__name__}: {error})", file=sys.stderr)
         return index
@@ -84,13 +90,20 @@ def _only_ours() -> bool:
     return bool(_asked()) and all(name.startswith("rbft_") for name in _asked())
 
 
-def _adopt(index: dict) -> None:
-    """Note the workspaces of our tasks, and take out those whose data is not there, which would end the whole run."""
+def _adopt(index: dict, model: str | None) -> None:
+    """Note the workspaces of our tasks, and take out those that would end the whole run, naming them if asked for.
+
+    These are tasks whose data is not there, and those that score likelihoods where the model gives none.
+    """
     from lmms_eval.utils import load_yaml_config
     from loguru import logger
 
     from rbft_plugin import tasks
+    from rbft_plugin.preparation import read_jsonl
 
+    tags = {name: entry for name, entry in index.items() if name in TAGS and entry["type"] == "tag"}
+    left_out: dict[str, list[str]] = {}
+    scores = None  # whether the model gives likelihoods; found out when it matters, since it imports the model
     for name, task in list(index.items()):
         if not (name.startswith("rbft_") and task["type"] == "task"):
             continue
@@ -99,9 +112,49 @@ def _adopt(index: dict) -> None:
             continue  # somebody else's task
         if path.parent.parent not in tasks.workspaces:
             tasks.workspaces.append(path.parent.parent)
-        files = load_yaml_config(str(path), mode="simple").get("dataset_kwargs", {}).get("data_files", {})
-        data = path.parent / files.get("test", "")  # a task that names no file is for its author to judge
+        config = load_yaml_config(str(path), mode="simple")
+        named = config.get("dataset_kwargs", {}).get("data_files", {}).get("test", "")
+        data = path.parent / named  # a task that names no file is for its author to judge
+        mine = [name, *(tag for tag, entry in tags.items() if name in entry["task"])]
+        asked = not _asked() or any(fnmatch(one, pattern) for one in mine for pattern in _asked())
+        why = None
         if not data.exists():
+            why = f"{data.parent.resolve()} is not prepared (`rbft prepare {dataset_of(name)}`)"
+        elif asked and kind_of(name) == "rationale_hinted":
+            if not any(row.get("hinted_prompt") for row in read_jsonl(data)):
+                why = f"{data.resolve()} has no hinted prompt, which samples with a label have"
+        elif asked and config.get("output_type") == "multiple_choice":
+            scores = gives_likelihoods(model) if scores is None else scores
+            why = None if scores else f"--model {model} gives no likelihoods (rbft_vl does)"
+        if why:
             del index[name]
-            if any(fnmatch(name, pattern) for pattern in _asked() or [name]):
-                logger.warning(f"rbft: {name} is left out: {data.resolve()} is missing; run `rbft prepare` first")
+            for entry in tags.values():
+                entry["task"] = [one for one in entry["task"] if one != name]
+            if asked:
+                left_out.setdefault(why, []).append(name)
+    for why, names in left_out.items():
+        logger.warning(f"rbft: left out, since {why}: {', '.join(sorted(names))}")
+    for tag, entry in tags.items():  # a tag that a wildcard matches would load its tasks a second time
+        if not entry["task"] or (tag not in _asked() and any(fnmatch(tag, pattern) for pattern in _asked())):
+            del index[tag]
+
+
+def gives_likelihoods(model: str | None) -> bool:
+    """Whether an lmms-eval model has a `loglikelihood` that does more than raise; chat models' are never called.
+
+    True also for what lmms-eval cannot import: it says so itself.
+    """
+    from lmms_eval.models import MODEL_REGISTRY_V2
+
+    if model is None:  # lmms-eval used from Python, with a model object
+        return True
+    simple = "--force_simple" in sys.argv
+    try:
+        if MODEL_REGISTRY_V2.resolve(model, force_simple=simple).model_type == "chat":
+            return False
+        source = inspect.getsource(MODEL_REGISTRY_V2.get_model_class(model, force_simple=simple).loglikelihood)
+    except Exception:  # whatever importing somebody else's model may raise
+        return True
+    function: Any = ast.parse(textwrap.dedent(source)).body[0]
+    body = function.body[ast.get_docstring(function) is not None :]
+    return bool(body) and not isinstance(body[0], ast.Raise | ast.Assert)

@@ -2,187 +2,230 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import checkpoint, evaluation, preparation, registry, training
+from rbft_plugin import checkpoint, evaluation, fit, preparation, registry, rows, training
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
-from rbft_plugin.recipe import Recipe, Stage
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command. Its record in steps/ makes it done for as long as command, files and models stay the same.
-
-    `problems_before` is asked before it starts; `problems_after`, with its log, decides whether it succeeded.
-    """
-
-    name: str
-    argv: list[str]
-    output: Path | None = None  # a folder that only this step writes
-    leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
-    files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
-    models: tuple[str, ...] = ()  # read by it: fingerprints count
-    resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
-    always: bool = False  # cheap, and knows itself what is up to date
-    problems_before: Callable[[], list[str]] = lambda: []
-    problems_after: Callable[[str], list[str]] = lambda log: []
-    finish: Callable[[], None] = lambda: None
-
-    @property
-    def slug(self) -> str:
-        return self.name.replace(" ", "-").replace("/", "-")
-
-    def inputs(self) -> dict[str, Any]:
-        """What the outcome depends on, as it is on disk now."""
-        return {
-            "argv": self.argv,
-            "files": {p.as_posix(): _content(p) for p in self.files},
-            "models": {m: checkpoint.fingerprint(m) for m in self.models},
-        }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The steps of a run, in order, and the model of each (arm, seed)."""
-
-    recipe: Recipe
-    dataset: Dataset
-    steps: list[Step]
-    models: dict[tuple[str, int], Checkpoint] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        return self.recipe.folder
+from rbft_plugin.recipe import Evaluation, Recipe, Stage
+from rbft_plugin.steps import Plan, Scored, Step
+from rbft_plugin.sweep import Cell, cells
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
-    """All steps of a run. Arms that begin with the same stages share them."""
-    base = Checkpoint(recipe.base_model, (), dataset.name)
+    """All steps of a run; raises RbftError for a recipe that cannot be run."""
     plan = Plan(recipe, dataset, [_prepare(dataset)])
-    if any("rationale" in stages for stages in recipe.arms.values()):
-        plan.steps.extend([_generate(plan, base), _collect(plan)])
-    trained: dict[tuple[int, tuple[Stage, ...]], Checkpoint] = {}
-    scored: list[str] = []
-    for arm, stages in recipe.arms.items():
-        for seed in recipe.seeds if stages else recipe.seeds[:1]:
-            model = base
-            for i, stage in enumerate(stages, 1):
-                if (seed, stages[:i]) not in trained:
-                    step, trained[seed, stages[:i]] = _train(plan, arm, seed, stage, model)
-                    plan.steps.append(step)
-                model = trained[seed, stages[:i]]
-            plan.models[arm, seed] = model
-            output = plan.folder / arm / f"seed-{seed}" / "eval"
-            plan.steps.append(_score(plan, f"score {arm} seed {seed}", model, output))
-            scored.append(f"{arm}={output.as_posix()}")
-    plan.steps.append(_report(plan, scored))
+    for cell in cells(recipe):
+        used = {cell.recipe.training.stages[stage].rows for stages in recipe.arms.values() for stage in stages}
+        for hinted in (False, True):  # before all else: what is wrong with the data shows there
+            if used & ({"rationale_hinted"} if hinted else {"rationale", "rationale_label"}):
+                _rationales(plan, cell, hinted)
+        for arm, stages in recipe.arms.items():
+            for seed in recipe.seeds if stages else recipe.seeds[:1]:
+                model = Checkpoint(cell.recipe.base_model, (), dataset.name)
+                for stage in stages:
+                    model = _train(plan, cell, arm, seed, stage, model)
+                if cell.recipe.training.export and model.adapters:
+                    merged = training.settings(cell.recipe.training, stages[-1])[2]
+                    _export(plan, cell, f"{arm} seed {seed}", model, merged, _folder(cell, arm, seed) / "merged")
+                plan.scored.append(Scored(cell, arm, seed, _score(plan, cell, arm, seed, model), model))
+    plan.steps.append(_report(plan))
     return plan
 
 
-def _content(path: Path) -> str:
-    """sha256 of a file, or of the logs of samples below a folder."""
-    files = evaluation.sample_logs(path) + evaluation.sample_logs(path, "_rationale") if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes() if file.is_file() else b"missing")
-    return digest.hexdigest()
+def _folder(cell: Cell, arm: str, seed: int) -> Path:
+    return cell.folder / arm / f"seed-{seed}"
 
 
-def _with_env(recipe: Recipe, argv: list[str]) -> list[str]:
-    return ["env", *(f"{k}={v}" for k, v in recipe.env.items()), *argv] if recipe.env else argv
+def _named(cell: Cell, what: str) -> str:
+    return f"{cell.name}/{what}" if cell.name else what
+
+
+def _with_env(recipe: Recipe, argv: list[str], more: dict[str, str | int] | None = None) -> list[str]:
+    env = recipe.env | (more or {})
+    return ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else argv
 
 
 def _prepare(dataset: Dataset) -> Step:
     return Step(f"prepare {dataset.name}", ["rbft", "prepare", dataset.name], always=True)
 
 
-def _generate(plan: Plan, base: Checkpoint) -> Step:
-    task = registry.task_name(plan.dataset.name, "rationale")
-    return _lmms_eval(plan, "write rationales", base, plan.folder / "rationales", task, "train")
+def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
+    """The file of collected rationales of the cell's base model; cells with the same model and settings share it."""
+    suffix, word = ("_hinted", "hinted ") if hinted else ("", "")
+    key = (hinted, cell.recipe.base_model, str(cell.recipe.evaluation))
+    first = not any(k[:2] == ("collect", hinted) for k in plan.made if isinstance(k, tuple))
+    folder = plan.folder if first else cell.folder
+    named = (lambda what: what) if first else (lambda what: _named(cell, what))
+    source, target = folder / f"rationales{suffix}", folder / f"rows{suffix}"
+
+    def generate() -> tuple[Step, Path]:
+        """Its answers so far lie in a cache beside its output, so that a killed generation goes on where it stopped."""
+        base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), source.with_suffix(".cache")
+        args = {"use_cache": cache.as_posix(), **cell.recipe.evaluation.args}
+        settings = cell.recipe.evaluation.model_copy(update={"args": args})
+        name = named(f"write {word}rationales")
+        step = _lmms_eval(plan, cell, name, base, source, [f"rationale{suffix}"], settings)
+        return replace(step, cache=cache), source
+
+    def collect() -> tuple[Step, Path]:
+        argv = ["rbft", "collect", source.as_posix(), "--rows", target.as_posix(), "--overwrite"]
+        for name, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
+            for one in value if isinstance(value, tuple) else [value]:
+                argv += [f"--{name.replace('_', '-')}", str(one)]
+        made = target / "rationale.jsonl"
+        read = (source, plan.dataset.folder / "train.jsonl")
+        return Step(named(f"collect {word}rationales"), argv, leaves=(made,), files=read), made
+
+    plan.once(("generate", *key), generate)
+    collected: Path = plan.once(("collect", *key, str(cell.recipe.filters)), collect)
+    return collected
 
 
-def _score(plan: Plan, name: str, model: Checkpoint, output: Path) -> Step:
-    return _lmms_eval(plan, name, model, output, registry.task_name(plan.dataset.name, "label"), "test")
+def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
+    """(file of rows, folder whose dataset_info.json knows it) of a stage."""
+    recipe, kind = cell.recipe, stage.rows
+    part = [f"--shots={recipe.shots}"] if recipe.shots else []
+    part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
+    labelled = stage.samples == "labelled" and kind in ("rationale", "rationale_hinted")
+    source = _rationales(plan, cell, kind == "rationale_hinted") if kind in rows.OF_RATIONALES else None
+    if kind == "label" and not part:
+        return plan.dataset.folder / "label.jsonl", Path("dataset_info")
+    if source and kind != "rationale_label" and not (part or labelled):
+        return source, source.parent
+    name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if part else "")
+
+    def derive() -> tuple[Step, Path]:
+        target = cell.folder / "rows" / f"{name}.jsonl"
+        argv = ["rbft", "rows", plan.dataset.name, kind, "--output", target.as_posix(), *part]
+        argv += [f"--seed={seed}"] if part else []
+        argv += ["--labelled"] if labelled else []
+        argv += ["--rationales", source.as_posix()] if source else []
+        read = (plan.dataset.folder / "train.jsonl", *([source] if source else []))
+        return Step(_named(cell, f"rows {name}"), argv, leaves=(target,), files=read), target
+
+    made: Path = plan.once(("rows", name, source, *part), derive)
+    return made, made.parent
 
 
-def _lmms_eval(plan: Plan, name: str, model: Checkpoint, output: Path, task: str, split: str) -> Step:
-    def problems_after(log: str) -> list[str]:
-        ids = [row["id"] for row in preparation.read_split(plan.dataset.name, split)]
-        return evaluation.output_problems(output, task, ids)
-
-    rows, config = plan.dataset.folder / f"{split}.jsonl", Path("task_configs") / f"{task}.yaml"
-    base = Path("task_configs") / (registry.RATIONALE_BASE if split == "train" else registry.LABEL_BASE)
-    return Step(
-        name,
-        _with_env(plan.recipe, evaluation.argv(model, task, output, plan.recipe.evaluation)),
-        output=output,
-        files=(rows, config, base),
-        models=(model.base, *model.adapters),
-        problems_after=problems_after,
-    )
-
-
-def _collect(plan: Plan) -> Step:
-    rows, source = plan.folder / "rows", plan.folder / "rationales"
-    return Step(
-        "collect rationales",
-        ["rbft", "collect", source.as_posix(), "--rows", rows.as_posix(), "--overwrite"],
-        leaves=(rows / "rationale.jsonl",),
-        files=(source, plan.dataset.folder / "train.jsonl"),
-    )
-
-
-def _train(plan: Plan, arm: str, seed: int, stage: Stage, start: Checkpoint) -> tuple[Step, Checkpoint]:
-    recipe, overrides, merged = training.settings(plan.recipe.training, stage)
-    output = plan.folder / arm / f"seed-{seed}" / stage
-    folder = Path("dataset_info") if stage == "label" else plan.folder / "rows"
-    rows = (plan.dataset.folder if stage == "label" else folder) / f"{stage}.jsonl"
-    result = training.result(start, output, merged["finetuning_type"], plan.dataset.name)
-    own = {
-        "dataset": registry.llamafactory_name(plan.dataset.name, stage),
-        "dataset_dir": folder.as_posix(),
+def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Checkpoint) -> Checkpoint:
+    own = cell.recipe.training
+    recipe, overrides, merged = training.settings(own, stage)
+    file, registered = _rows(plan, cell, own.stages[stage], seed)
+    if training.must_merge(start, merged):
+        last = Path(start.adapters[-1])
+        target = last.with_name(f"{last.name}_merged")
+        start = _export(plan, cell, f"{arm} seed {seed} {last.name}", start, merged, target)
+    output = _folder(cell, arm, seed) / stage
+    result = training.result(start, output, merged["finetuning_type"], own.adapters)
+    keys = {
+        "dataset": registry.llamafactory_name(plan.dataset.name, file.stem),
+        "dataset_dir": registered.as_posix(),
         "media_dir": ".",
-        **training.start_from(start),
+        **training.start_from(start, own.adapters),
         "output_dir": output.as_posix(),
         "seed": seed,
     }
+    launch = cell.recipe.launch
 
     def problems_before() -> list[str]:
-        manifest = preparation.manifest(plan.dataset.name)
-        return training.row_problems(preparation.read_jsonl(rows)) + training.pixel_problems(merged, manifest)
+        preparation.manifest(plan.dataset.name)  # raises if there is none
+        given = preparation.read_jsonl(file)
+        return training.row_problems(given) or fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, given)
 
     def problems_after(log: str) -> list[str]:
-        count = len(preparation.read_jsonl(rows))
-        return training.output_problems(output, log, count, merged["max_steps"], merged["finetuning_type"])
+        return training.output_problems(output, log, len(preparation.read_jsonl(file)), merged, launch)
 
     def finish() -> None:
         training.remove_checkpoints(output)
         checkpoint.write_note(output, result)
 
-    step = Step(
-        f"train {arm} seed {seed} {stage}",
-        _with_env(plan.recipe, training.argv(recipe, own | overrides)),
+    def train() -> tuple[Step, Checkpoint]:
+        argv = training.argv(recipe, keys | overrides)
+        step = Step(
+            f"train {_named(cell, arm)} seed {seed} {stage}",
+            _with_env(plan.recipe, argv, training.environment(launch, merged)),
+            output=output,
+            files=(recipe, file),
+            models=(start.base, *start.adapters),
+            resumable=True,
+            problems_before=problems_before,
+            problems_after=problems_after,
+            finish=finish,
+        )
+        return step, result
+
+    settings = (str(recipe), repr(overrides), own.adapters)
+    trained: Checkpoint = plan.once(("train", seed, start, file, *settings), train)
+    return trained
+
+
+def _export(plan: Plan, cell: Cell, name: str, model: Checkpoint, merged: dict[str, Any], output: Path) -> Checkpoint:
+    """The model with its adapters merged into one checkpoint."""
+
+    def export() -> tuple[Step, Checkpoint]:
+        step = Step(
+            f"export {_named(cell, name)}",
+            _with_env(plan.recipe, training.export_argv(model, output, merged)),
+            output=output,
+            models=(model.base, *model.adapters),
+            problems_after=lambda log: training.export_problems(output),
+        )
+        return step, replace(model, base=output.as_posix(), adapters=())
+
+    exported: Checkpoint = plan.once(("export", model), export)
+    return exported
+
+
+def _score(plan: Plan, cell: Cell, arm: str, seed: int, model: Checkpoint) -> Path:
+    output, settings = _folder(cell, arm, seed) / "eval", cell.recipe.evaluation
+
+    def score() -> tuple[Step, Path]:
+        name = f"score {_named(cell, arm)} seed {seed}"
+        return _lmms_eval(plan, cell, name, model, output, settings.tasks, settings), output
+
+    scored: Path = plan.once(("score", model, str(settings)), score)
+    return scored
+
+
+def _lmms_eval(
+    plan: Plan, cell: Cell, name: str, model: Checkpoint, output: Path, kinds: Sequence[str], settings: Evaluation
+) -> Step:
+    """One start for tasks that run on one split."""
+    tasks = [registry.task_name(plan.dataset.name, kind) for kind in kinds]
+    split = registry.split_of(kinds[0])
+
+    def problems_before() -> list[str]:
+        given = preparation.read_split(plan.dataset.name, split)
+        return fit.split_problems(cell.recipe, plan.dataset.clips, given)
+
+    def problems_after(log: str) -> list[str]:
+        given = preparation.read_split(plan.dataset.name, split)
+        ids = [row["id"] for row in given if "rationale_hinted" not in kinds or row["hinted_prompt"]]
+        found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
+        return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
+
+    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in registry.BASES[kind])]
+    return Step(
+        name,
+        _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
         output=output,
-        files=(recipe, rows),
-        models=(start.base, *start.adapters),
-        resumable=True,
+        files=(plan.dataset.folder / f"{split}.jsonl", *(Path("task_configs") / config for config in configs)),
+        models=(model.base, *model.adapters),
         problems_before=problems_before,
         problems_after=problems_after,
-        finish=finish,
     )
-    return step, result
 
 
-def _report(plan: Plan, scored: list[str]) -> Step:
+def _report(plan: Plan) -> Step:
     output = plan.folder / "report"
     return Step(
         "report",
-        ["rbft", "report", *scored, "--output", output.as_posix()],
+        ["rbft", "report", plan.folder.as_posix()],
         leaves=(output / "report.json",),
-        files=(*(Path(s.split("=", 1)[1]) for s in scored), plan.dataset.folder / "test.jsonl"),
+        files=(*dict.fromkeys(s.output for s in plan.scored), plan.dataset.folder / "test.jsonl"),
+        soft=True,
     )

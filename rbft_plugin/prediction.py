@@ -32,7 +32,9 @@ def predict(model: str, videos: Sequence[Path], dataset: str | None, device: str
         raise RbftError(f"{model} does not say what it was trained on; give --dataset ({', '.join(available())})")
     spec = load(name)
 
-    from rbft_plugin.model import batch_inputs, generate, load_model
+    from rbft_plugin.generation import generate
+    from rbft_plugin.inputs import batch_inputs
+    from rbft_plugin.loading import load_model
 
     loaded, processor = load_model(checkpoint.base, checkpoint.adapters, device)
     prompt = prompts.label(spec)

@@ -5,91 +5,84 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from rbft_plugin import clips, files, prompts, registry, splits
+from filelock import FileLock
+
+from rbft_plugin import files, making, prompts, registry, splits
 from rbft_plugin.annotations import Sample, samples
 from rbft_plugin.dataset import SPLITS, Dataset
 from rbft_plugin.errors import ProblemsError, RbftError
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-
-
-def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
-    """Samples by split and label; those without a label count under "" (last)."""
-    names = [*dataset.label_names, *([""] if any(s.label is None for s in found) else [])]
-    table = {split: Counter(s.label or "" for s in found if s.split == split) for split in SPLITS}
-    return {split: {name: table[split][name] for name in names} for split in SPLITS}
+from rbft_plugin.journal import Made
+from rbft_plugin.making import Progress, Shard
+from rbft_plugin.usable import counts, described, parted
 
 
-def problems(dataset: Dataset, found: list[Sample], progress: Progress) -> list[str]:
-    """All that stops or spoils a run: labels without training or test samples, missing or unreadable videos."""
-    table = counts(dataset, found)
-    said = [
-        f"split '{split}' has no sample of label '{name}'"
-        for split in ("train", "test")
-        for name in dataset.label_names
-        if not table[split][name]
-    ]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = progress(pool.map(_video_problem, found), len(found), "videos")
-        said += [problem for problem in results if problem]
-    return said
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did: the manifest; clips that were new; those that no sample uses any more, and their bytes."""
+
+    manifest: dict[str, Any]
+    new: int
+    unused: int
+    unused_bytes: int
 
 
-def _video_problem(sample: Sample) -> str | None:
-    try:
-        clips.probe(sample.video)
-    except clips.VideoError as error:
-        return sample.problem(str(error))
-    return None
+def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, overwrite: bool = False) -> Prepared:
+    """Make all that training and evaluation read, and the registrations.
 
-
-def prepare(dataset: Dataset, progress: Progress) -> dict[str, Any]:
-    """Make all that training and evaluation read, and the registrations; returns the manifest.
-
-    Clips that are there already are kept. Raises ProblemsError naming every sample whose video cannot be used; the
-    clips of the others stay, and nothing else is written then.
+    Clips that are there already are kept, unless `overwrite`. Raises ProblemsError naming every sample whose video
+    cannot be used, if they are more than `dataset.max_missing`; the clips of the others stay, and nothing else is
+    written then.
     """
+    found = samples_of(dataset)
+    outcome = making.make_clips(dataset, found, progress, workers, overwrite)
+    with FileLock(dataset.folder / ".prepare.lock"):  # two at the same time write the same, but not at once
+        manifest_file = dataset.folder / "manifest.json"
+        try:
+            used, missing = parted(dataset, found, outcome.of)
+        except RbftError:
+            manifest_file.unlink(missing_ok=True)
+            raise
+        texts = _texts(dataset, used)
+        manifest = {
+            "dataset": dataset.name,
+            "counts": counts(dataset, [s for s, _ in used]),
+            "missing": {"counts": counts(dataset, [s for s, _ in missing]), "samples": described(missing)},
+            "display": {label.name: label.display for label in dataset.labels if label.display},
+            "clips": dataset.clips.model_dump(),
+            "largest_clip_pixels": max(m.width * m.height for _, m in used),
+            "most_frames": max(m.frames for _, m in used),
+            "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+        }
+        registry.register(dataset)
+        texts["manifest.json"] = files.json_text(manifest)  # written last: its presence means that all else is complete
+        if not all(files.holds(dataset.folder / name, text) for name, text in texts.items()):
+            manifest_file.unlink(missing_ok=True)
+            for name, text in texts.items():
+                files.write_text(dataset.folder / name, text)
+    return Prepared(manifest, outcome.new, *_unused(dataset.folder / "clips", {m.clip for _, m in used}))
+
+
+def make_shard(
+    dataset: Dataset, progress: Progress, shard: Shard, workers: int | None = None, overwrite: bool = False
+) -> tuple[int, int, list[str]]:
+    """Make the clips of a shard alone: how many it has and how many were new, and the problems with its videos."""
+    found = samples_of(dataset)
+    outcome = making.make_clips(dataset, found, progress, workers, overwrite, shard)
+    pairs = zip(shard.of(found), outcome.of, strict=True)
+    return len(outcome.of), outcome.new, [s.problem(m) for s, m in pairs if isinstance(m, str)]
+
+
+def samples_of(dataset: Dataset) -> list[Sample]:
+    """All annotated samples with their splits; raises ProblemsError if none would train, or none test."""
     found = splits.assign(samples(dataset), dataset.splits)
     if empty := [f"split '{s}' has no sample" for s in ("train", "test") if not any(f.split == s for f in found)]:
         raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
-    manifest_file = dataset.folder / "manifest.json"
-    known = _known_sources(manifest_file, dataset)
-    manifest_file.unlink(missing_ok=True)  # its presence means that all else is complete
-    making: dict[str, Lock] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda s: _clip(dataset, s, known, making), found)
-        made = list(progress(results, len(found), f"clips of {dataset.name}"))
-    bad = [s.problem(m) for s, m in zip(found, made, strict=True) if isinstance(m, str)]
-    if bad:
-        raise ProblemsError(
-            f"{dataset.name}: videos that cannot be used", bad, "Mend them, or remove their rows; then prepare again."
-        )
-    rows = [_row(dataset, s, m) for s, m in zip(found, made, strict=True) if not isinstance(m, str)]
-    if leaks := _leaks(found, rows):
-        raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
-    contents = {split: [r for r, s in zip(rows, found, strict=True) if s.split == split] for split in SPLITS}
-    labelled = [_label_row(r) for r in contents["train"] if r["label"] is not None]
-    hashes = {f"{split}.jsonl": write_rows(dataset.folder / f"{split}.jsonl", rs) for split, rs in contents.items()}
-    hashes["label.jsonl"] = write_rows(dataset.folder / "label.jsonl", labelled)
-    registry.register(dataset)
-    manifest = {
-        "dataset": dataset.name,
-        "counts": counts(dataset, found),
-        "clips": dataset.clips.model_dump(),
-        "largest_clip_pixels": max(r["meta"]["width"] * r["meta"]["height"] for r in rows),
-        "most_frames": max(r["meta"]["frames"] for r in rows),
-        "sha256": hashes,
-        "sources": {s.id: m["source"] for s, m in zip(found, made, strict=True) if not isinstance(m, str)},
-    }
-    files.write_json(manifest_file, manifest)
-    return manifest
+    return found
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -132,79 +125,44 @@ def rows_text(rows: Iterable[dict[str, Any]]) -> str:
 
 def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
     """A LLaMA-Factory sharegpt row: the clip, the prompt, the answer to learn."""
-    messages = [{"role": "user", "content": f"<video>{prompt}"}, {"role": "assistant", "content": answer}]
+    asked = f"<video>{row.get('after_video', '')}{prompt}"
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
 
 
-def _label_row(row: dict[str, Any]) -> dict[str, Any]:
-    return training_row(row, row["label_prompt"], row["label"])
+def _texts(dataset: Dataset, used: list[tuple[Sample, Made]]) -> dict[str, str]:
+    """The files of rows."""
+    rows = [(s.split, _row(dataset, s, m)) for s, m in used]
+    contents = {f"{split}.jsonl": [r for of, r in rows if of == split] for split in SPLITS}
+    contents["label.jsonl"] = [
+        training_row(r, r["label_prompt"], r["label"]) for r in contents["train.jsonl"] if r["label"] is not None
+    ]
+    return {name: rows_text(rs) for name, rs in contents.items()}
 
 
-def _known_sources(manifest_file: Path, dataset: Dataset) -> dict[str, dict[str, Any]]:
-    """What the last manifest says of the sources, so that unchanged ones need not be read to find their clips."""
-    if not manifest_file.is_file():
-        return {}
-    last = files.read_json(manifest_file)
-    return last.get("sources", {}) if last.get("clips") == dataset.clips.model_dump() else {}
+def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
+    """How many files of the folder no sample uses, and their bytes."""
+    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.name not in used]
+    return len(sizes), sum(sizes)
 
 
-def _clip(
-    dataset: Dataset, sample: Sample, known: dict[str, dict[str, Any]], making: dict[str, Lock]
-) -> dict[str, Any] | str:
-    """The sample's clip, made if it is not there yet: where it is and what it came from; or what is wrong."""
-    try:
-        clips.probe(sample.video)
-        stat = sample.video.stat()
-        source = {"path": sample.video.as_posix(), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        last = known.get(sample.id, {})
-        name = last.get("clip") if source == {k: last.get(k) for k in source} else None
-        name = name or clips.clip_name(sample.video, dataset.clips)
-        target = dataset.folder / "clips" / name
-        with making.setdefault(name, Lock()):  # videos of the same content share a clip
-            clip = _whole(target)
-            if clip is None:
-                clips.make(sample.video, target, dataset.clips)
-                clip = clips.probe(target)
-        return {"clip": clip, "file": target, "source": source | {"clip": name}}
-    except clips.VideoError as error:
-        return str(error)
-
-
-def _leaks(found: list[Sample], rows: list[dict[str, Any]]) -> list[str]:
-    """Videos of the same content in different splits: a model would be tested on what it was trained on."""
-    first: dict[str, Sample] = {}
-    said = []
-    for sample, row in zip(found, rows, strict=True):
-        other = first.setdefault(row["video"], sample)
-        if other.split != sample.split:
-            both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
-            said.append(f"{both}: {sample.video}")
-    return said
-
-
-def _whole(file: Path) -> clips.Clip | None:
-    """A clip, if it is there and can be opened; a copy of a workspace may have cut it off."""
-    try:
-        clip = clips.probe(file)
-    except clips.VideoError:
-        return None
-    return clip if clip.frames else None
-
-
-def _row(dataset: Dataset, sample: Sample, made: dict[str, Any]) -> dict[str, Any]:
-    clip: clips.Clip = made["clip"]
+def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
+    hint = sample.label if sample.split == "train" else None
     return {
         "id": sample.id,
-        "video": made["file"].as_posix(),
+        "video": f"{dataset.folder.as_posix()}/clips/{made.clip}",
         "label": sample.label,
         "labels": list(dataset.label_names),
-        "rationale_prompt": prompts.rationale(dataset),
-        "label_prompt": prompts.label(dataset),
+        "rationale_prompt": prompts.rationale(dataset, sample.context),
+        "hinted_prompt": prompts.hinted(dataset, hint, sample.context) if hint else None,
+        "label_prompt": prompts.label(dataset, sample.context),
+        "after_video": dataset.prompts.after_video,
         "meta": {
             "source": sample.video.as_posix(),
-            "frames": clip.frames,
-            "width": clip.width,
-            "height": clip.height,
-            "seconds": round(clip.frames / clip.fps, 3),
+            "start": float(sample.part.start),
+            "seconds": round(made.frames / made.fps, 3),
+            "frames": made.frames,
+            "width": made.width,
+            "height": made.height,
         },
     }

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import evaluation, files, registry
+from rbft_plugin import evaluation, filters, registry
 from rbft_plugin.errors import RbftError
+from rbft_plugin.filters import Filters, Written
 from rbft_plugin.preparation import read_jsonl, read_split, rows_text, training_row, write_rows
 
-REASONS = {
-    "empty": "the model wrote nothing",
-    "truncated": "it was cut at the limit of new tokens",
-    "repetitive": "it says the same over and over",
-    "markup": "it holds <video> or <image>, which training would take for media",
+REASONS = filters.REASONS | {
+    "unlabelled": "it has no label, and so no hinted prompt",
     "missing": "the log does not have it",
 }
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What `collect` made: the rows, and the ids it left out by reason."""
+    """What `collect` made: the rows, and what it left out: {"id", "reason", "text" (None where there is none)}."""
 
     dataset: str
+    mode: str  # blind, or hinted: the writer was shown the label
     rows: list[dict[str, Any]]
-    dropped: dict[str, list[str]]
-    counted_tokens: bool  # whether the log tells truncated generations
+    dropped: list[dict[str, Any]]
+    uncounted: int = 0  # texts of which the log does not tell whether they were truncated
+
+    def by_reason(self) -> dict[str, list[dict[str, Any]]]:
+        """What was left out, in the order of REASONS."""
+        found = defaultdict(list)
+        for one in self.dropped:
+            found[one["reason"]].append(one)
+        return {reason: found[reason] for reason in REASONS if reason in found}
 
 
-def collect(output: Path) -> Collection:
-    """Rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data."""
+def collect(output: Path, chosen: Filters | None = None) -> Collection:
+    """Rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data.
+
+    A row asks what was asked; one of a hinted log the plain rationale prompt, for the trained model is shown no label.
+    """
     log = evaluation.only_log(output, "_rationale")
-    dataset = registry.dataset_of(evaluation.task_of(log))
+    task = evaluation.task_of(log)
+    dataset, hinted = registry.dataset_of(task), registry.kind_of(task) == "rationale_hinted"
     samples = {row["id"]: row for row in read_split(dataset, "train")}
     logged = read_jsonl(log)
     ids = [str(row.get("sample_id")) for row in logged]
@@ -43,48 +52,31 @@ def collect(output: Path) -> Collection:
         what = f"samples that are not in the training split, such as '{strange[0]}'" if strange else "samples twice"
         raise RbftError(f"{log}: it has {what}; was {dataset} prepared anew since? Generate again")
     limit = evaluation.generation_settings(log).get("max_new_tokens")
-    rows, dropped, counted = [], defaultdict[str, list[str]](list), True
+    written, uncounted = [], 0
     for row, sample in zip(logged, (samples[i] for i in ids), strict=True):
         tokens = next((c.get("output_tokens") for c in row.get("token_counts") or [] if c), None)
-        counted = counted and limit is not None and tokens is not None
+        uncounted += limit is None or tokens is None
+        prompt = sample["rationale_prompt"] if hinted else row.get("input") or sample["rationale_prompt"]
+        label = sample["label"] if hinted else None
         text = evaluation.answer_text(row).strip()
-        reason = why_not(text, truncated=bool(limit and tokens and tokens >= limit))
+        written.append(Written(text, prompt, bool(limit and tokens and tokens >= limit), label))
+    rows: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for i, one, reason in zip(ids, written, filters.reasons(written, chosen or Filters()), strict=True):
         if reason:
-            dropped[reason].append(sample["id"])
+            dropped.append({"id": i, "reason": reason, "text": one.text})
         else:
-            rows.append(training_row(sample, row.get("input") or sample["rationale_prompt"], text))
-    done = set(ids)
-    if lost := [i for i in samples if i not in done]:  # lmms-eval was given a --limit
-        dropped["missing"] = lost
-    return Collection(dataset, rows, dict(dropped), counted)
-
-
-def why_not(text: str, truncated: bool) -> str | None:
-    """The reason, a key of REASONS, for which a text is no rationale to learn from; None if it is one."""
-    if not text:
-        return "empty"
-    if truncated:
-        return "truncated"
-    if "<video>" in text or "<image>" in text:
-        return "markup"
-    return "repetitive" if _repetitive(text) else None
-
-
-def _repetitive(text: str) -> bool:
-    """Whether a run of words stands there four times in a row, or a long sentence three times anywhere."""
-    words = re.findall(r"\w+", text.casefold())
-    for size in range(1, len(words) // 4 + 1):
-        same = 0
-        for i in range(size, len(words)):
-            same = same + 1 if words[i] == words[i - size] else 0
-            if same >= 3 * size:
-                return True
-    sentences = [s.strip() for s in re.split(r"[.!?\n。！？]+", text.casefold()) if len(s.split()) >= 5]
-    return any(sentences.count(s) >= 3 for s in set(sentences))
+            rows.append(training_row(samples[i], one.prompt, one.text))
+    for i in samples.keys() - set(ids):
+        reason = "unlabelled" if hinted and samples[i]["label"] is None else "missing"  # or lmms-eval had a --limit
+        dropped.append({"id": i, "reason": reason, "text": None})
+    order = {i: position for position, i in enumerate(samples)}
+    dropped.sort(key=lambda one: order[one["id"]])
+    return Collection(dataset, "hinted" if hinted else "blind", rows, dropped, uncounted)
 
 
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:
-    """Write the rows to `folder`/rationale.jsonl, and what was left out to rationale.dropped.json beside it.
+    """Write the rows to `folder`/rationale.jsonl, and what was left out to rationale.dropped.jsonl beside it.
 
     Other rows that are there already are kept: then RbftError, unless `overwrite`. A folder outside data/ gets a
     dataset_info.json of its own.
@@ -95,7 +87,7 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     if target.is_file() and target.read_text(encoding="utf-8") != rows_text(collection.rows) and not overwrite:
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
     write_rows(target, collection.rows)
-    files.write_json(folder / "rationale.dropped.json", collection.dropped)
+    write_rows(folder / "rationale.dropped.jsonl", collection.dropped)
     if folder != Path("data") / collection.dataset:
         name = registry.llamafactory_name(collection.dataset, "rationale")
         registry.write_entries(folder, {name: registry.entry("rationale.jsonl")})

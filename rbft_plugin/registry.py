@@ -7,28 +7,54 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, get_args
+
+from filelock import FileLock
 
 from rbft_plugin import files
 from rbft_plugin.dataset import Dataset, path_of
 from rbft_plugin.errors import RbftError
 
 STAGES = ("rationale", "label")  # each has a file of rows, and a dataset of that name in LLaMA-Factory
-LABEL_BASE, RATIONALE_BASE = "_rbft_label_base.yaml", "_rbft_rationale_base.yaml"
+# lmms-eval's tasks of a dataset: rbft_<name>, and rbft_<name>_<kind> for the others.
+TaskKind = Literal["label", "ll", "novideo", "rationale", "rationale_hinted"]
+KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+# What a task shares with all others of its kind, in task_configs/; of two, the first has the last word.
+BASES: dict[str, tuple[str, ...]] = {
+    "label": ("_rbft_label_base.yaml",),
+    "ll": ("_rbft_ll_base.yaml",),
+    "novideo": ("_rbft_novideo_base.yaml", "_rbft_label_base.yaml"),
+    "rationale": ("_rbft_rationale_base.yaml",),
+    "rationale_hinted": ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml"),
+}
+LABEL_BASE = BASES["label"][0]
 
 
 def llamafactory_name(dataset: str, stage: str) -> str:
     return f"{dataset}_{stage}"
 
 
-def task_name(dataset: str, stage: str) -> str:
-    """lmms-eval's task: rbft_<name> scores labels, rbft_<name>_rationale writes rationales."""
-    return f"rbft_{dataset}" if stage == "label" else f"rbft_{dataset}_{stage}"
+def task_name(dataset: str, kind: str) -> str:
+    """lmms-eval's task: rbft_<name> scores answers, rbft_<name>_ll likelihoods, rbft_<name>_rationale writes ..."""
+    return f"rbft_{dataset}" if kind == "label" else f"rbft_{dataset}_{kind}"
+
+
+def kind_of(task: str) -> TaskKind:
+    """What a task is for; no dataset's own name ends in a kind."""
+    return next((kind for kind in reversed(KINDS) if task.endswith(f"_{kind}") and kind != "label"), "label")
 
 
 def dataset_of(task: str) -> str:
-    """The dataset of a task, the inverse of `task_name`; no dataset's own name ends in a stage."""
-    return task.removeprefix("rbft_").removesuffix("_rationale")
+    """The dataset of a task, the inverse of `task_name`."""
+    return task.removeprefix("rbft_").removesuffix(f"_{kind_of(task)}")
+
+
+def split_of(kind: str) -> str:
+    """The split that a kind of task runs on."""
+    return "train" if kind.startswith("rationale") else "test"
 
 
 def f1_metric(label: str) -> str:
@@ -47,8 +73,40 @@ def entry(file: str) -> dict:
 
 
 def write_entries(folder: Path, entries: dict[str, dict]) -> None:
-    """Add or replace entries of `folder`/dataset_info.json; all others stay as they are."""
-    path = folder / "dataset_info.json"
+    """Add or replace entries of `folder`/dataset_info.json; all others stay as they are.
+
+    Only one process of a workspace does this at a time: entries that another one adds meanwhile would be lost.
+    """
+    with locked():
+        files.write_text(folder / "dataset_info.json", _entries_text(folder / "dataset_info.json", entries))
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Keeps other processes of the workspace from its registrations; may be entered again by the one that holds it."""
+    Path("data").mkdir(exist_ok=True)
+    with FileLock(Path("data") / ".registrations.lock", is_singleton=True):
+        yield
+
+
+def register(dataset: Dataset) -> None:
+    """Write what both harnesses need to know of a dataset; works before its data is prepared."""
+    with locked():
+        for path, text in generated(dataset).items():
+            files.write_text(path, text)
+
+
+def generated(dataset: Dataset) -> dict[Path, str]:
+    """The files that `register` writes, and what they should hold: dataset_info.json with the dataset's entries
+    beside those that it has now, and the task YAMLs. Raises RbftError if dataset_info.json cannot be read.
+    """
+    info = Path("dataset_info/dataset_info.json")
+    entries = {llamafactory_name(dataset.name, s): entry(f"../{dataset.folder.as_posix()}/{s}.jsonl") for s in STAGES}
+    tasks = {Path("task_configs") / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in KINDS}
+    return {info: _entries_text(info, entries)} | tasks
+
+
+def _entries_text(path: Path, entries: dict[str, dict]) -> str:
     known = {}
     if path.is_file():
         try:
@@ -57,42 +115,35 @@ def write_entries(folder: Path, entries: dict[str, dict]) -> None:
             raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
         if not isinstance(known, dict):
             raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
-    files.write_json(path, dict(sorted((known | entries).items())))
+    return files.json_text(dict(sorted((known | entries).items())))
 
 
-def register(dataset: Dataset) -> None:
-    """Write what both harnesses need to know of a dataset; works before its data is prepared."""
-    folder = Path("dataset_info")
-    write_entries(
-        folder,
-        {llamafactory_name(dataset.name, s): entry(f"../{dataset.folder.as_posix()}/{s}.jsonl") for s in STAGES},
-    )
-    for stage in STAGES:
-        path = Path("task_configs") / f"{task_name(dataset.name, stage)}.yaml"
-        files.write_text(path, _label_task(dataset) if stage == "label" else _rationale_task(dataset))
-
-
-def _label_task(dataset: Dataset) -> str:
-    metrics = [("accuracy", "mean", "true"), ("macro_f1", "!function rbft_plugin.tasks.macro_f1", "true")]
-    metrics += [("no_answer", "mean", "false")]
-    metrics += [(f1_metric(n), "!function rbft_plugin.tasks.class_f1", "true") for n in dataset.label_names]
-    lines = [
-        f"  - metric: {json.dumps(name, ensure_ascii=False)}\n    aggregation: {how}\n    higher_is_better: {up}"
-        for name, how, up in metrics
-    ]
-    return _task(dataset, "label", LABEL_BASE, "test") + "metric_list:\n" + "\n".join(lines) + "\n"
-
-
-def _rationale_task(dataset: Dataset) -> str:
-    return _task(dataset, "rationale", RATIONALE_BASE, "train")
-
-
-def _task(dataset: Dataset, stage: str, base: str, split: str) -> str:
+def _task(dataset: Dataset, kind: str) -> str:
+    bases = BASES[kind]
     return (
         f"# Made by `rbft prepare {dataset.name}`: change {path_of(dataset.name).as_posix()}, not this.\n"
-        f"include: {base}\n"
-        f"task: {task_name(dataset.name, stage)}\n"
+        f"include: {bases[0] if len(bases) == 1 else '[' + ', '.join(bases) + ']'}\n"
+        f"task: {task_name(dataset.name, kind)}\n"
         "dataset_kwargs:\n"
         "  data_files:\n"
-        f"    test: ../{dataset.folder.as_posix()}/{split}.jsonl\n"
-    )
+        f"    test: ../{dataset.folder.as_posix()}/{split_of(kind)}.jsonl\n"
+    ) + ("" if kind.startswith("rationale") else _metrics(dataset, kind))
+
+
+def _metrics(dataset: Dataset, kind: str) -> str:
+    """The metric_list of a task that scores; each metric is a key of what its process_results returns."""
+    of_answers = [("accuracy", "mean", "true"), ("no_answer", "mean", "false")]
+    of_likelihoods = [
+        *[("accuracy", "mean", "true"), ("accuracy_norm", "mean", "true")],
+        *[(name, f"!function rbft_plugin.tasks.{name}", "true") for name in ("auroc", "average_precision")],
+        *[(name, f"!function rbft_plugin.tasks.{name}", "false") for name in ("brier", "calibration_error")],
+    ]
+    of_both = ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
+    metrics = of_likelihoods if kind == "ll" else of_answers
+    metrics += [(name, f"!function rbft_plugin.tasks.{name}", "true") for name in of_both]
+    metrics += [(f1_metric(name), "!function rbft_plugin.tasks.class_f1", "true") for name in dataset.label_names]
+    lines = [
+        f"  - metric: {json.dumps(name, ensure_ascii=False)}\n    aggregation: {how}\n    higher_is_better: {up}\n"
+        for name, how, up in metrics
+    ]
+    return "metric_list:\n" + "".join(lines)

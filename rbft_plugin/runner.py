@@ -1,28 +1,27 @@
-"""Runs the steps of a plan in order: skips what is done, resumes what was cut off, stops at the first failure.
+"""Runs the steps of a plan: skips what is done, resumes what was cut off, goes on beside what failed.
 
 A step is done when its record lies in steps/ and names the inputs that are on disk now. The record is written last.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rbft_plugin import files, provenance
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.plan import Plan, Step
+from rbft_plugin.processes import Processes, run, tail
+from rbft_plugin.steps import Plan, Step
 
 PACKAGES = ("rbft", "llamafactory", "lmms-eval", "torch", "transformers", "peft", "deepspeed", "decord", "av")
+PLAN = "plan.json"  # of a run: what it scores, for the report
 Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, step, text)
 
 
@@ -31,27 +30,90 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0]} | {p: version(p) for p in PACKAGES}
 
 
-def execute(plan: Plan, notify: Notify) -> None:
-    """Run what is not done; raises RbftError with the reason and the log of the step that failed."""
+def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
+    """Run what is not done, up to `jobs` steps at a time, and go on with what does not need a failed step.
+
+    Raises RbftError with the reason and the log of each step that failed, and the names of those left out for it.
+    """
     from filelock import FileLock, Timeout
 
     plan.folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(plan.folder / ".lock")
     try:
         with lock.acquire(timeout=0):
-            for step in plan.steps:
-                if is_done(plan, step) and not step.always:
-                    notify("skipped", step, "")
-                else:
-                    _run(plan, step, notify)
+            files.write_json(plan.folder / PLAN, plan.described())
+            _execute(plan, notify, jobs)
     except Timeout:
         raise RbftError(f"{plan.folder}: another `rbft run` is at work there") from None
 
 
+def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
+    failed: dict[str, RbftError] = {}
+    left_out: list[str] = []
+    waiting = list(plan.steps)
+    devices = list(plan.recipe.launch.devices)
+    if devices and jobs > len(devices):
+        raise RbftError(f"--jobs {jobs}: the recipe's launch.devices has devices for {len(devices)} jobs")
+    processes = Processes()
+    with ThreadPoolExecutor(jobs) as pool, processes.ended_with_us():
+        running: dict[Future[None], tuple[Step, str | None]] = {}
+        while waiting or running:
+            for step in list(waiting):
+                before = {other.name for other in plan.steps if plan.needs(step, other)}
+                if len(running) == jobs or before & {s.name for s in (*waiting, *(s for s, _ in running.values()))}:
+                    continue
+                waiting.remove(step)
+                if before & {*failed, *left_out} and not step.soft:
+                    left_out.append(step.name)
+                    continue
+                device = devices.pop(0) if devices else None
+                running[pool.submit(_do, plan, step, notify, processes, device)] = (step, device)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step, device = running.pop(future)
+                devices += [device] if device is not None else []
+                try:
+                    future.result()
+                except RbftError as error:
+                    failed[step.name] = error
+                    notify("failed", step, str(error).split("\n")[0])
+    if len(failed) == 1 and not left_out:
+        raise next(iter(failed.values()))
+    if failed:
+        rest = [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
+        raise RbftError("\n".join([*map(str, failed.values()), *rest]))
+
+
+def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
+    if is_done(plan, step) and not step.always:
+        notify("skipped", step, "")
+    else:
+        _run(plan, step, notify, processes, device)
+
+
+def follow(plan: Plan, notify: Notify) -> None:
+    """Do this node's part of each training of a run that the first node has started; see `launch` in the recipe."""
+    processes = Processes()
+    for step in plan.steps:
+        if "FORCE_TORCHRUN=1" not in step.argv:
+            continue
+        started = _steps(plan) / f"{step.slug}.started.json"
+        while not started.is_file() and not is_done(plan, step):
+            time.sleep(1)
+        if is_done(plan, step):
+            notify("skipped", step, "")
+            continue
+        log = plan.folder / "logs" / f"{step.slug}.node-{plan.recipe.launch.node_rank}.log"
+        notify("started", step, log.as_posix())
+        with processes.ended_with_us():
+            status = run(step.argv, log, partial(notify, "line", step), processes)
+        if status:
+            raise RbftError(f"{step.name}: exited with status {status} on this node. {_ending(log)}")
+        notify("done", step, "on this node")
+
+
 def is_done(plan: Plan, step: Step) -> bool:
     """Whether the step's record and what it made are there, and its inputs are what they were."""
-    made = [*([step.output] if step.output else []), *step.leaves]
-    return all(p.exists() for p in made) and record(plan, step).get("inputs") == step.inputs()
+    return all(p.exists() for p in step.made) and record(plan, step).get("inputs") == step.inputs()
 
 
 def record(plan: Plan, step: Step) -> dict[str, Any]:
@@ -73,28 +135,35 @@ def _read(path: Path) -> dict[str, Any]:
     return files.read_json(path) if path.is_file() else {}
 
 
-def _run(plan: Plan, step: Step, notify: Notify) -> None:
+def _interrupted(plan: Plan, step: Step) -> dict[str, Any] | None:
+    """The inputs of a start that did not end in success; None if there is none."""
+    return _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
+
+
+def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
     problems = step.problems_before()
     if problems:
         raise ProblemsError(f"{step.name}: not started", problems)
     inputs = step.inputs()
     _clear_output(plan, step, inputs)
+    if step.cache and _interrupted(plan, step) != inputs:
+        shutil.rmtree(step.cache, ignore_errors=True)
     log = plan.folder / "logs" / f"{step.slug}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
     files.write_json(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
     begin = time.time()
-    status = _subprocess(step.argv, log, lambda line: notify("line", step, line))
+    env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+    status = run(step.command(), log, partial(notify, "line", step), processes, env)
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
     if problems:
-        tail = _tail(log)
-        hint = f"Its log is {log}" + (f", which ends:\n{tail}" if tail else "")
-        raise ProblemsError(f"{step.name}: failed", problems, hint)
+        raise ProblemsError(f"{step.name}: failed", problems, _ending(log))
     step.finish()
+    if step.cache:
+        shutil.rmtree(step.cache, ignore_errors=True)
     seconds = round(time.time() - begin, 1)
     record = {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
     files.write_json(done, record | provenance.machine())
@@ -110,7 +179,7 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     """
     if step.output is None or not step.output.is_dir() or not any(step.output.iterdir()):
         return
-    interrupted = _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
+    interrupted = _interrupted(plan, step)
     if interrupted is None and not record(plan, step):
         raise RbftError(
             f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "
@@ -123,48 +192,6 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     shutil.move(step.output, aside)
 
 
-def _subprocess(argv: list[str], log: Path, on_line: Callable[[str], None]) -> int:
-    """Run a command with all it prints in `log`; returns its exit status. It ends with us, children and all."""
-    # The harnesses' commands, and the torchrun that LLaMA-Factory starts, lie beside our Python.
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    with log.open("wb") as file:
-        try:
-            process = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
-                start_new_session=True,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise RbftError(f"{argv[0]}: no such command; is rbft installed with its dependencies?") from None
-        with _ended_with_us(process):
-            assert process.stdout is not None
-            rest = b""
-            while chunk := os.read(process.stdout.fileno(), 1 << 16):
-                file.write(chunk)
-                file.flush()
-                *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
-                for line in lines[-1:]:
-                    if line.strip():
-                        on_line(line.decode("utf-8", "replace").strip())
-                rest = rest[:4096]  # of an endless line the start is enough
-            return process.wait()
-
-
-@contextmanager
-def _ended_with_us(process: subprocess.Popen) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with suppress(ProcessLookupError):  # it may have ended by itself
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-        raise
-
-
-def _tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, without the overwritten states of progress bars."""
-    text = log.read_bytes().decode("utf-8", "replace")  # read_text would make a line of each state
-    kept = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
-    return "\n".join(f"    {line[:200]}" for line in kept[-lines:])
+def _ending(log: Path) -> str:
+    last = tail(log)
+    return f"Its log is {log}" + (f", which ends:\n{last}" if last else "")

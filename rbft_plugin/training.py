@@ -11,6 +11,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import yaml
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.config import read_yaml
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.recipe import Stage, Training
+from rbft_plugin.files import read_json
+from rbft_plugin.recipe import Launch, Training
 
 # What the runner decides; a recipe that set one of these would not be used as it says.
 OWN_KEYS = frozenset(
@@ -30,22 +32,46 @@ OWN_KEYS = frozenset(
 )
 
 
-def settings(training: Training, stage: Stage) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """(LLaMA-Factory recipe, overrides, both merged) of a stage; raises RbftError on keys that cannot be so."""
-    own = getattr(training, stage)
-    path, overrides = own.recipe, training.overrides | own.overrides
+    stage = training.stages[name]
+    path, overrides = stage.recipe, training.overrides | stage.overrides
     try:
         merged = read_yaml(path) | overrides
     except FileNotFoundError:
-        raise RbftError(f"training.{stage}.recipe: {path}: no such file") from None
+        raise RbftError(f"training.stages.{name}.recipe: {path}: no such file") from None
     wrong = [f"overrides: {k} is set by the runner" for k in overrides if k in OWN_KEYS]
     if not (isinstance(merged.get("max_steps"), int) and merged["max_steps"] > 0):
         wrong.append("max_steps must be above 0: arms are compared at the same number of steps, never of epochs")
     if merged.get("finetuning_type") not in ("lora", "full"):
         wrong.append(f"finetuning_type must be lora or full, not {merged.get('finetuning_type')}")
+    if merged.get("deepspeed") and not Path(str(merged["deepspeed"])).is_file():
+        wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
-        raise ProblemsError(f"{path} (training.{stage})", wrong)
+        raise ProblemsError(f"{path} (training.stages.{name})", wrong)
     return path, overrides, merged
+
+
+def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:
+    """What makes LLaMA-Factory start torchrun as `launch` says; DeepSpeed needs that for a single process too."""
+    if launch.processes is None:
+        return {"FORCE_TORCHRUN": 1} if merged.get("deepspeed") else {}
+    # NODE_RANK, which differs, comes from each node's own environment
+    many: dict[str, str | int] = {"NNODES": launch.nodes, "MASTER_ADDR": launch.master_addr}
+    many |= {"MASTER_PORT": launch.master_port}
+    return {"FORCE_TORCHRUN": 1, "NPROC_PER_NODE": launch.processes} | (many if launch.nodes > 1 else {})
+
+
+def must_merge(start: Checkpoint, merged: dict[str, Any]) -> bool:
+    """Whether a stage can only start from a merged model: LLaMA-Factory refuses to put a fresh adapter on another one
+    where the base is quantized, and under ZeRO-3 it goes on with the old one without a word.
+    """
+    return bool(start.adapters) and (bool(merged.get("quantization_bit")) or _zero_stage(merged) == 3)
+
+
+def _zero_stage(merged: dict[str, Any]) -> int:
+    file = merged.get("deepspeed")
+    return read_json(Path(file)).get("zero_optimization", {}).get("stage", 0) if file else 0
 
 
 def argv(recipe: Path, overrides: dict[str, Any]) -> list[str]:
@@ -58,18 +84,43 @@ def _value(value: Any) -> str:
     return value if plain and yaml.safe_load(value) == value else json.dumps(value, ensure_ascii=False)
 
 
-def start_from(previous: Checkpoint) -> dict[str, Any]:
-    """Overrides that make a stage start from a model: its adapters are merged in memory and a fresh one is trained."""
-    adapters = {"adapter_name_or_path": ",".join(previous.adapters), "create_new_adapter": True}
+def start_from(previous: Checkpoint, adapters: str) -> dict[str, Any]:
+    """Overrides that make a stage start from a model. Its adapters are merged in memory and a fresh one is trained;
+    with `adapters` "continue", all but the last are merged and the last is trained on.
+    """
+    given = {"adapter_name_or_path": ",".join(previous.adapters), "create_new_adapter": adapters == "fresh"}
     none = {"adapter_name_or_path": None, "create_new_adapter": False}
-    return {"model_name_or_path": previous.base} | (adapters if previous.adapters else none)
+    return {"model_name_or_path": previous.base} | (given if previous.adapters else none)
 
 
-def result(previous: Checkpoint, output: Path, finetuning_type: str, dataset: str) -> Checkpoint:
-    """The model that a stage leaves: a full one, or one adapter more."""
+def result(previous: Checkpoint, output: Path, finetuning_type: str, adapters: str) -> Checkpoint:
+    """The model that a stage leaves: a full one, one adapter more, or another last adapter."""
     if finetuning_type == "full":
-        return Checkpoint(output.as_posix(), (), dataset)
-    return Checkpoint(previous.base, (*previous.adapters, output.as_posix()), dataset)
+        return replace(previous, base=output.as_posix(), adapters=())
+    kept = previous.adapters if adapters == "fresh" else previous.adapters[:-1]
+    return replace(previous, adapters=(*kept, output.as_posix()))
+
+
+def export_argv(model: Checkpoint, output: Path, merged: dict[str, Any]) -> list[str]:
+    """Merge a model's adapters, in order, into one checkpoint of the weights' own precision."""
+    keys = {
+        "model_name_or_path": model.base,
+        "adapter_name_or_path": ",".join(model.adapters),
+        "template": merged["template"],
+        "trust_remote_code": bool(merged.get("trust_remote_code")),
+        "infer_dtype": "bfloat16" if merged.get("bf16") else "float32",
+        "export_dir": output.as_posix(),
+    }
+    return ["llamafactory-cli", "export", *(f"{k}={_value(v)}" for k, v in keys.items())]
+
+
+def export_problems(output: Path) -> list[str]:
+    """What an exported checkpoint lacks to be loaded by transformers, lmms-eval and vLLM."""
+    wanted = ("config.json", "generation_config.json", "tokenizer_config.json", "model*.safetensors")
+    lost = [name for name in wanted if not list(output.glob(name))]
+    if not [*output.glob("preprocessor_config.json"), *output.glob("processor_config.json")]:
+        lost.append("processor_config.json")
+    return [f"there is no {name} in {output}" for name in lost]
 
 
 def row_problems(rows: Iterable[Any]) -> list[str]:
@@ -101,42 +152,40 @@ def _row_problem(row: Any) -> str | None:
     return None if Path(videos[0]).is_file() else f"no such clip: {videos[0]}"
 
 
-def pixel_problems(merged: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
-    """Where LLaMA-Factory would resize or thin out the canonical clips, so that training sees other frames."""
-    pixels, frames = manifest["largest_clip_pixels"], manifest["most_frames"]
-    least = {
-        "video_max_pixels": (pixels, "the pixels of the largest clip"),
-        "video_maxlen": (frames, "the frames of the longest clip"),
-        "video_fps": (30, "so that every frame of a clip is taken"),
-    }
-    defaults = {"video_max_pixels": 256 * 256, "video_maxlen": 128, "video_fps": 2.0}  # of LLaMA-Factory 0.9.5
-    given = {key: merged.get(key, defaults[key]) for key in least}
-    return [
-        f"{key} must be a number, at least {bound} ({why}), not {given[key]}"
-        for key, (bound, why) in least.items()
-        if not isinstance(given[key], int | float) or given[key] < bound
-    ]
-
-
-def output_problems(output: Path, log: str, rows: int, max_steps: int, finetuning_type: str) -> list[str]:
+def output_problems(output: Path, log: str, rows: int, merged: dict[str, Any], launch: Launch) -> list[str]:
     """What shows that a training did not do what was meant, whatever its exit status."""
-    weights = "adapter_model" if finetuning_type == "lora" else "model"
+    weights = "adapter_model" if merged["finetuning_type"] == "lora" else "model"
     problems = []
     if not [*output.glob(f"{weights}*.safetensors"), *output.glob(f"{weights}*.bin")]:
         problems.append(f"there is no {weights}*.safetensors in {output}")
     state_file = output / "trainer_state.json"
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.is_file() else {}
-    if state.get("global_step") != max_steps:
-        problems.append(f"it made {state.get('global_step', 'none')} of {max_steps} optimizer steps")
-    examples = re.search(r"Num examples = ([\d,]+)", log)  # the first: an evaluation logs its own later
-    if not examples:
+    if state.get("global_step") != merged["max_steps"]:
+        problems.append(f"it made {state.get('global_step', 'none')} of {merged['max_steps']} optimizer steps")
+    examples = _logged(log, "Num examples")
+    if examples is None:
         problems.append("its log does not say on how many rows it trained")
-    elif int(examples.group(1).replace(",", "")) != rows:
-        problems.append(f"it trained on {examples.group(1)} of {rows} rows; its log says why it dropped the others")
+    elif examples != rows:
+        problems.append(f"it trained on {examples:,} of {rows} rows; its log says why it dropped the others")
+    batch = _logged(log, r"Total train batch size \(w\. parallel, distributed & accumulation\)")
+    if launch.processes and batch != (meant := batch_size(merged, launch)):
+        problems.append(f"its batches held {batch or 'unknown'} rows, not {meant}, over all processes")
     losses = [entry["loss"] for entry in state.get("log_history", []) if "loss" in entry]
     if any(not math.isfinite(loss) for loss in losses):
         problems.append("its loss is not a finite number")
     return problems
+
+
+def batch_size(merged: dict[str, Any], launch: Launch) -> int:
+    """Rows of one optimizer step, over all processes (LLaMA-Factory's defaults: 8 a device, no accumulation)."""
+    own = merged.get("per_device_train_batch_size", 8) * merged.get("gradient_accumulation_steps", 1)
+    return own * (launch.processes or 1) * launch.nodes
+
+
+def _logged(log: str, name: str) -> int | None:
+    """A number that the trainer prints as it starts: the first, since an evaluation prints its own later."""
+    found = re.search(rf"{name} = ([\d,]+)", log)
+    return int(found.group(1).replace(",", "")) if found else None
 
 
 def remove_checkpoints(output: Path) -> None:

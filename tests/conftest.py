@@ -14,8 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from rbft_plugin import workspace
-from rbft_plugin.demo.world import NIGHT, frame_times, random_scene, render
+from rbft_plugin import clips, workspace
+from rbft_plugin.demo.world import GENERAL, NIGHT, frame_times, random_scene, render
 from rbft_plugin.scored import Scored
 
 BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
@@ -49,6 +49,19 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def write_clips(folder: Path, lengths: list[int]) -> list[Path]:
+    """Canonical clips of these numbers of frames, of two sizes and several frame rates."""
+    paths = []
+    for i, length in enumerate(lengths):
+        rng = random.Random(i)
+        frames = render(random_scene(rng), GENERAL, frame_times(length), rng)
+        size = (56, 56) if i % 3 else (84, 56)
+        paths.append(folder / f"{i}.mp4")
+        small = np.stack([np.asarray(Image.fromarray(f).resize(size)) for f in frames])
+        clips.write(paths[-1], small, Fraction(1000, 500 + 100 * i), 18)
+    return paths
 
 
 def small_yaml(name: str = "mine", **changes: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from conftest import small_yaml, write_csv, write_yaml
 
 from rbft_plugin import annotations, dataset
 from rbft_plugin.annotations import Sample
+from rbft_plugin.clips import WHOLE, Part
 from rbft_plugin.errors import ProblemsError, RbftError
 
 ROWS = [{"id": "a", "split": "train", "label": "calm"}, {"id": "b", "split": "test", "label": "busy"}]
@@ -36,59 +37,13 @@ def jsonl(*rows: Any) -> dict[str, Any]:
 def test_rows_become_samples_in_the_order_of_the_file(ws: Path) -> None:
     write_csv("mine.csv", ROWS)
     assert read() == [
-        Sample("a", Path("mine_videos/a.mp4"), "calm", "train", 1),
-        Sample("b", Path("mine_videos/b.mp4"), "busy", "test", 2),
+        Sample("a", Path("mine_videos/a.mp4"), "calm", "train", "row 1"),
+        Sample("b", Path("mine_videos/b.mp4"), "busy", "test", "row 2"),
     ]
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["bare", "byte-order mark"])
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["unix", "windows"])
-def test_a_csv_is_read_with_or_without_a_byte_order_mark(tmp_path: Path, mark: bytes, end: bytes) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(mark + end.join([b"id,text", 'ä,"one, two"'.encode(), b"", b'b,"line', b'line"', b""]))
-    line = f"line{end.decode()}line"
-    assert annotations.read_rows(path) == [{"id": "ä", "text": "one, two"}, {"id": "b", "text": line}]
-
-
-def test_a_tsv_is_cut_at_tabs_alone(tmp_path: Path) -> None:
-    path = tmp_path / "a.TSV"
-    path.write_text("id\tlabel\na, b\tvery calm\n", encoding="utf-8")
-    assert annotations.read_rows(path) == [{"id": "a, b", "label": "very calm"}]
-
-
-def test_values_of_json_lines_become_text(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('\ufeff{"id": 7, "label": null}\n\n{"id": "b", "label": "é", "x": 0.5}\n', encoding="utf-8")
-    assert annotations.read_rows(path) == [{"id": "7", "label": ""}, {"id": "b", "label": "é", "x": "0.5"}]
 
 
 def test_a_missing_file_names_its_key_and_the_workspace(ws: Path) -> None:
     assert said() == f"mine.csv: no such file (annotations.file, relative to the workspace {ws})"
-
-
-def test_rows_of_a_csv_have_as_many_cells_as_its_header(ws: Path) -> None:
-    Path("mine.csv").write_text("id,split,label\na,train,calm\nb,train\nc,train,calm,more\n", encoding="utf-8")
-    assert said() == "mine.csv: rows with more or fewer cells than the header: 2, 3"
-
-
-def test_text_that_is_not_utf8_is_refused_with_its_line_far_into_a_file(ws: Path) -> None:
-    rows = b"".join(b"id%d,train,calm\n" % i for i in range(5000))
-    Path("mine.csv").write_bytes(b"id,split,label\n" + rows + b"caf\xe9,train,calm\n")
-    assert said() == "mine.csv: line 5002: not UTF-8 text (invalid continuation byte); save it as UTF-8"
-
-
-def test_a_cell_beyond_the_limit_of_csv_is_refused_with_its_line(ws: Path) -> None:
-    Path("mine.csv").write_text(f"id,split,label\na,train,{'x' * 200_000}\n", encoding="utf-8")
-    assert said() == "mine.csv: line 2: field larger than field limit (131072)"
-
-
-def test_json_lines_that_are_none_are_refused_with_their_line(ws: Path) -> None:
-    changes = jsonl(ROWS[0])
-    with Path("mine.jsonl").open("a") as file:
-        file.write("\n{'id': 1}\n")
-    text = "mine.jsonl: line 3: not JSON (Expecting property name enclosed in double quotes)"
-    assert said(**changes) == text
-    assert said(**jsonl(ROWS[0], [1, 2])) == "mine.jsonl: line 2: must be a JSON object"
 
 
 def test_every_missing_column_is_said_with_the_key_that_names_it(ws: Path) -> None:
@@ -106,7 +61,18 @@ def test_every_missing_column_is_said_with_the_key_that_names_it(ws: Path) -> No
 def test_a_key_that_some_json_rows_lack_is_said_with_the_rows(ws: Path) -> None:
     lacking = {"id": "c", "split": "train"}
     assert said(**jsonl(ROWS[0], lacking, ROWS[1], lacking)) == (
-        "mine.jsonl: 1 problem\n  - no 'label', which annotations.label names, in rows: 2, 4"
+        "mine.jsonl: 1 problem\n  - no 'label', which annotations.label names, in: row 2, row 4"
+    )
+
+
+def test_what_is_shown_and_segments_may_be_missing_in_some_json_rows_but_not_in_all(ws: Path) -> None:
+    keys = {"segment": {"start": "from"}, "prompts": {"context": {"Title": "title"}}}
+    found = read(**jsonl(ROWS[0] | {"title": "A", "from": 2}, ROWS[1]), **keys)
+    assert [(s.context, s.part) for s in found] == [((("Title", "A"),), Part(2.0)), ((), WHOLE)]
+    assert said(**jsonl(*ROWS), **keys) == (
+        "mine.jsonl: 2 problems\n"
+        "  - no column 'from', which segment.start names; the columns are: id, split, label\n"
+        "  - no column 'title', which prompts.context.Title names; the columns are: id, split, label"
     )
 
 
@@ -122,9 +88,9 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once(ws: Path) -> None:
     assert said() == (
         "mine.csv: 4 problems\n"
         "  - id 'a' stands in 2 rows\n"
-        "  - rows without an id: 3, 5\n"
+        "  - without an id: row 3, row 5\n"
         "  - column 'label' has values of no label: 'Busy' (2 rows), 'wild' (1 row); add each to the values of a "
-        "label, or to annotations.unlabelled\n"
+        "label, to annotations.unlabelled or to annotations.drop\n"
         "  - column 'split' has values of no split: 'dev' (1 row), '' (1 row); add each to splits.values"
     )
 
@@ -194,3 +160,130 @@ def test_the_place_of_videos_may_hold_columns_variables_and_the_home_folder(
     assert read(videos="~/{id}.mp4")[0].video == Path("/home/me/$VIDEOS.mp4")
     monkeypatch.delenv("VIDEOS")
     assert "no column 'VIDEOS', which videos ({VIDEOS}) names" in said(videos="${VIDEOS}/{id}.mp4")
+
+
+def mine(**more: Any) -> dict[str, Any]:
+    """The annotations key of the small dataset, and more keys of it."""
+    return {"annotations": {"file": "mine.csv", "id": "id", "label": "label"} | more}
+
+
+def test_dropped_values_are_left_out_and_counted(ws: Path) -> None:
+    rows = [*ROWS, {"id": "c", "split": "test", "label": "unclear"}, {"id": "d", "split": "test", "label": " bad"}]
+    write_csv("mine.csv", [*rows, {"id": "e", "split": "test", "label": "unclear"}])
+    write_yaml(small_yaml(**mine(drop=["unclear", "bad", "never"])))
+    found = annotations.read(dataset.load("mine"))
+    assert [s.id for s in found.samples] == ["a", "b"]
+    assert found.notes == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
+
+
+def test_remarks_of_the_source_are_kept(ws: Path) -> None:
+    write_csv("mine.csv", ROWS)
+    write_csv("title.csv", [{"id": "a", "title": "A"}])
+    write_yaml(small_yaml(**mine(join=[{"file": "title.csv"}])))
+    assert annotations.read(dataset.load("mine")).notes == (
+        "title.csv: no row for 1 of 2 samples; their title is empty",
+    )
+
+
+def test_a_folder_of_class_folders_needs_no_annotation_file(ws: Path) -> None:
+    for name in ("calm/a.mp4", "BUSY/b.avi"):
+        Path("v", name).parent.mkdir(parents=True)
+        Path("v", name).touch()
+    labels = [{"name": "calm", "description": "x"}, {"name": "busy", "description": "x", "values": ["BUSY"]}]
+    few = {"annotations": {"folder": "v"}, "videos": None, "splits": {"ratio": {"train": 0.5, "test": 0.5}}}
+    found = read(labels=labels, **few)
+    assert found == [
+        Sample("BUSY/b.avi", Path("v/BUSY/b.avi"), "busy", None, "BUSY/b.avi"),
+        Sample("calm/a.mp4", Path("v/calm/a.mp4"), "calm", None, "calm/a.mp4"),
+    ]
+    assert found[0].problem("is empty") == "BUSY/b.avi: v/BUSY/b.avi is empty"
+
+
+def test_a_hub_dataset_brings_its_videos(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rbft_plugin import sources
+
+    cells = {"clip": "x/a.mp4", "kind": "calm", "id": "train-0"}
+    source = sources.Source("theirs", [sources.Row("train row 1", cells, "train")], videos="{clip}")
+    monkeypatch.setattr("rbft_plugin.hub.read", lambda dataset, hub: source)
+    hub = {"annotations": {"hub": {"path": "theirs", "video": "clip"}, "label": "kind"}, "videos": None, "splits": None}
+    assert read(**hub) == [Sample("train-0", Path("x/a.mp4"), "calm", "train", "train row 1")]
+
+
+def test_segments_and_videos_that_cannot_be_are_named_by_their_rows(ws: Path) -> None:
+    for name in ("a.mp4", "a.webm"):
+        Path("v").mkdir(exist_ok=True)
+        Path("v", name).touch()
+    rows = [
+        {"id": "x", "split": "train", "label": "calm", "file": "v/a", "from": "", "to": "1:00"},
+        {"id": "y", "split": "train", "label": "calm", "file": "", "from": "5", "to": "4"},
+        {"id": "z", "split": "test", "label": "busy", "file": "v/b", "from": "soon", "to": ""},
+    ]
+    write_csv("mine.csv", rows)
+    assert said(videos="{file}", segment={"start": "from", "end": "to"}) == (
+        "mine.csv: 4 problems\n"
+        "  - row 1 (id 'x'): several videos fit v/a: a.mp4, a.webm; keep one of them\n"
+        "  - row 2 (id 'y'): nothing is left between 5 s and 4 s (segment)\n"
+        "  - row 2 (id 'y'): its row names no video\n"
+        "  - row 3 (id 'z'): start 'soon' (segment): must be seconds or hours:minutes:seconds"
+    )
+    Path("v/a.webm").unlink()
+    write_csv("mine.csv", rows[:1])
+    (found,) = read(videos="{file}", segment={"start": "from", "end": "to"})
+    assert (found.video, found.part) == (Path("v/a.mp4"), Part(0.0, 60.0))
+
+
+def test_context_is_shown_on_one_line_each_and_empty_texts_are_left_out(ws: Path) -> None:
+    rows = [
+        ROWS[0] | {"title": " A\n b ", "text": ""},
+        ROWS[1] | {"title": "", "text": None},
+    ]
+    context = {"prompts": {"context": {"Title": "title", "What is said": "text"}}}
+    assert [s.context for s in read(**jsonl(*rows), **context)] == [(("Title", "A b"),), ()]
+    rows[1]["text"] = "an <image> of"
+    assert said(**jsonl(*rows, rows[1] | {"id": "c"}), **context) == (
+        "mine.jsonl: 1 problem\n"
+        "  - column 'text', which prompts.context.What is said shows, holds '<video>' or '<image>', which training "
+        "would take for one, in: row 2, row 3"
+    )
+
+
+def test_groups_are_those_of_a_column_and_an_empty_cell_is_none(ws: Path) -> None:
+    write_csv("mine.csv", [ROWS[0] | {"camera": " one "}, ROWS[1] | {"camera": ""}])
+    assert [s.group for s in read(splits={"column": "split", "group": "camera"})] == ["one", None]
+    assert "no column 'place', which splits.group names" in said(splits={"column": "split", "group": "place"})
+
+
+def ids(**files: str) -> dict[str, Any]:
+    for split, text in files.items():
+        Path(f"{split}.txt").write_text(text, encoding="utf-8")
+    return {"splits": {"ids": {split: f"{split}.txt" for split in files}}}
+
+
+def test_files_of_ids_say_the_splits_of_those_they_name(ws: Path) -> None:
+    write_csv("mine.csv", [{"id": i, "label": "calm"} for i in ("a", "b", "c", "d e")])
+    named = ids(test="\ufeff# the paper's\n\na\r\n d e \na\n", val="# none\nc")
+    assert [s.split for s in read(**named)] == ["test", None, "val", "test"]
+
+
+def test_ids_that_no_row_has_or_two_files_name_are_refused(ws: Path) -> None:
+    write_csv("mine.csv", [{"id": i, "label": "calm"} for i in ("a", "b", "c")] + [{"id": "d", "label": "?"}])
+    dropping = mine(drop=["?"])
+    assert [s.split for s in read(**ids(test="a\nd"), **dropping)] == ["test", None, None]  # d is known, and left out
+    assert said(**ids(test="a\nb\nx", val="b\na\ny"), **dropping) == (
+        "mine.csv: 3 problems\n"
+        "  - val.txt (splits.ids.val) names ids that are in no row: y\n"
+        "  - test.txt (splits.ids.test) names ids that are in no row: x\n"
+        "  - test.txt (splits.ids.test) names ids that another split's file names: a, b"
+    )
+    Path("test.txt").unlink()
+    gone = {"splits": {"ids": {"test": "test.txt"}}}
+    assert said(**gone, **dropping) == f"test.txt: no such file (splits.ids.test, relative to the workspace {ws})"
+    Path("test.txt").write_bytes(b"a\n\xff\n")
+    assert said(**gone, **dropping) == "test.txt: line 2: not UTF-8 text (invalid start byte); save it as UTF-8"
+
+
+def test_samples_without_a_label_that_a_file_of_ids_tests_are_refused(ws: Path) -> None:
+    write_csv("mine.csv", [{"id": "a", "label": ""}, {"id": "b", "label": "calm"}])
+    assert said(**ids(test="a"), **mine(unlabelled=[""])) == (
+        "mine.csv: 1 problem\n  - samples without a label outside the training split: a"
+    )

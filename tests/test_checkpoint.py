@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 from itertools import product
 from pathlib import Path
 
@@ -126,3 +129,38 @@ def test_a_fingerprint_sees_sizes_and_names() -> None:
 
 def test_a_hub_models_fingerprint_is_its_name() -> None:
     assert checkpoint.fingerprint("Qwen/base") == "hub:Qwen/base"
+
+
+def test_a_fingerprint_sees_the_middle_of_a_file() -> None:
+    """Where both ends are frozen: embeddings first, a vision tower last."""
+    weights = model("full") / "model.safetensors"
+    content = bytearray(7 << 20)
+    weights.write_bytes(content)
+    before = checkpoint.fingerprint("full")
+    content[3 << 20] = 1
+    weights.write_bytes(content)
+    assert checkpoint.fingerprint("full") != before
+
+
+def test_a_file_is_read_once_for_as_long_as_it_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = model("full") / "model.safetensors"
+    weights.write_bytes(b"1" * 100)
+    for file in Path("full").iterdir():
+        os.utime(file, ns=(10**18, 10**18))
+    before = checkpoint.fingerprint("full")
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)
+        assert checkpoint.fingerprint("full") == before
+    weights.write_bytes(b"2" * 100)
+    assert checkpoint.fingerprint("full") != before
+
+
+def test_a_checkpoints_fingerprint_is_of_base_and_adapters_in_order() -> None:
+    for name in ("a", "b"):
+        (adapter(name) / "adapter_model.safetensors").write_text(name)
+    model("full")
+    prints = [Checkpoint("full", given).fingerprint() for given in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]
+    assert len(set(prints)) == 5
+    assert all(re.fullmatch(r"sha256-[0-9a-f]{16}", p) for p in prints)
+    Path("a").rename("c")
+    assert Checkpoint("full", ("c", "b")).fingerprint() == prints[3]

@@ -82,7 +82,7 @@ def test_help_answers_without_loading_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     *text, loaded = done.stdout.splitlines()
     assert json.loads(loaded) == []
-    commands = ("init", "check", "prepare", "register", "collect", "report", "predict", "run", "demo")
+    commands = ("init", "check", "prepare", "sync", "collect", "report", "predict", "run", "demo")
     assert [c for c in commands if re.search(rf"^│ {c} ", "\n".join(text), re.M)] == list(commands)
 
 
@@ -98,7 +98,7 @@ def test_the_installed_command_exits_1_with_the_message_on_standard_error(tmp_pa
 @pytest.mark.parametrize(
     "args",
     [
-        *(["check", "mine"], ["prepare", "mine"], ["register", "mine"], ["collect", "out"], ["report", "demo"]),
+        *(["check", "mine"], ["prepare", "mine"], ["sync", "mine"], ["sync"], ["collect", "out"], ["report", "demo"]),
         *(["predict", "model", "a.mp4"], ["run", "recipes/demo.yaml"], ["demo"], ["demo", "--data-only"]),
     ],
     ids=" ".join,
@@ -115,14 +115,17 @@ def test_a_wrong_use_exits_2(rbft: Callable[..., Outcome], ws: Path) -> None:
     assert rbft("check")[0] == rbft("nope")[0] == rbft("run", "recipes/demo.yaml", "--dryrun")[0] == 2
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+@pytest.mark.parametrize("command", ["check", "prepare", "sync"])
 def test_an_unknown_dataset_is_named_with_those_that_exist(
     rbft: Callable[..., Outcome], ws: Path, command: str
 ) -> None:
-    assert refused(rbft(command, "nope")) == "dataset_info/nope.yaml: no such dataset. There are: demo, smarthome"
+    assert refused(rbft(command, "nope")) == (
+        "dataset_info/nope.yaml: no such dataset. There are: demo, multihateclip_en, multihateclip_zh, smarthome, "
+        "smarthome_binary"
+    )
 
 
-@pytest.mark.parametrize("command", ["check", "prepare", "register"])
+@pytest.mark.parametrize("command", ["check", "prepare", "sync"])
 def test_all_problems_of_a_yaml_are_said_at_once(rbft: Callable[..., Outcome], ws: Path, command: str) -> None:
     write_yaml(small_yaml(splits={"colunm": "split"}, videos=None))
     message = refused(rbft(command, "mine")).splitlines()
@@ -142,7 +145,7 @@ def test_a_missing_recipe_is_named(rbft: Callable[..., Outcome], ws: Path) -> No
     assert refused(rbft("run", "recipes")).startswith("recipes: no such recipe")
     Path("recipes/stage1.yaml").unlink()
     assert refused(rbft("run", "recipes/demo.yaml", "--dry-run")) == (
-        "training.rationale.recipe: recipes/stage1.yaml: no such file"
+        "training.stages.rationale.recipe: recipes/stage1.yaml: no such file"
     )
 
 
@@ -157,6 +160,45 @@ def test_what_collect_report_and_predict_cannot_find_is_named(rbft: Callable[...
     assert "nowhere" in refused(rbft("report", "nowhere"))
     assert "nowhere" in refused(rbft("report", "zero_shot=nowhere"))
     assert refused(rbft("predict", "nowhere", "a.mp4")) == "nowhere: no such folder"
+
+
+def test_collect_shows_what_it_dropped_and_takes_switches(rbft: Callable[..., Outcome], ws: Path) -> None:
+    texts = [
+        "A dog walks past.",
+        "I cannot watch videos.",
+        "I'm sorry, [bold]\x1b[31m no\n" + "x" * 99,
+        "Sorry.",
+        "No.",
+    ]
+    ids = "abcde"
+    train = [{"id": i, "video": f"{i}.mp4", "label": None, "rationale_prompt": "Why?"} for i in ids]
+    log = [{"sample_id": i, "resps": [[text]], "input": "Why?"} for i, text in zip(ids, texts, strict=True)]
+    for path, rows in {"data/mine/train.jsonl": train, "out/1_samples_rbft_mine_rationale.jsonl": log}.items():
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("data/mine/manifest.json").write_text("{}")
+    shortened = ("I'm sorry, [bold]\\x1b[31m no\\n" + "x" * 99)[:97] + "..."
+    assert rbft("collect", "out") == (
+        0,
+        "mine: 1 of 5 rationales kept\n"
+        "  3 dropped as refusal: the model declines, or says that it sees no video\n"
+        "    b: I cannot watch videos.\n"
+        f"    c: {shortened}\n"
+        "  1 dropped as short: it has too few words\n"
+        "    e: No.\n"
+        "  5 have no token count, so that they may have been cut off unseen\n"
+        "written: data/mine/rationale.jsonl\n",
+        "",
+    )
+    switches = ("--keep", "refusal", "--min-words", "1", "--max-words", "4", "--rows", "rows")
+    status, out, _ = rbft("collect", "out", *switches)
+    dropped = "  1 dropped as long: it has too many words"
+    assert (status, out.splitlines()[:2]) == (0, ["mine: 4 of 5 rationales kept", dropped])
+    assert refused(rbft("collect", "out", "--keep", "empty", "--max-share", "2")) == (
+        "rbft collect: 2 problems\n"
+        "  - keep: 'empty' cannot be kept: the model wrote nothing\n"
+        "  - max_share: Input should be less than or equal to 1"
+    )
 
 
 def test_init_says_what_it_wrote_and_a_second_time_writes_nothing(rbft: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -188,17 +230,17 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
     small_dataset()
     status, out, err = rbft("check", "mine")
     assert (status, err) == (0, "")
-    assert cells(out) == TABLE
+    assert cells(out)[:4] == TABLE
     assert out.splitlines()[0].strip() == "mine: samples"
-    assert out.splitlines()[-1] == "mine: 10 samples, no problem found"
+    assert out.splitlines()[-1] == "mine: 10 samples, 4 warnings"  # of few samples
     assert not Path("data").exists()
     for _ in range(2):
         status, out, err = rbft("prepare", "mine")
         assert (status, err) == (0, "")
         assert cells(out) == TABLE
         assert out.splitlines()[-1] == (
-            "mine: prepared in data/mine; tasks rbft_mine and rbft_mine_rationale, "
-            "LLaMA-Factory datasets mine_label and mine_rationale"
+            "mine: prepared in data/mine; tasks rbft_mine, rbft_mine_ll, rbft_mine_novideo, rbft_mine_rationale, "
+            "rbft_mine_rationale_hinted; LLaMA-Factory datasets mine_label, mine_rationale"
         )
         assert len(list(Path("data/mine/clips").iterdir())) == 10
         assert Path("task_configs/rbft_mine.yaml").is_file()
@@ -206,29 +248,126 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
 
 def test_check_prints_the_counts_and_then_every_problem(rbft: Callable[..., Outcome], ws: Path) -> None:
     labels = [{"name": "[calm]", "description": "d"}, {"name": "[/busy]", "description": "d"}]  # markup to rich
-    write_yaml(small_yaml(labels=labels))
+    write_yaml(small_yaml(labels=labels, about={"licence": "MIT [1]"}))
     write_csv("mine.csv", [{"id": "a", "split": "train", "label": "[calm]"}])
     Path("mine_videos").mkdir()
     Path("mine_videos/a.mp4").touch()
     status, out, err = rbft("check", "mine")
     assert status == 1
     assert cells(out)[1:3] == [["[calm]", "1", "0", "0"], ["[/busy]", "0", "0", "0"]]
-    assert err == (
-        "rbft: mine: 4 problems\n"
-        "  - split 'train' has no sample of label '[/busy]'\n"
-        "  - split 'test' has no sample of label '[calm]'\n"
-        "  - split 'test' has no sample of label '[/busy]'\n"
-        "  - row 1 (id 'a'): mine_videos/a.mp4 is empty\n"
-    )
+    assert "licence: MIT [1]" in out.splitlines()
+    table = cells(out)[5:]
+    assert [row[:3] for row in table if row[0]] == [
+        ["error", "no-sample", "3"],
+        ["error", "empty-video", "1"],
+        ["warning", "few-samples", "1"],
+        ["note", "not-deep", "1"],
+        ["note", "no-recipe", "1"],
+    ]
+    assert [row[3] for row in table[:4]] == [
+        "label '[/busy]': has no sample in split 'train'",
+        "label '[calm]': has no sample in split 'test'",
+        "label '[/busy]': has no sample in split 'test'",
+        "row 1 (id 'a'): mine_videos/a.mp4 is empty",
+    ]
+    assert err == "rbft: mine: 1 samples, 4 errors, 1 warning\n"
 
 
-def test_register_writes_both_registrations_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
+def test_many_findings_of_a_kind_are_one_row_with_a_few_of_them(rbft: Callable[..., Outcome], ws: Path) -> None:
     write_yaml(small_yaml())
-    status, _, err = rbft("register", "mine", "demo")
+    write_csv("mine.csv", [{"id": f"v{i}", "split": "train", "label": "calm"} for i in range(1203)])
+    status, out, err = rbft("check", "mine")
+    assert (status, err) == (1, "rbft: mine: 1203 samples, 1206 errors\n")
+    (start,) = [i for i, row in enumerate(cells(out)) if row[1:3] == ["missing-video", "1203"]]
+    assert [row[3] for row in cells(out)[start : start + 4]] == [
+        *(f"row {n} (id 'v{n - 1}'): mine_videos/v{n - 1}.mp4 does not exist" for n in (1, 2, 3)),
+        "... and 1200 more (--json has all)",
+    ]
+    assert len(json.loads(rbft("check", "mine", "--json")[1])["findings"]) == 1208
+
+
+def test_check_as_json_holds_everything(rbft: Callable[..., Outcome], ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 2}, about={"licence": "MIT", "missing": "夜"})
+    Path("mine_videos/test0.mp4").unlink()
+    status, out, err = rbft("check", "mine", "--json")
+    assert (status, err) == (1, "")
+    said = json.loads(out)
+    assert {k: v for k, v in said.items() if k != "findings"} == {
+        "dataset": "mine",
+        "about": {"licence": "MIT", "missing": "夜"},
+        "samples": 4,
+        "counts": {split: {"calm": n, "busy": n} for split, n in (("train", 1), ("val", 0), ("test", 1))},
+        "errors": 1,
+        "warnings": 4,
+        "notes": 2,
+    }
+    assert said["findings"][0] == {
+        "level": "error",
+        "kind": "missing-video",
+        "where": "row 3 (id 'test0')",
+        "text": "mine_videos/test0.mp4 does not exist",
+    }
+    assert len(said["findings"]) == 7
+    write_yaml(small_yaml(max_missing=1))
+    assert rbft("check", "mine", "--json")[0] == 1  # no test sample of that class is left
+    small_dataset(per_split={"train": 2, "test": 4}, max_missing=1)
+    Path("mine_videos/test0.mp4").unlink()
+    status, out, err = rbft("check", "mine", "--json")
+    assert (status, err, json.loads(out)["errors"]) == (0, "", 0)
+
+
+def test_what_makes_a_check_impossible_is_json_too(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml(splits={"colunm": "split"}, videos=None))
+    status, out, err = rbft("check", "mine", "--json")
+    said = json.loads(out)
+    assert (status, err, said["samples"], said["counts"], said["about"]) == (1, "", 0, {}, {})
+    assert {f["kind"] for f in said["findings"]} == {"dataset"}
+    assert {f["where"] for f in said["findings"]} == {"dataset_info/mine.yaml"}
+    assert "splits.colunm: unknown key" in [f["text"] for f in said["findings"]]
+    assert said["errors"] == len(said["findings"]) > 1
+    said = json.loads(rbft("check", "nope", "--json")[1])
+    assert said["findings"][0]["where"] == "dataset_info/nope.yaml"
+    said = json.loads(rbft("check", "demo", "--recipe", "recipes/nope.yaml", "--json")[1])
+    assert said["findings"] == [
+        {"level": "error", "kind": "dataset", "where": "recipes/nope.yaml", "text": "no such recipe"}
+    ]
+
+
+def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
+    assert rbft("sync") == (0, "all is up to date\n", "")
+    write_yaml(small_yaml())
+    Path("recipes/recipe.schema.json").unlink()
+    status, out, err = rbft("sync", "mine", "demo")
     assert (status, err) == (0, "")
+    assert "".join(out.split()) == (
+        "written:dataset_info/dataset_info.json,recipes/recipe.schema.json,task_configs/rbft_mine.yaml,"
+        "task_configs/rbft_mine_ll.yaml,task_configs/rbft_mine_novideo.yaml,task_configs/rbft_mine_rationale.yaml,"
+        "task_configs/rbft_mine_rationale_hinted.yaml"
+    )
     assert {"mine_label", "mine_rationale"} <= set(json.loads(Path("dataset_info/dataset_info.json").read_text()))
-    assert Path("task_configs/rbft_mine_rationale.yaml").is_file()
-    assert not Path("data").exists()
+    assert Path("task_configs/rbft_mine_rationale.yaml").is_file() and Path("recipes/recipe.schema.json").is_file()
+    assert rbft("sync", "--check") == (0, "all is up to date\n", "")
+
+
+def test_sync_check_names_what_is_stale_and_writes_nothing(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    Path("task_configs/rbft_demo.yaml").write_text("task: rbft_demo\n")
+    Path("dataset_info/dataset.schema.json").write_text("{}\n")
+    before = {path: path.read_bytes() for path in ws.rglob("*.*")}
+    assert refused(rbft("sync", "--check")) == (
+        "stale files: 8 problems\n"
+        "  - dataset_info/dataset.schema.json\n"
+        "  - dataset_info/dataset_info.json\n"
+        "  - task_configs/rbft_demo.yaml\n"
+        "  - task_configs/rbft_mine.yaml\n"
+        "  - task_configs/rbft_mine_ll.yaml\n"
+        "  - task_configs/rbft_mine_novideo.yaml\n"
+        "  - task_configs/rbft_mine_rationale.yaml\n"
+        "  - task_configs/rbft_mine_rationale_hinted.yaml\n"
+        "Run `rbft sync`."
+    )
+    assert {path: path.read_bytes() for path in ws.rglob("*.*")} == before
+    assert "task_configs/rbft_mine.yaml" not in refused(rbft("sync", "demo", "--check"))
 
 
 def test_a_dry_run_prints_the_commands_ready_to_paste_and_does_nothing(rbft: Callable[..., Outcome], ws: Path) -> None:

@@ -267,3 +267,10 @@ def test_a_log_with_a_sample_twice_is_refused() -> None:
     score("ft", "calm", "busy", ids="aa")
     path = f"ft/model/{STAMP}_samples_rbft_mine.jsonl"
     assert said("rbft=ft") == f"{path}: it has samples twice; score the model again"
+
+
+def test_a_log_that_says_neither_whose_samples_nor_their_targets_is_refused() -> None:
+    score("ft", "calm", "busy")
+    path = Path(f"ft/model/{STAMP}_samples_rbft_mine.jsonl")
+    path.write_text('{"doc_id": 0, "bypass": 999}\n', encoding="utf-8")
+    assert said("rbft=ft") == f"{path}: it has samples without a sample_id and a target; score without --predict_only"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import small_yaml, write_yaml
 
-from rbft_plugin import dataset, workspace
-from rbft_plugin.dataset import ClipSettings, Splits
+from rbft_plugin import config, dataset, keys
+from rbft_plugin.dataset import ClipSettings, Dataset, Splits
 from rbft_plugin.errors import ProblemsError, RbftError
 
 
@@ -33,7 +35,7 @@ def test_a_yaml_of_required_keys_alone_has_defaults_for_the_others(ws: Path) -> 
     assert loaded.clips == ClipSettings(frames=16, max_fps=2.0, max_pixels=200_704, multiple=28, crf=18)
     assert loaded.splits == Splits(column="split", values={}, ratio=None, seed=0)
     assert (loaded.prompts.domain, loaded.prompts.rationale, loaded.prompts.label) == ("", None, None)
-    assert loaded.annotations.unlabelled == () and loaded.about == ""
+    assert loaded.annotations.unlabelled == () and loaded.about.title == ""
 
 
 def test_raw_values_of_a_label_are_its_name_unless_given(ws: Path) -> None:
@@ -41,27 +43,11 @@ def test_raw_values_of_a_label_are_its_name_unless_given(ws: Path) -> None:
     assert [label.raw for label in dataset.load("mine").labels] == [("0", "none"), ("busy",)]
 
 
-@pytest.mark.parametrize("name", ["smarthome", "demo"])
-def test_a_shipped_yaml_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace.shipped())
-    assert dataset.load(name).name == name
-
-
-def test_shipped_smarthome_has_the_three_classes_of_the_paper_and_splits_by_ratio(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(workspace.shipped())
-    smarthome = dataset.load("smarthome")
-    assert smarthome.label_names == ("Normal", "Abnormal", "Vague Abnormal")
-    assert smarthome.splits.ratio == {"train": 0.8, "val": 0.04, "test": 0.16}
-    assert smarthome.videos == "data/smarthome/source/videos/{Title}.mp4"
-
-
 def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
     content = small_yaml(
         annotations={"file": "mine.xlsx", "id": "", "lable": "label"},
         splits={"ratio": {"train": 0.5, "dev": 0.5}},
-        clips={"frames": 7, "fps": 2},
+        clips={"frames": 7, "fps": 2, "": 1, 3: 4},
         labels=[{"name": 1, "description": "One."}, {"name": "busy"}],
         colour="red",
     )
@@ -69,16 +55,17 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
     with pytest.raises(ProblemsError) as raised:
         dataset.load("mine")
     assert str(raised.value) == (
-        "dataset_info/mine.yaml: 9 problems\n"
-        "  - annotations.file: '.xlsx' is not a known format; use one of .csv, .tsv, .jsonl\n"
+        "dataset_info/mine.yaml: 11 problems\n"
+        "  - annotations.file: '.xlsx' is not a known format; use one of .csv, .tsv, .json, .jsonl, .parquet\n"
         "  - annotations.id: String should have at least 1 character\n"
         "  - annotations.label: missing\n"
         "  - annotations.lable: unknown key\n"
-        "  - labels[0].name: must be text; YAML takes numbers, yes and no for something else unless they are in quotes"
-        "\n"
+        "  - labels[0].name: must be text, which YAML does not take it for (1): put it in quotes\n"
         "  - labels[1].description: missing\n"
         "  - splits.ratio.dev: Input should be 'train', 'val' or 'test'\n"
         "  - clips.fps: unknown key\n"
+        "  - clips.'': unknown key\n"
+        "  - clips[3]: a key must be text: put it in quotes\n"
         "  - colour: unknown key"
     )
 
@@ -87,12 +74,21 @@ def test_a_single_label_is_too_few(ws: Path) -> None:
     assert said(labels=labels("calm")) == ["labels: needs two labels or more"]
 
 
-def test_bare_yaml_words_and_numbers_as_label_values_ask_for_quotes(ws: Path) -> None:
-    quotes = "must be text; YAML takes numbers, yes and no for something else unless they are in quotes"
-    assert said(labels=labels("calm", "busy", values=[0, False])) == [
-        f"labels[0].values[0]: {quotes}",
-        f"labels[0].values[1]: {quotes}",
+def test_whole_numbers_may_be_raw_values_and_other_bare_words_of_yaml_ask_for_quotes(ws: Path) -> None:
+    splits = {"column": "split", "values": {"train": [0, 1], "test": [2]}}
+    write_yaml(small_yaml(labels=labels("calm", "busy", values=[0, -3, " x "]), splits=splits))
+    loaded = dataset.load("mine")
+    assert loaded.labels[0].raw == ("0", "-3", "x")
+    assert loaded.splits and loaded.splits.values == {"train": ("0", "1"), "test": ("2",)}
+    text = "must be text, which YAML does not take it for"
+    assert said(labels=labels("calm", "busy", values=[1.0, False, True, None, ["a"]])) == [
+        f"labels[0].values[0]: {text} (1.0): put it in quotes",
+        f"labels[0].values[1]: {text} (no/false): put it in quotes",
+        f"labels[0].values[2]: {text} (yes/true): put it in quotes",
+        "labels[0].values[3]: must be text",
+        "labels[0].values[4]: must be text",
     ]
+    assert said(labels=labels("calm", "busy", values="THEFT")) == ["labels[0].values: must be a list"]
 
 
 @pytest.mark.parametrize("name", [" calm", "calm ", "very  calm", "calm\nindeed"])
@@ -122,21 +118,44 @@ def test_labels_that_no_answer_or_annotation_could_tell_apart_are_refused(
     ]
 
 
+ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"
+
+
 @pytest.mark.parametrize(
     ("splits", "problem"),
     [
-        ({}, "give either 'column' or 'ratio'"),
-        ({"column": "split", "ratio": {"train": 0.5, "test": 0.5}}, "give either 'column' or 'ratio'"),
+        ({}, ONE_WAY),
+        ({"group": "g"}, ONE_WAY),
+        ({"column": "split", "ratio": {"train": 0.5, "test": 0.5}}, ONE_WAY),
+        ({"column": "split", "ids": {"test": "ids.txt"}}, ONE_WAY),
         ({"ratio": {"train": 0.5, "test": 0.5}, "values": {"train": ["a"]}}, "'values' belongs to 'column'"),
         ({"column": "s", "values": {"train": ["a", "b"], "test": ["b"]}}, "'values' holds more than once: 'b'"),
         ({"ratio": {"train": 0.5, "test": 0.4}}, "'ratio' must be shares that sum to 1"),
         ({"ratio": {"train": 1.5, "test": -0.5}}, "'ratio' must be shares that sum to 1"),
+        ({"ratio": {"train": float("nan"), "test": 0.5}}, "'ratio' must be shares that sum to 1"),
         ({"ratio": {"train": 1.0}}, "'ratio' needs a train and a test share above 0"),
         ({"ratio": {"val": 0.5, "test": 0.5}}, "'ratio' needs a train and a test share above 0"),
+        ({"ids": {"test": "a"}, "ratio": {"train": 0.5, "test": 0.5}}, "both in 'ids' and in 'ratio': test"),
+        ({"ids": {"test": "a"}, "ratio": {"val": 1}}, "neither 'ids' nor 'ratio' names train"),
+        ({"ids": {"val": "a"}}, "neither 'ids' nor 'ratio' names test"),
     ],
 )
-def test_splits_are_by_column_or_by_ratio(ws: Path, splits: dict[str, Any], problem: str) -> None:
+def test_splits_are_by_column_or_by_ids_and_ratio(ws: Path, splits: dict[str, Any], problem: str) -> None:
     assert said(splits=splits) == [f"splits: {problem}"]
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        {"ids": {"test": "a"}},
+        {"ids": {"train": "a", "test": "b"}},
+        {"ids": {"test": "a"}, "ratio": {"train": 0.9, "val": 0.1}, "group": "g"},
+        {"ids": {"train": "a"}, "ratio": {"val": 0.5, "test": 0.5}},
+        {"column": "split", "group": "g"},
+    ],
+)
+def test_ids_may_be_of_any_splits_as_long_as_some_samples_train_and_some_test(splits: dict[str, Any]) -> None:
+    assert Dataset.model_validate(small_yaml(splits=splits)).splits == Splits.model_validate(splits)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +188,14 @@ def test_label_descriptions_must_not_hold_marks_of_media(ws: Path) -> None:
 
 
 def test_prompts_must_not_name_unknown_fields(ws: Path) -> None:
-    assert said(prompts={"rationale": "{labels} {label}", "label": "{}"}) == [
-        "prompts.rationale: unknown field {label}; known are {domain}, {labels}, {names}",
-        "prompts.label: unknown field {}; known are {domain}, {labels}, {names}",
+    known = "known are {domain}, {labels}, {names}, {context}"
+    assert said(prompts={"rationale": "{labels} {label}", "hinted": "{label} {raw}", "label": "{}"}) == [
+        f"prompts.rationale: unknown field {{label}}; {known}",
+        f"prompts.hinted: unknown field {{raw}}; {known}, {{label}}",
+        f"prompts.label: unknown field {{}}; {known}",
+    ]
+    assert said(prompts={"hinted": "Why {names}?"}) == [
+        "prompts.hinted: must hold {label}: it is the prompt that shows the label"
     ]
 
 
@@ -181,14 +205,14 @@ def test_videos_must_differ_between_samples(ws: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("suffix", ["rationale", "ll", "novideo"])
+@pytest.mark.parametrize("suffix", ["rationale", "hinted", "ll", "novideo"])
 def test_a_name_does_not_end_as_a_task_does(ws: Path, suffix: str) -> None:
     write_yaml(small_yaml(f"mine_{suffix}"))
     with pytest.raises(RbftError) as raised:
         dataset.load(f"mine_{suffix}")
     assert str(raised.value) == (
         f"dataset_info/mine_{suffix}.yaml: 1 problem\n"
-        "  - name: must not end in _rationale, _ll, _novideo: tasks are named so"
+        "  - name: must not end in _rationale, _hinted, _ll, _novideo: tasks are named so"
     )
 
 
@@ -210,7 +234,8 @@ def test_a_name_is_the_name_of_its_file(ws: Path) -> None:
 def test_an_unknown_dataset_lists_those_there_are(ws: Path) -> None:
     with pytest.raises(RbftError) as raised:
         dataset.load("mine")
-    assert str(raised.value) == "dataset_info/mine.yaml: no such dataset. There are: demo, smarthome"
+    there = "demo, multihateclip_en, multihateclip_zh, smarthome, smarthome_binary"
+    assert str(raised.value) == f"dataset_info/mine.yaml: no such dataset. There are: {there}"
     for path in Path("dataset_info").glob("*.yaml"):
         path.unlink()
     with pytest.raises(RbftError) as raised:
@@ -224,6 +249,12 @@ def test_an_unknown_dataset_lists_those_there_are(ws: Path) -> None:
         (b"", "must be a mapping of keys"),
         (b"- a\n- b\n", "must be a mapping of keys"),
         (b"name: [", "not valid YAML: while parsing a flow node expected the node content, but found '<stream end>' "),
+        (b"name: a\nname: b\n", "not valid YAML: key 'name' is given twice in \"<unicode string>\", line 2, column 1"),
+        (b"name: 2024-13-45\n", "not valid YAML: '2024-13-45': month must be in 1..12 in"),
+        (b'name: "\\0"\n', "not valid YAML: a null character or broken Unicode in"),
+        (b'"\\uD800": a\n', "not valid YAML: a null character or broken Unicode in"),
+        (b"name: !!bool maybe\n", "not valid YAML: 'maybe': 'maybe' in"),
+        (b"a: " + b"[" * 1000, "not usable YAML: nested too deep"),
         (b"name: \xff\n", "not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte"),
     ],
 )
@@ -244,5 +275,160 @@ def test_numbers_with_an_exponent_are_numbers_as_they_are_to_llama_factory(
     tmp_path: Path, text: str, value: Any
 ) -> None:
     (tmp_path / "a.yaml").write_text(f"key: {text}\n")
-    read = dataset.read_yaml(tmp_path / "a.yaml")["key"]
+    read = config.read_yaml(tmp_path / "a.yaml")["key"]
     assert (read, type(read)) == (value, type(value))
+
+
+def test_a_key_that_overrides_a_merged_one_is_not_given_twice(tmp_path: Path) -> None:
+    text = "a: &a {x: 1, y: 2}\nb: {c: &b {<<: *a, x: 3}}\nd: {<<: *b, x: 4}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    read = config.read_yaml(tmp_path / "a.yaml")
+    assert (read["b"], read["d"]) == ({"c": {"x": 3, "y": 2}}, {"x": 4, "y": 2})
+
+
+SOURCE = {"id": "id", "label": "label"}
+FORMAT = "is not a known format; use one of .csv, .tsv, .json, .jsonl, .parquet"
+FILES = {"train": "a.csv", "test": "b.csv"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "problems"),
+    [
+        ({"file": "a.csv"}, ["annotations.id: missing", "annotations.label: missing"]),
+        ({"hub": {"path": "a"}}, ["annotations.label: missing"]),
+        (SOURCE, ["annotations: give one of 'file', 'folder' and 'hub'"]),
+        ({"file": "a.csv", "hub": {"path": "a"}} | SOURCE, ["annotations: give one of 'file', 'folder' and 'hub'"]),
+        ({"file": 3} | SOURCE, ["annotations.file: must be a path"]),
+        ({"file": ""} | SOURCE, ["annotations.file: must be a path"]),
+        ({"file": ["a.csv"]} | SOURCE, ["annotations.file: must be a path"]),
+        ({"file": {"train": "a.csv"}} | SOURCE, ["annotations.file: needs a path for train and one for test"]),
+        (
+            {"file": {"train": "a.csv", "dev": "b.csv", "all": "c.csv"}} | SOURCE,
+            [
+                "annotations.file.dev: is no split; use train, val and test",
+                "annotations.file.all: is no split; use train, val and test",
+            ],
+        ),
+        (
+            {"file": {"train": "a.txt", "test": 3}} | SOURCE,
+            ["annotations.file.test: must be a path"],  # formats are looked at where all are paths
+        ),
+        (
+            {"file": {"train": "a.txt", "test": "b"}} | SOURCE,
+            [
+                f"annotations.file.train: '.txt' {FORMAT}",
+                f"annotations.file.test: '' {FORMAT}",
+            ],
+        ),
+        (
+            {"file": "a.csv", "join": [{"file": "b.xml"}, {"file": "c.csv", "colums": []}]} | SOURCE,
+            [
+                f"annotations.join[0].file: '.xml' {FORMAT}",
+                "annotations.join[1].colums: unknown key",
+            ],
+        ),
+        (
+            {"file": "a.csv", "drop": ["x", ""], "unlabelled": [""]} | SOURCE,
+            ["annotations: both in 'drop' and in 'unlabelled': ''"],
+        ),
+        (
+            {"file": "a.csv", "drop": ["calm"], "unlabelled": [""]} | SOURCE,
+            ["labels: raw values of a label that stand in annotations.drop too: 'calm'"],
+        ),
+        (
+            {"hub": {"path": "a", "splits": {"train": "x"}}, "label": "l"},
+            ["annotations.hub.splits: needs train and test"],
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_is_named_with_its_key(
+    ws: Path, annotations: dict[str, Any], problems: list[str]
+) -> None:
+    assert said(annotations=annotations) == problems
+
+
+def test_a_folder_of_class_folders_needs_no_more_than_labels_and_splits(ws: Path) -> None:
+    few = {
+        "annotations": {"folder": "videos"},
+        "videos": None,
+        "clips": None,
+        "splits": {"ratio": {"train": 0.8, "test": 0.2}},
+    }
+    write_yaml(small_yaml(**few))
+    assert dataset.load("mine").annotations.folder == {"all": Path("videos")}
+    few["splits"] = None
+    assert said(**few) == ["splits: missing"]
+    own = "not with 'folder': there the path below it is the id, the class folder's name the label"
+    assert said(**(few | {"annotations": {"folder": "videos"} | SOURCE, "videos": "{id}.mp4"})) == [
+        f"annotations.id: {own}",
+        f"annotations.label: {own}",
+    ]
+    assert said(**(few | {"videos": "{id}.mp4", "splits": {"column": "s"}})) == [
+        "videos: not with 'annotations.folder', which holds the videos"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "key"),
+    [
+        ({"file": FILES} | SOURCE, "annotations.file"),
+        ({"folder": {"train": "a", "test": "b"}}, "annotations.folder"),
+        ({"hub": {"path": "a", "splits": {"train": "a", "test": "b"}}, "label": "label"}, "annotations.hub.splits"),
+    ],
+)
+def test_a_source_that_gives_the_splits_needs_and_bears_no_other_way(
+    ws: Path, annotations: dict[str, Any], key: str
+) -> None:
+    videos = None if "folder" in annotations else "{id}.mp4"
+    write_yaml(small_yaml(annotations=annotations, splits={"group": "id"}, videos=videos))
+    assert dataset.load("mine").annotations.gives_splits == key
+    write_yaml(small_yaml(annotations=annotations, splits=None, videos=videos))
+    assert dataset.load("mine").splits is None
+    assert said(annotations=annotations, videos=videos) == [
+        f"splits: {key} says already which sample is in which; only 'group' may stand here"
+    ]
+
+
+def test_columns_that_tell_the_label_are_refused_in_prompts(ws: Path) -> None:
+    annotations = {"file": "a.csv", "hidden": ["Reasoning"]} | SOURCE
+    context = {"Why": "Reasoning", "Title": "title", "Class": "label", "Part": "split"}
+    known = "is not known of a new video; take it out"
+    assert said(annotations=annotations, prompts={"context": context}) == [
+        f"prompts.context.Why: a label leak: column 'Reasoning' (annotations.hidden) {known}",
+        f"prompts.context.Class: a label leak: column 'label' (the labels) {known}",
+        f"prompts.context.Part: a label leak: column 'split' (the splits) {known}",
+    ]
+    folder = {"annotations": {"folder": "v"}, "videos": None, "splits": {"ratio": {"train": 0.5, "test": 0.5}}}
+    assert said(prompts={"context": {"File": "path", "Id": "id", "L": "label"}}, **folder) == [
+        f"prompts.context.File: a label leak: column 'path' (the class folder is in it) {known}",
+        f"prompts.context.Id: a label leak: column 'id' (the class folder is in it) {known}",
+        f"prompts.context.L: a label leak: column 'label' (the labels) {known}",
+    ]
+
+
+def test_names_of_context_are_one_line_of_text(ws: Path) -> None:
+    assert said(prompts={"context": {"a\nb": "x", "<video>": "y"}}) == [
+        "prompts.context.a\nb: must be one line without leading, trailing or double spaces",
+        "prompts.context.<video>: must not hold '<video>' or '<image>': the video is put before the text",
+    ]
+
+
+DOCS = (Path(__file__).parents[1] / "docs/datasets.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.M | re.S)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_reference_is_a_dataset(ws: Path, text: str) -> None:
+    name = yaml.safe_load(text)["name"]
+    Path(f"dataset_info/{name}.yaml").write_text(text, encoding="utf-8")
+    assert len(dataset.load(name).labels) >= 2
+
+
+def test_the_reference_names_every_key_and_no_other() -> None:
+    parts = [Dataset, keys.About, keys.Annotations, keys.Hub, keys.Join, keys.Segment, keys.Splits]
+    parts += [dataset.Label, dataset.Prompts, ClipSettings]
+    known = {key for part in parts for key in part.model_fields}
+    reference = DOCS[DOCS.index("## Keys") : DOCS.index("## Shipped datasets")]
+    assert known - set(re.findall(r"`(\w+)`", reference)) == set()
+    rows = re.findall(r"^\| `(\w+)` \|", reference, re.M)
+    assert rows and set(rows) <= known

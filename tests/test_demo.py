@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import BASE
 
-from rbft_plugin import clips, preparation, splits, workspace
+from rbft_plugin import check, clips, splits, workspace
 from rbft_plugin.annotations import samples
 from rbft_plugin.dataset import load
 from rbft_plugin.demo import data, world
@@ -153,7 +153,8 @@ def test_the_shipped_dataset_takes_what_is_written(source: dict[str, str]) -> No
         {(split, label): SIZES[split] for split in ("train", "val", "test") for label in load("demo").label_names}
         | {("train", None): 5}
     )
-    assert preparation.problems(load("demo"), found, lambda items, total, text: items) == []
+    checked = check.check(load("demo"), lambda items, total, text: items)
+    assert [f.kind for f in checked.findings if f.level == "error"] == []
     for sample in found:
         clip = clips.probe(sample.video)
         assert (clip.width, clip.height, clip.fps) == (SIZE, SIZE, data.FPS)

@@ -13,7 +13,7 @@ from rbft_plugin import plan as plans
 from rbft_plugin import preparation, recipe, runner
 from rbft_plugin.dataset import load
 from rbft_plugin.estimate import Estimate, estimate
-from rbft_plugin.plan import Plan
+from rbft_plugin.steps import Plan
 
 
 @pytest.fixture

@@ -146,17 +146,20 @@ def workspace(ws: Path) -> Path:
     return ws
 
 
-MINE = ["rbft_mine", "rbft_mine_rationale"]
+MINE = ["rbft_mine", "rbft_mine_ll", "rbft_mine_novideo", "rbft_mine_rationale", "rbft_mine_rationale_hinted"]
+TAGGED = {"rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted"}
 
 
 def test_prepared_tasks_alone_are_offered_and_the_others_named(workspace: Path, index: Callable[..., Found]) -> None:
     manager, messages = index("--tasks", "rbft_*")
-    assert manager.all_tasks == MINE  # and none of lmms-eval's own, which it takes long to index
-    left_out = {"rbft_demo": "demo/test", "rbft_other": "other/test", "rbft_smarthome": "smarthome/test"}
-    left_out |= {f"{name}_rationale": file.replace("test", "train") for name, file in left_out.items()}
+    assert (
+        manager.all_tasks == MINE
+    )  # no tags, which would load tasks twice, and none of lmms-eval's own, which it takes long to index
+    shipped = ("demo", "multihateclip_en", "multihateclip_zh", "smarthome", "smarthome_binary")
     assert sorted(messages) == sorted(
-        f"rbft: {name} is left out: {workspace}/data/{file}.jsonl is missing; run `rbft prepare` first"
-        for name, file in left_out.items()
+        f"rbft: left out, since {workspace}/data/{name} is not prepared (`rbft prepare {name}`): "
+        + ", ".join(registry.task_name(name, kind) for kind in registry.KINDS)
+        for name in (*shipped, "other")
     )
 
 
@@ -165,30 +168,102 @@ def test_only_tasks_that_were_asked_for_are_warned_of(
     workspace: Path, index: Callable[..., Found], argv: list[str]
 ) -> None:
     manager, messages = index(*argv)
-    assert manager.all_tasks == MINE
+    assert manager.all_subtasks == MINE
     assert messages == [
-        f"rbft: rbft_other is left out: {workspace}/data/other/test.jsonl is missing; run `rbft prepare` first"
+        f"rbft: left out, since {workspace}/data/other is not prepared (`rbft prepare other`): rbft_other"
     ]
+
+
+def test_a_tag_stands_for_all_prepared_tasks_of_a_kind(workspace: Path, index: Callable[..., Found]) -> None:
+    manager, messages = index("--tasks", "rbft_novideos")
+    assert set(manager.all_tags) == TAGGED
+    assert list(manager.load_task_or_group(manager.match_tasks(["rbft_novideos"]))) == ["rbft_mine_novideo"]
+    (left_out,) = [m for m in messages if "data/other " in m]
+    assert left_out.endswith(": rbft_other_novideo")
+
+
+NONE_GIVEN = "gives no likelihoods (rbft_vl does): rbft_mine_ll"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "scores"),
+    [
+        ("rbft_vl", [], True),
+        (None, [], True),
+        ("openai", [], False),  # a chat model
+        ("openai_compatible", [], False),
+        ("openai", ["--force_simple"], False),  # its loglikelihood raises
+        ("batch_gpt4", [], False),  # its loglikelihood says assert False
+        ("dummy", [], True),
+        ("no_such_model", [], True),  # lmms-eval says so itself
+    ],
+)
+def test_likelihoods_are_left_out_where_the_model_gives_none(
+    workspace: Path, index: Callable[..., Found], model: str | None, options: list[str], scores: bool
+) -> None:
+    manager, messages = index("--tasks", "rbft_mine*", *options, model_name=model)
+    assert manager.all_subtasks == (MINE if scores else [name for name in MINE if not name.endswith("_ll")])
+    assert messages == ([] if scores else [f"rbft: left out, since --model {model} {NONE_GIVEN}"])
+
+
+def test_a_task_that_was_asked_for_by_name_and_left_out_is_not_found(
+    workspace: Path, index: Callable[..., Found]
+) -> None:
+    """lmms-eval then says "Tasks not found" and runs none."""
+    for asked in ("rbft_mine_ll", "rbft_likelihoods"):
+        manager, messages = index("--tasks", f"rbft_mine,{asked}", model_name="openai")
+        assert manager.match_tasks(["rbft_mine", asked]) == ["rbft_mine"]
+        assert f"rbft: left out, since --model openai {NONE_GIVEN}" in messages
+
+
+def test_hinted_rationales_are_of_samples_with_a_label(workspace: Path, index: Callable[..., Found]) -> None:
+    train = Path("data/mine/train.jsonl")
+    rows = read_jsonl(train)
+    train.write_text("".join(json.dumps(row | {"hinted_prompt": None}) + "\n" for row in rows[:1]) + "\n")
+    manager, messages = index("--tasks", "rbft_mine_*")
+    assert manager.all_subtasks == MINE[:-1]
+    assert messages == [
+        f"rbft: left out, since {train.resolve()} has no hinted prompt, which samples with a label have: {MINE[-1]}"
+    ]
+    train.write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | {"hinted_prompt": None}, rows[1]]))
+    manager, _ = index("--tasks", "rbft_mine_rationale_hinted")
+    (name,) = manager.load_task_or_group("rbft_mine_rationale_hinted")
+    task = manager.load_task_or_group(name)[name]
+    assert [task.doc_to_text(doc) for doc in task.test_docs()] == [rows[1]["hinted_prompt"]]
+    assert "class" in rows[1]["hinted_prompt"]
+
+
+def test_a_likelihood_task_asks_for_each_label_after_the_prompt(
+    workspace: Path, index: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, _ = index("--tasks", "rbft_mine_ll")
+    task = manager.load_task_or_group("rbft_mine_ll")["rbft_mine_ll"]
+    task.build_all_requests(limit=None, rank=0, world_size=1)
+    rows = read_jsonl("data/mine/test.jsonl")
+    asked = [(one.request_type, one.args[0], one.args[1]) for one in task.instances]
+    assert asked == [("loglikelihood", row["label_prompt"], label) for row in rows for label in ("calm", "busy")]
 
 
 def test_another_task_that_names_no_file_is_left_to_its_author(workspace: Path, index: Callable[..., Found]) -> None:
     Path("task_configs/rbft_a_hub.yaml").write_text("task: rbft_a_hub\ndataset_path: lmms-lab/MME\n")
     manager, messages = index("--tasks", "rbft_a_hub,rbft_mine,rbft_other")
-    assert manager.all_tasks == ["rbft_a_hub", *MINE]
-    assert [m.split(" ")[1] for m in messages] == ["rbft_other"]
+    assert manager.all_subtasks == ["rbft_a_hub", *MINE]
+    assert [m.split(": ")[-1] for m in messages] == ["rbft_other"]
 
 
 def test_a_task_gives_its_prompts_and_clips_to_lmms_eval(workspace: Path, index: Callable[..., Found]) -> None:
     manager, _ = index("--tasks", "rbft_*")
-    for name, split in (("rbft_mine", "test"), ("rbft_mine_rationale", "train")):
+    prompts = {"rationale": "rationale_prompt", "rationale_hinted": "hinted_prompt"}
+    for kind in registry.KINDS:
+        name, split = registry.task_name("mine", kind), registry.split_of(kind)
         task = manager.load_task_or_group(name)[name]
         rows = read_jsonl(f"data/mine/{split}.jsonl")
         docs = list(task.test_docs())
         assert [d["id"] for d in docs] == [r["id"] for r in rows] == [f"{split}0", f"{split}1"]
-        prompt = "label_prompt" if split == "test" else "rationale_prompt"
-        assert [task.doc_to_text(d) for d in docs] == [r[prompt] for r in rows]
-        assert [task.doc_to_visual(d) for d in docs] == [[r["video"]] for r in rows]
-        assert task.config.generation_kwargs["until"] == []
+        assert [task.doc_to_text(d) for d in docs] == [r[prompts.get(kind, "label_prompt")] for r in rows]
+        assert [task.doc_to_visual(d) for d in docs] == [[] if kind == "novideo" else [r["video"]] for r in rows]
+        assert task.VERSION == 1
+        assert kind == "ll" or task.config.generation_kwargs["until"] == []
     scored = manager.load_task_or_group("rbft_mine")["rbft_mine"]
     assert scored.process_results(next(iter(scored.test_docs())), ["calm"])["accuracy"] == 1.0
 
@@ -199,7 +274,7 @@ def test_include_path_from_another_folder_works_and_clips_are_found(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     manager, messages = index("--tasks", "rbft_mine", include_path=str(workspace / "task_configs"))
-    assert manager.all_tasks == MINE and messages == []
+    assert manager.all_subtasks == MINE and messages == []
     (row, _) = read_jsonl(workspace / "data/mine/test.jsonl")
     assert tasks.doc_to_visual(row) == [str(workspace / row["video"])]
     task = manager.load_task_or_group("rbft_mine")["rbft_mine"]
@@ -226,14 +301,14 @@ def test_a_built_in_task_is_still_found_beside_ours(workspace: Path, index: Call
 def test_a_failure_of_ours_does_not_stop_lmms_eval(
     workspace: Path, index: Callable[..., Found], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(index: dict) -> None:
+    def broken(index: dict, model: str | None) -> None:
         raise RuntimeError("oops")
 
     monkeypatch.setattr(lmms_plugin, "_adopt", broken)
     manager, _ = index("--tasks", "rbft_*")
     assert set(MINE) < set(manager.all_tasks)
     assert capsys.readouterr().err == "rbft: tasks are not checked (RuntimeError: oops)\n"
-    monkeypatch.setattr(lmms_plugin, "_wrap_task_index", lambda: broken({}))
+    monkeypatch.setattr(lmms_plugin, "_wrap_task_index", lambda: broken({}, None))
     (manifest,) = lmms_plugin.manifests()
     assert manifest.model_id == "rbft_vl"
     assert capsys.readouterr().err == "rbft: tasks are not registered (RuntimeError: oops)\n"

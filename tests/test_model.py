@@ -1,27 +1,33 @@
-"""`rbft_vl` on the tiny model: batches, adapters, token counts, errors."""
+"""`rbft_vl` as lmms-eval calls it: order, grouping, repeats, model arguments, and how it fails."""
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import shutil
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import BASE
+from conftest import BASE, write_clips
 
-from rbft_plugin import clips
-from rbft_plugin.demo.world import GENERAL, frame_times, random_scene, render
+from rbft_plugin import checkpoint, model
 from rbft_plugin.errors import RbftError
-from rbft_plugin.model import RbftVL, batch_inputs, generate, load_model
+from rbft_plugin.inputs import batch_inputs
+from rbft_plugin.likelihood import answer_ids, score
+from rbft_plugin.loading import load_model
+from rbft_plugin.model import RbftVL
+from rbft_plugin.steps import Step
 
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}
+SAMPLED = {"max_new_tokens": 16, "temperature": 5.0, "until": []}
 LENGTHS = [8, 2, 6, 8, 4, 12, 8, 6]
+LABELS = ["box", "a box", "waits"]
+KNOWN = "pretrained, adapters, dtype, attn_implementation, device_map, trust_remote_code, num_workers, fingerprint"
 
 
 @pytest.fixture(scope="module")
@@ -37,141 +43,250 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Clips of several lengths, sizes and frame rates."""
-    from PIL import Image
-
-    folder, paths = tmp_path_factory.mktemp("clips"), []
-    for i, length in enumerate(LENGTHS):
-        rng = random.Random(i)
-        frames = render(random_scene(rng), GENERAL, frame_times(length), rng)
-        size = (56, 56) if i % 3 else (84, 56)
-        small = torch.stack([torch.from_numpy(_array(Image.fromarray(f).resize(size))) for f in frames]).numpy()
-        paths.append(folder / f"{i}.mp4")
-        clips.write(paths[-1], small, Fraction(1000, 500 + 100 * i), 18)
-    return paths
-
-
-def _array(image: Any) -> Any:
-    import numpy as np
-
-    return np.array(image)
-
-
-@pytest.fixture(scope="module")
-def loaded(model_folder: str) -> tuple[Any, Any]:
-    return load_model(model_folder, device="cpu")
-
-
-def test_a_batch_of_clips_of_different_length_and_size_answers_as_one_by_one(loaded: Any, videos: list[Path]) -> None:
-    model, processor = loaded
-    prompts = [PROMPT if i % 2 else "What do you see in this clip?" for i in range(len(videos))]
-    together = generate(model, processor, batch_inputs(processor, videos, prompts), GREEDY)
-    alone = [
-        generate(model, processor, batch_inputs(processor, [v], [p]), GREEDY)[0]
-        for v, p in zip(videos, prompts, strict=True)
+def docs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    videos = write_clips(tmp_path_factory.mktemp("clips"), LENGTHS)
+    return [
+        {"video": str(v), "meta": {"frames": n, "width": 56 if i % 3 else 84, "height": 56}}
+        for i, (v, n) in enumerate(zip(videos, LENGTHS, strict=True))
     ]
-    assert together == alone
-    assert len({g.text for g in together}) > 3 and all(g.text.startswith("A ") for g in together)
 
 
-def test_tokens_count_neither_padding_nor_the_end_of_turn(loaded: Any, videos: list[Path]) -> None:
-    model, processor = loaded
-    inputs = batch_inputs(processor, videos[:2], [PROMPT] * 2)
-    long, short = generate(model, processor, inputs, GREEDY)
-    visual = [8 // 2 * 2 * 3, 2 // 2 * 2 * 2]  # frame pairs x merged patches
-    assert long.input_tokens - short.input_tokens == visual[0] - visual[1]
-    assert long.output_tokens == len(processor.tokenizer(long.text)["input_ids"])
-    for limit in (3, long.output_tokens):
-        cut = generate(model, processor, inputs, GREEDY | {"max_new_tokens": limit})[0]
-        assert cut.output_tokens == limit  # as long as the limit: it was cut before its end of turn
-    assert generate(model, processor, inputs, GREEDY | {"max_new_tokens": long.output_tokens + 1})[0] == long
+def loaded(model_folder: str, docs: list[dict[str, Any]], **arguments: Any) -> RbftVL:
+    lm = RbftVL(**{"pretrained": model_folder, "device": "cpu", "num_workers": 0} | arguments)
+    lm.task_dict = {"task": {"test": docs}, "other": {"test": docs}}
+    return lm
 
 
-def test_until_ends_an_answer(loaded: Any, videos: list[Path]) -> None:
-    model, processor = loaded
-    inputs = batch_inputs(processor, videos[:1], [PROMPT])
-    whole = generate(model, processor, inputs, GREEDY)[0].text
-    assert generate(model, processor, inputs, GREEDY | {"until": [" comes"]})[0].text == whole.split(" comes")[0]
-    assert generate(model, processor, inputs, GREEDY | {"until": " comes"})[0].text == whole.split(" comes")[0]
-
-
-def random_adapter(model: Any, folder: Path, seed: int) -> str:
-    """A LoRA adapter with weights that change what the model says."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    targets = ["q_proj", "v_proj", "down_proj"]
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
-    adapted.save_pretrained(folder)
-    adapted.unload()
-    return str(folder)
-
-
-def test_adapters_are_applied_in_order_each_on_the_merged_model_before(
-    model_folder: str, videos: list[Path], tmp_path: Path
-) -> None:
-    from peft import PeftModel
-
-    base, processor = load_model(model_folder, device="cpu")
-    first = random_adapter(base, tmp_path / "first", 1)
-    second = random_adapter(base, tmp_path / "second", 2)
-    inputs = batch_inputs(processor, videos[:3], [PROMPT] * 3)
-    with torch.no_grad():
-        plain = base(**inputs).logits
-        both = load_model(model_folder, [first, second], device="cpu")[0](**inputs).logits
-        only_second = load_model(model_folder, [second], device="cpu")[0](**inputs).logits
-        # As LLaMA-Factory trains stage 2: the first merged, the second beside the weights.
-        merged = PeftModel.from_pretrained(load_model(model_folder, device="cpu")[0], first).merge_and_unload()
-        trained = PeftModel.from_pretrained(merged, second)(**inputs).logits
-    real = inputs["attention_mask"].bool()
-    torch.testing.assert_close(both[real], trained[real], rtol=1e-4, atol=1e-4)
-    assert (both[real] - plain[real]).abs().max() > 1
-    assert (both[real] - only_second[real]).abs().max() > 1
-
-
-def requests(samples: list[dict[str, Any]], settings: dict[str, Any]) -> list[Any]:
+def request(doc: int, second: Any, task: str = "task") -> Any:
     """What lmms-eval hands to a simple model."""
     visual = lambda doc: [doc["video"]] * doc.get("times", 1)  # noqa: E731
-    return [SimpleNamespace(args=(PROMPT, settings, visual, i, "task", "test")) for i in range(len(samples))]
+    return SimpleNamespace(args=(PROMPT, second, visual, doc, task, "test"))
 
 
-def test_generate_until_keeps_the_order_at_any_batch_size(model_folder: str, videos: list[Path]) -> None:
-    docs = [{"video": str(v)} for v in videos]
+def test_generate_until_keeps_the_order_at_any_batch_size(model_folder: str, docs: list[dict[str, Any]]) -> None:
     answers = []
-    for size in ("1", 3):
-        lm = RbftVL(pretrained=model_folder, device="cpu", batch_size=size)
-        lm.task_dict = {"task": {"test": docs}}
-        results = lm.generate_until(requests(docs, GREEDY))
+    for size, workers in (("1", 0), (3, 1)):
+        lm = loaded(model_folder, docs, batch_size=size, num_workers=workers)
+        asked = [request(i, GREEDY | ({"max_new_tokens": 3} if i % 2 else {})) for i in range(len(docs))]
+        results = lm.generate_until(asked)
         answers.append([(r.text, r.token_counts.input_tokens, r.token_counts.output_tokens) for r in results])
-    assert answers[0] == answers[1] and len(answers[0]) == len(videos)
+    assert answers[0] == answers[1] and len(answers[0]) == len(docs)
+    assert [tokens == 3 for _, _, tokens in answers[0]] == [bool(i % 2) for i in range(len(docs))]
+    visual = [n // 2 * 2 * (2 if i % 3 else 3) for i, n in enumerate(LENGTHS)]  # frame pairs x merged patches
+    text = answers[0][0][1] - visual[0]
+    assert [tokens for _, tokens, _ in answers[0]] == [text + v for v in visual]
+    processor = load_model(model_folder, device="cpu")[1]
+    for said, _, tokens in answers[0]:
+        assert tokens == len(processor.tokenizer(said)["input_ids"])  # neither padding nor the end of turn
 
 
-def test_what_a_user_can_get_wrong_is_said(model_folder: str, videos: list[Path], tmp_path: Path) -> None:
+def test_a_sample_is_drawn_by_its_seed_and_repeat_alone(model_folder: str, docs: list[dict[str, Any]]) -> None:
+    def drawn(size: int, order: list[int], **more: Any) -> dict[int, list[str]]:
+        lm = loaded(model_folder, docs, batch_size=size)
+        asked = [request(i, SAMPLED | more) for i in order]
+        several = [r for r in asked for _ in range(3)]  # lmms-eval repeats the object
+        several += [SimpleNamespace(args=several[-1].args)]  # and pads a rank's requests with a copy
+        texts: dict[int, list[str]] = {i: [] for i in order}
+        for r, result in zip(several, lm.generate_until(several), strict=True):
+            texts[r.args[3]].append(result.text)
+        assert texts[order[-1]].pop() == texts[order[-1]][0]
+        return texts
+
+    first = drawn(1, [0, 1, 2, 3])
+    assert all(len(set(texts)) == 3 for texts in first.values())
+    for size, order in ((3, [0, 1, 2, 3]), (8, [3, 1, 0, 2])):
+        assert drawn(size, order) == first
+    assert drawn(2, [2])[2] == first[2]
+    assert drawn(2, [2], seed=7)[2] != first[2]
+    before = torch.initial_seed()
+    assert drawn(2, [2], seed=before)[2] == first[2]
+    torch.manual_seed(7)  # as lmms-eval's --seed does
+    try:
+        assert drawn(2, [2])[2] == drawn(3, [2, 1], seed=7)[2]
+    finally:
+        torch.manual_seed(before)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_labels_of_a_document_share_one_pass_in_whatever_order_they_come(
+    model_folder: str, docs: list[dict[str, Any]], size: int
+) -> None:
+    lm = loaded(model_folder, docs, batch_size=size)
+    asked = [request(i, label, task) for task in ("task", "other") for i in range(4) for label in LABELS]
+    asked += [request(3, LABELS[-1])] * 2  # lmms-eval pads a rank's requests with copies of its last one
+    random.Random(1).shuffle(asked)
+    passes = []
+    hook = lambda m, a, k: passes.append("pixel_values_videos" in k)  # noqa: E731
+    lm.model.register_forward_pre_hook(hook, with_kwargs=True)
+    results = lm.loglikelihood(asked)
+    assert passes.count(True) == -(-8 // size)  # one for 4 documents of 2 tasks each
+    net, processor = load_model(model_folder, device="cpu")
+    answers = [answer_ids(processor, label) for label in LABELS]
+    for r, (text, counts) in zip(asked, results, strict=True):
+        _, label, _, i, _, _ = r.args
+        inputs = batch_inputs(processor, [docs[i]["video"]], [PROMPT])
+        expected = score(net, inputs, [answers])[0][LABELS.index(label)]
+        logprob, greedy, tokens = ast.literal_eval(text)
+        assert logprob == pytest.approx(expected.logprob, abs=1e-4)
+        assert (greedy, tokens) == (expected.greedy, expected.tokens)
+        assert counts == {"input_tokens": inputs["input_ids"].shape[1], "output_tokens": tokens}
+
+
+def test_lmms_eval_reads_a_likelihood_alike_from_the_model_and_from_its_cache(
+    model_folder: str, docs: list[dict[str, Any]]
+) -> None:
+    from lmms_eval.api.instance import unwrap_generation_output
+    from lmms_eval.caching.response_cache import ResponseCache, _deserialize_response, _serialize_response
+
+    (result,) = loaded(model_folder, docs).loglikelihood([request(0, "a box")])
+    assert ResponseCache._is_valid_response(result, "loglikelihood")
+    cached = _deserialize_response(_serialize_response(ResponseCache._extract_cacheable(result)))
+    text, counts = unwrap_generation_output(result)
+    assert (text, counts) == unwrap_generation_output(cached)
+    assert text == result[0] and counts.output_tokens == ast.literal_eval(text)[2]
+
+
+def test_a_function_of_the_document_may_give_the_continuation(model_folder: str, docs: list[dict[str, Any]]) -> None:
+    lm = loaded(model_folder, docs)
+    given, made = lm.loglikelihood([request(1, "12 box"), request(1, lambda doc: f"{doc['meta']['frames']}2 box")])
+    assert ast.literal_eval(made[0])[2] == ast.literal_eval(given[0])[2]
+
+
+def test_without_a_video_the_question_is_answered(model_folder: str, docs: list[dict[str, Any]]) -> None:
+    blind = [dict(doc, times=0) for doc in docs]
+    lm = loaded(model_folder, blind, batch_size=3)
+    answers = lm.generate_until([request(i, GREEDY) for i in range(4)])
+    assert len({a.text for a in answers}) == 1 and answers[0].text
+    processor = load_model(model_folder, device="cpu")[1]
+    prompt = batch_inputs(processor, [None], [PROMPT])["input_ids"]
+    assert "<|video" not in processor.tokenizer.decode(prompt[0])
+    assert answers[0].token_counts.input_tokens == prompt.shape[1]
+    assert len(lm.loglikelihood([request(0, "box")])) == 1
+
+
+def test_what_a_user_can_get_wrong_is_said(model_folder: str, docs: list[dict[str, Any]], tmp_path: Path) -> None:
     def message(**arguments: Any) -> str:
         with pytest.raises(RbftError) as error:
             RbftVL(**{"pretrained": model_folder, "device": "cpu"} | arguments)
         return str(error.value)
 
     assert message(max_pixels=3, adapter="x") == (
-        "rbft_vl: unknown model arguments: max_pixels, adapter; known are pretrained, adapters, dtype, "
-        "attn_implementation"
+        f"rbft_vl: unknown model arguments: max_pixels, adapter; known are {KNOWN}"
     )
     assert message(batch_size="auto") == "rbft_vl: --batch_size must be a whole number above 0, not 'auto'"
+    assert message(num_workers=-1) == "rbft_vl: num_workers must be a whole number, not -1"
+    assert message(trust_remote_code="yes") == "rbft_vl: trust_remote_code must be true or false, not 'yes'"
     assert message(adapters=f"{tmp_path}/a:{tmp_path}/b") == (
         f"adapters: no adapter_config.json in {tmp_path}/a, {tmp_path}/b"
     )
-    lm = RbftVL(pretrained=model_folder, device="cpu")
-    lm.task_dict = {"task": {"test": [{"video": str(videos[0]), "times": 2}]}}
+    lm = loaded(model_folder, [dict(docs[0], times=2)])
     with pytest.raises(RbftError) as error:
-        lm.generate_until(requests([{}], GREEDY))
-    assert str(error.value) == "rbft_vl takes one video a sample; task task gives 2"
+        lm.generate_until([request(0, GREEDY)])
+    assert str(error.value) == "rbft_vl takes one video file a sample, or none; task task gives str, str"
+    with pytest.raises(RbftError, match="generation_kwargs: 1 problem\n  - beams: no setting"):
+        lm.generate_until([request(0, {"beams": 2})])
+
+
+def test_another_model_than_the_fingerprints_is_refused(model_folder: str, tmp_path: Path) -> None:
+    base = shutil.copytree(model_folder, tmp_path / "base")
+    known = checkpoint.Checkpoint(str(base)).fingerprint()
+    assert RbftVL(str(base), device="cpu", fingerprint=known).workers >= 0
+    (base / "generation_config.json").write_text('{"eos_token_id": 2}')
+    now = checkpoint.Checkpoint(str(base)).fingerprint()
+    with pytest.raises(RbftError) as error:
+        RbftVL(str(base), device="cpu", fingerprint=known)
+    assert str(error.value) == (
+        f"rbft_vl: the model at pretrained={base} has fingerprint {now}, not {known}: it has changed since, and "
+        "answers that were cached for that one are not its own. Pass its fingerprint, or none."
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "advice"),
+    [
+        (5, "out of GPU memory with --batch_size 5; try --batch_size 2"),
+        (1, "out of GPU memory with --batch_size 1; use smaller clips (`clips.frames` or `clips.max_pixels` of the "),
+    ],
+)
+def test_out_of_memory_says_what_to_try(
+    model_folder: str, docs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, size: int, advice: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "generate", full)
+    monkeypatch.setattr(model, "score", full)
+    lm = loaded(model_folder, docs, batch_size=size)
+    for call in (lambda: lm.generate_until([request(0, GREEDY)]), lambda: lm.loglikelihood([request(0, "box")])):
+        with pytest.raises(RbftError) as error:
+            call()
+        assert str(error.value).startswith(advice)
+
+
+def test_a_failure_of_one_process_of_several_ends_it(
+    model_folder: str, docs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """lmms-eval would log an exception and exit 0, and the other processes would wait for this one."""
+    lm = loaded(model_folder, [dict(docs[0], video=str(tmp_path / "gone.mp4"))])
+    with pytest.raises(RbftError, match=r"gone\.mp4: does not exist"):
+        lm.generate_until([request(0, GREEDY)])
+    lm._world_size = 2
+    with pytest.raises(SystemExit) as ended:
+        lm.generate_until([request(0, GREEDY)])
+    assert ended.value.code == 1
+    assert f"RbftError: {tmp_path}/gone.mp4: does not exist" in capsys.readouterr().err
 
 
 def test_the_shipped_base_describes_clips_that_it_was_not_trained_on() -> None:
     from rbft_plugin.demo import pretrain
 
-    model, processor = load_model(str(BASE), device="cpu")
+    net, processor = load_model(str(BASE), device="cpu")
     scenes, frames = pretrain.draw_clips(200, seed=424_242, frames=8, processes=1)
-    shares = pretrain.accuracy(pretrain.Captioner(model, processor).describe(frames, step=1), scenes)
+    shares = pretrain.accuracy(pretrain.Captioner(net, processor).describe(frames, step=1), scenes)
     assert shares["exact"] > 0.9 and shares["color"] > 0.98
+
+
+def test_a_retrained_model_gets_no_answers_of_the_old_one(
+    model_folder: str, docs: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """lmms-eval's response cache keys on the model arguments; `rbft run` puts the fingerprint among them."""
+    from lmms_eval.api.instance import Instance, unwrap_generation_output
+    from lmms_eval.caching.response_cache import ResponseCache
+    from lmms_eval.utils import simple_parse_args_string
+    from safetensors.torch import load_file, save_file
+
+    base = str(shutil.copytree(model_folder, tmp_path / "base"))
+    asked: list[int] = []
+
+    def answers(fingerprint: bool = True) -> list[str]:
+        """As `lmms-eval --use_cache` gets them; `asked` counts what reaches the model."""
+        argv = ["lmms-eval", "--model", "rbft_vl", "--model_args", f"pretrained={base}", "--tasks", "t"]
+        arguments = (Step("score", argv, models=(base,)).command() if fingerprint else argv)[4]
+        lm = RbftVL(**simple_parse_args_string(arguments), device="cpu", num_workers=0)
+        lm.task_dict = {"task": {"test": docs}}
+        cache = ResponseCache.create(str(tmp_path / "cache"), model="rbft_vl", model_args=arguments)
+        found: list[str] = []
+        for kind, second in (("generate_until", GREEDY), ("loglikelihood", "a box")):
+            call = getattr(lm, kind)
+            counted = SimpleNamespace(**{kind: lambda missing, call=call: asked.append(len(missing)) or call(missing)})
+            given = [
+                Instance(kind, request(i, second).args, 0, {"task": "task", "repeats": 1, "doc_id": i}) for i in (0, 1)
+            ]
+            found += [unwrap_generation_output(answer)[0] for answer in cache.execute(counted, kind, given)]
+        cache.finalize(success=True)
+        return found
+
+    old = answers()
+    assert asked == [2, 2]
+    assert answers() == old and asked == [2, 2]  # all from the cache
+    weights = load_file(f"{base}/model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= -1  # trained in one place
+    save_file(weights, f"{base}/model.safetensors", {"format": "pt"})
+    new = answers()
+    assert asked == [2, 2] * 2
+    assert all(a != b for a, b in zip(old, new, strict=True))
+    # What it guards against: by its path alone, the first model would now get the second one's answers.
+    assert answers(fingerprint=False) == new and asked == [2, 2] * 3
+    shutil.copy(f"{model_folder}/model.safetensors", base)
+    assert answers(fingerprint=False) == new and asked == [2, 2] * 3
+    assert answers() == old and asked == [2, 2] * 3

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import read_jsonl, small_dataset
+from conftest import BASE, read_jsonl, small_dataset
 
 from rbft_plugin import plan, preparation, recipe
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import load
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan, Step
+from rbft_plugin.steps import Plan, Step
 
 
 def shipped(name: str, **changes: Any) -> Plan:
@@ -32,6 +33,10 @@ def argv_of(made: Plan, name: str) -> list[str]:
 def step_of(made: Plan, name: str) -> Step:
     (found,) = [s for s in made.steps if s.name == name]
     return found
+
+
+def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
+    return {(s.name, s.seed): s.model for s in made.scored}
 
 
 STEPS = [
@@ -62,7 +67,7 @@ def test_the_commands_of_rbft_yaml(ws: Path) -> None:
         *("lmms-eval", "--model", "rbft_vl"),
         *("--model_args", "pretrained=Qwen/Qwen2.5-VL-7B-Instruct,attn_implementation=sdpa"),
         *("--tasks", "rbft_smarthome_rationale", "--batch_size", "8", "--log_samples"),
-        *("--output_path", f"{run}/rationales"),
+        *("--output_path", f"{run}/rationales", "--use_cache", f"{run}/rationales.cache"),
     ]
     assert argv_of(made, "collect rationales") == [
         *("rbft", "collect", f"{run}/rationales", "--rows", f"{run}/rows", "--overwrite"),
@@ -88,8 +93,7 @@ def test_the_commands_of_rbft_yaml(ws: Path) -> None:
         *("--output_path", f"{run}/rbft/seed-0/eval"),
     ]
     assert argv_of(made, "report") == [
-        *("rbft", "report", f"zero_shot={run}/zero_shot/seed-0/eval"),
-        *(f"direct_sft={run}/direct_sft/seed-0/eval", f"rbft={run}/rbft/seed-0/eval", "--output", f"{run}/report"),
+        *("rbft", "report", run),
     ]
 
 
@@ -139,7 +143,7 @@ def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -
     base, run = "Qwen/Qwen2.5-VL-7B-Instruct", "runs/smarthome"
     made = shipped("rbft")
     adapters = (f"{run}/rbft/seed-0/rationale", f"{run}/rbft/seed-0/label")
-    assert made.models == {
+    assert models_of(made) == {
         ("zero_shot", 0): Checkpoint(base, (), "smarthome"),
         ("direct_sft", 0): Checkpoint(base, (f"{run}/direct_sft/seed-0/label",), "smarthome"),
         ("rbft", 0): Checkpoint(base, adapters, "smarthome"),
@@ -149,7 +153,7 @@ def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -
 
 
 def test_models_of_a_full_run_are_whole(ws: Path) -> None:
-    assert shipped("demo").models == {
+    assert models_of(shipped("demo")) == {
         ("zero_shot", 0): Checkpoint("data/demo/base", (), "demo"),
         ("direct_sft", 0): Checkpoint("runs/demo/direct_sft/seed-0/label", (), "demo"),
         ("rbft", 0): Checkpoint("runs/demo/rbft/seed-0/label", (), "demo"),
@@ -172,7 +176,10 @@ def test_every_seed_trains_its_own_models_and_the_base_is_scored_once(ws: Path) 
             assert f"seed={seed}" in argv and f"output_dir=runs/smarthome/rbft/seed-{seed}/{stage}" in argv
     other = "seed-5"
     assert not [a for s in made.steps if " seed 3" in s.name for a in s.argv if other in a]
-    assert len(argv_of(made, "report")) == 2 + 5 + 2
+    assert [(s.arm, s.seed, s.output.as_posix()) for s in made.scored] == [
+        *(("zero_shot", 3, "runs/smarthome/zero_shot/seed-3/eval"),),
+        *((arm, n, f"runs/smarthome/{arm}/seed-{n}/eval") for arm in ("direct_sft", "rbft") for n in (3, 5)),
+    ]
 
 
 def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
@@ -187,7 +194,7 @@ def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
     ]
     first = "runs/smarthome/rationale_only/seed-1/rationale"
     assert f"adapter_name_or_path={first}" in argv_of(made, "train rbft seed 1 label")
-    assert made.models["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
+    assert models_of(made)["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
 
 
 def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> None:
@@ -206,6 +213,64 @@ def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
     ]
 
 
+def hinted(**changes: Any) -> Plan:
+    """The demo's plan with a stage of hinted rationales."""
+    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
+    training["stages"]["rationale"]["rows"] = "rationale_hinted"
+    return shipped("demo", training=training, **changes)
+
+
+def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
+    filters = {"keep": ["leak", "generic"], "min_words": 3, "max_words": 200, "max_share": 0.5}
+    made = hinted(filters=filters)
+    write, collect = step_of(made, "write hinted rationales"), step_of(made, "collect hinted rationales")
+    assert write.argv[write.argv.index("--tasks") + 1] == "rbft_demo_rationale_hinted"
+    bases = ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml")
+    assert [p.name for p in write.files] == ["train.jsonl", "rbft_demo_rationale_hinted.yaml", *bases]
+    assert collect.argv[5:] == [  # what is as it is by default is not said
+        *("--overwrite", "--keep", "leak", "--keep", "generic", "--max-words", "200", "--max-share", "0.5"),
+    ]
+
+
+def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
+    made = hinted()
+    rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = Path("runs/demo/rationales_hinted/base")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    log = out / "1_samples_rbft_demo_rationale_hinted.jsonl"
+    log.write_text('{"sample_id": "a"}\n')
+    problems = step_of(made, "write hinted rationales").problems_after
+    assert problems("") == []
+    log.write_text('{"sample_id": "b"}\n')
+    assert problems("") == ["it logged 1 of 1 samples; missing: a"]
+
+
+def test_an_arm_may_be_scored_by_likelihood_and_without_the_video_in_the_same_start(ws: Path) -> None:
+    made = shipped("demo", evaluation={"tasks": ["label", "ll", "novideo"], "args": {"use_cache": "mine"}})
+    score = step_of(made, "score rbft seed 0")
+    names = ["rbft_demo", "rbft_demo_ll", "rbft_demo_novideo"]
+    assert score.argv[score.argv.index("--tasks") + 1] == ",".join(names)
+    bases = ("_rbft_label_base.yaml", "_rbft_ll_base.yaml", "_rbft_novideo_base.yaml")
+    assert [p.name for p in score.files] == ["test.jsonl", *(f"{name}.yaml" for name in names), *bases]
+    write = step_of(made, "write rationales").argv
+    assert write[write.index("--use_cache") :] == ["--use_cache", "mine"]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/test.jsonl").write_text('{"id": "a"}\n')
+    out = Path("runs/demo/rbft/seed-0/eval/model")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    for name in names[:2]:
+        (out / f"1_samples_{name}.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == ["rbft_demo_novideo: it left 0 logs of samples and 1 files of results"]
+    (out / "1_samples_rbft_demo_novideo.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == []
+
+
 def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
     made = shipped("demo")
     data, run, tasks = Path("data/demo"), Path("runs/demo"), Path("task_configs")
@@ -215,6 +280,7 @@ def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
     assert write.files == (
         *(data / "train.jsonl", tasks / "rbft_demo_rationale.yaml", tasks / "_rbft_rationale_base.yaml"),
     )
+    assert [(s.name, s.cache) for s in made.steps if s.cache] == [("write rationales", run / "rationales.cache")]
     score = step_of(made, "score rbft seed 0")
     assert score.files == (data / "test.jsonl", tasks / "rbft_demo.yaml", tasks / "_rbft_label_base.yaml")
     assert (collect.files, collect.leaves) == (
@@ -278,8 +344,25 @@ def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -
     training["overrides"]["video_max_pixels"] = 1000
     worse = shipped("demo", dataset="mine", training=training)
     assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
-        "video_max_pixels must be a number, at least 3136 (the pixels of the largest clip), not 1000"
+        "training.stages.label: video_max_pixels must be a number at least 3136 (the pixels of the largest clip), "
+        "not 1000"
     ]
+
+
+def test_every_step_of_a_harness_refuses_clips_that_the_model_would_see_otherwise(ws: Path) -> None:
+    clips = {"frames": 8, "max_fps": 2, "max_pixels": 12544, "multiple": 28}
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2}, clips=clips)
+    preparation.prepare(load("mine"), lambda items, total, text: items)
+    made = shipped("demo", dataset="mine", base_model=str(BASE))  # takes 56 x 56 pixels and no others
+    for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
+        said = step_of(made, name).problems_before()
+        assert f"{BASE}'s processor makes 56x56 of them, since it takes 3136 to 3136 pixels" in said[0]
+        assert [line.split(":")[0] for line in said[:2]] == [f"clips of {n} frames, 112x112" for n in (6, 8)]
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    preparation.prepare(load("mine"), lambda items, total, text: items)
+    made = shipped("demo", dataset="mine", base_model=str(BASE))
+    for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
+        assert step_of(made, name).problems_before() == []
 
 
 def test_a_score_without_results_has_failed(prepared: Plan) -> None:
@@ -300,3 +383,144 @@ def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> 
     train.finish()
     assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
     assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
+
+
+def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
+    argv = ["env", "A=1", "lmms-eval", "--model_args", "pretrained=base,adapters=a", "--tasks", "t"]
+    for name in ("base", "a"):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "weights").write_text(name)
+    step = Step("score", argv, models=("base", "a"))
+    first = Checkpoint("base", ("a",)).fingerprint()
+    assert step.command() == [*argv[:4], f"pretrained=base,adapters=a,fingerprint={first}", "--tasks", "t"]
+    Path("a/weights").write_text("trained anew")
+    assert step.command()[4] == f"pretrained=base,adapters=a,fingerprint={Checkpoint('base', ('a',)).fingerprint()}"
+    assert step.command()[4] != first
+    assert step.inputs()["argv"] == argv
+    train = Step("train", ["llamafactory-cli", "train"], models=("base",))
+    assert train.command() == train.argv
+
+
+# --- sweeps, derived rows, other adapters, many processes ---
+
+
+def rows_of(made: Plan, name: str) -> list[str]:
+    """What a training reads: its rows and where they are registered."""
+    argv = argv_of(made, name)
+    return [a.split("=")[1] for a in argv if a.startswith(("dataset=", "dataset_dir="))]
+
+
+def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
+    made = shipped("rbft", sweep={"shots": [4, 8]})
+    names = [s.name for s in made.steps]
+    assert names[:3] == ["prepare smarthome", "write rationales", "collect rationales"]
+    assert names[3:] == [
+        "score shots-4/zero_shot seed 0",
+        *("shots-4/rows label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
+        *("shots-4/rows rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
+        "score shots-4/rbft seed 0",
+        *("shots-8/rows label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
+        *("shots-8/rows rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
+        *("score shots-8/rbft seed 0", "report"),
+    ]
+    folder = "runs/smarthome/shots-8/rows"
+    assert argv_of(made, "shots-8/rows rationale_seed-0") == [
+        *("rbft", "rows", "smarthome", "rationale", "--output", f"{folder}/rationale_seed-0.jsonl"),
+        *("--shots=8", "--seed=0", "--rationales", "runs/smarthome/rows/rationale.jsonl"),
+    ]
+    assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
+    # the base model is scored once, and stands in both cells
+    zero = Path("runs/smarthome/shots-4/zero_shot/seed-0/eval")
+    assert [(s.cell.name, s.output) for s in made.scored if s.arm == "zero_shot"] == [
+        *(("shots-4", zero), ("shots-8", zero)),
+    ]
+
+
+def test_a_swept_base_model_writes_rationales_of_its_own(ws: Path) -> None:
+    made = shipped("rbft", sweep={"base_model": ["a", "b"]}, arms={"rbft": ["rationale"]})
+    written = [s.output for s in made.steps if "write" in s.name]
+    assert written == [Path("runs/smarthome/rationales"), Path("runs/smarthome/base_model-b/rationales")]
+    assert rows_of(made, "train base_model-b/rbft seed 0 rationale") == [
+        *("smarthome_rationale", "runs/smarthome/base_model-b/rows"),
+    ]
+
+
+def test_each_arm_of_the_ablations_reads_its_rows(ws: Path) -> None:
+    made = plan.make(recipe.load(Path("recipes/ablations.yaml")), load("demo"))
+    run = "runs/ablations"
+    assert {s.name.removeprefix("train "): rows_of(made, s.name) for s in made.steps if s.name.startswith("train")} == {
+        "direct_sft seed 0 label": ["demo_label", "dataset_info"],
+        "rbft seed 0 rationale": ["demo_rationale", f"{run}/rows"],
+        "rbft seed 0 label": ["demo_label", "dataset_info"],
+        "direct_sft_matched seed 0 label_matched": ["demo_label", "dataset_info"],
+        "direct_sft_balanced seed 0 label_balanced": ["demo_label_balanced", f"{run}/rows"],
+        "rbft_labelled_only seed 0 rationale_labelled": ["demo_rationale_labelled", f"{run}/rows"],
+        "rbft_labelled_only seed 0 label": ["demo_label", "dataset_info"],
+        "rbft_hinted seed 0 rationale_hinted": ["demo_rationale", f"{run}/rows_hinted"],
+        "rbft_hinted seed 0 label": ["demo_label", "dataset_info"],
+        "rationale_then_label seed 0 rationale_label": ["demo_rationale_label", f"{run}/rows"],
+    }
+    steps = {
+        name: [a for a in argv_of(made, f"train {name}") if a.startswith("max_steps=")]
+        for name in ("rbft seed 0 rationale", "rbft seed 0 label", "direct_sft_matched seed 0 label_matched")
+    }
+    assert list(steps.values()) == [["max_steps=100"], ["max_steps=160"], ["max_steps=260"]]
+
+
+def test_one_adapter_may_go_through_both_stages(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"adapters": "continue"}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    first, last = "runs/smarthome/rbft/seed-0/rationale", "runs/smarthome/rbft/seed-0/label"
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert [a for a in argv if "adapter" in a] == [f"adapter_name_or_path={first}", "create_new_adapter=false"]
+    assert models_of(made)["rbft", 0].adapters == (last,)
+
+
+@pytest.mark.parametrize("why", [{"quantization_bit": 4}, {"deepspeed": "recipes/deepspeed/zero3_offload.json"}])
+def test_a_second_stage_that_cannot_stack_adapters_starts_from_a_merged_model(ws: Path, why: dict[str, Any]) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"overrides": why}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    merged = "runs/smarthome/rbft/seed-0/rationale_merged"
+    names = [s.name for s in made.steps]
+    at = names.index("export rbft seed 0 rationale")
+    assert names[at - 1 : at + 2] == ["train rbft seed 0 rationale", names[at], "train rbft seed 0 label"]
+    assert f"export_dir={merged}" in made.steps[at].argv
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert f"model_name_or_path={merged}" in argv and "adapter_name_or_path=null" in argv
+    assert models_of(made)["rbft", 0] == Checkpoint(merged, ("runs/smarthome/rbft/seed-0/label",), "smarthome")
+
+
+def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"export": True}
+    made = shipped("rbft", training=training)
+    assert [s.output for s in made.steps if s.name.startswith("export")] == [
+        *(Path(f"runs/smarthome/{arm}/seed-0/merged") for arm in ("direct_sft", "rbft")),
+    ]
+
+
+def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
+    launch = {"processes": 8, "nodes": 2, "master_addr": "node0"}
+    made = shipped("rbft", launch=launch)
+    env = ["env", "FORCE_TORCHRUN=1", "NPROC_PER_NODE=8", "NNODES=2", "MASTER_ADDR=node0", "MASTER_PORT=29500"]
+    assert argv_of(made, "train rbft seed 0 label")[: len(env) + 1] == [*env, "llamafactory-cli"]
+    accelerate = ["accelerate", "launch", "--multi_gpu", "--num_processes", "8", "--main_process_port", "0"]
+    assert argv_of(made, "write rationales")[:11] == [*accelerate, "-m", "lmms_eval", "--model", "rbft_vl"]
+
+
+def test_steps_wait_for_what_they_read(ws: Path) -> None:
+    made = shipped("demo")
+    needs = {s.name: [o.name for o in made.steps if made.needs(s, o)] for s in made.steps}
+    assert needs == {
+        "prepare demo": [],
+        "write rationales": ["prepare demo"],
+        "collect rationales": ["prepare demo", "write rationales"],
+        "score zero_shot seed 0": ["prepare demo"],
+        "train direct_sft seed 0 label": ["prepare demo"],
+        "score direct_sft seed 0": ["prepare demo", "train direct_sft seed 0 label"],
+        "train rbft seed 0 rationale": ["prepare demo", "collect rationales"],
+        "train rbft seed 0 label": ["prepare demo", "train rbft seed 0 rationale"],
+        "score rbft seed 0": ["prepare demo", "train rbft seed 0 label"],
+        "report": [
+            *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0", "score rbft seed 0"),
+        ],
+    }

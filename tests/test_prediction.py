@@ -10,13 +10,15 @@ from conftest import BASE, write_video
 
 from rbft_plugin import clips, prompts
 from rbft_plugin.answers import parse
-from rbft_plugin.dataset import load
+from rbft_plugin.dataset import available, load
 from rbft_plugin.errors import RbftError
 from rbft_plugin.prediction import Prediction, predict
 
 
 def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: Path) -> None:
-    from rbft_plugin.model import batch_inputs, generate, load_model
+    from rbft_plugin.generation import generate
+    from rbft_plugin.inputs import batch_inputs
+    from rbft_plugin.loading import load_model
 
     videos = [write_video(ws / "one.mp4", seed=1), ws / "gone.mp4", write_video(ws / "two.mp4", 7, 10, seed=2)]
     (ws / "text.mp4").write_text("no video")
@@ -36,10 +38,10 @@ def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: P
 def test_a_model_of_unknown_training_needs_a_dataset(ws: Path) -> None:
     with pytest.raises(RbftError) as error:
         list(predict(str(BASE), [], None, "cpu"))
-    assert str(error.value) == f"{BASE} does not say what it was trained on; give --dataset (demo, smarthome)"
+    assert str(error.value) == f"{BASE} does not say what it was trained on; give --dataset ({', '.join(available())})"
 
 
 def test_an_unknown_dataset_is_refused_before_the_model_is_loaded(ws: Path) -> None:
-    message = "dataset_info/nope.yaml: no such dataset. There are: demo, smarthome"
+    message = f"dataset_info/nope.yaml: no such dataset. There are: {', '.join(available())}"
     with pytest.raises(RbftError, match=f"^{re.escape(message)}"):
         list(predict(str(BASE), [], "nope", "cpu"))

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,23 @@ from typing import Any
 import pytest
 from conftest import QUIET, read_jsonl, small_dataset, small_yaml, write_csv, write_video, write_yaml
 
-from rbft_plugin import annotations, clips, dataset, preparation, prompts, splits
+from rbft_plugin import annotations, clips, dataset, preparation, prompts
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.making import Shard
 
 FEW = {"train": 2, "val": 1, "test": 2}
 
 
-def prepare() -> dict[str, Any]:
-    return preparation.prepare(dataset.load("mine"), QUIET)
+def prepare(**options: Any) -> dict[str, Any]:
+    return preparation.prepare(dataset.load("mine"), QUIET, **options).manifest
 
 
-def check() -> list[str]:
-    mine = dataset.load("mine")
-    return preparation.problems(mine, splits.assign(annotations.samples(mine), mine.splits), QUIET)
+def clip_of(split: str = "train", index: int = 0) -> Path:
+    return Path(read_jsonl(f"data/mine/{split}.jsonl")[index]["video"])
+
+
+def journal_lines() -> list[str]:
+    return [line for p in sorted(Path("data/mine/sources").iterdir()) for line in p.read_text().splitlines()]
 
 
 def clip_times() -> dict[Path, int]:
@@ -44,10 +50,16 @@ def test_rows_name_clips_labels_prompts_and_what_the_clip_is(ws: Path) -> None:
         "label": "calm",
         "labels": ["calm", "busy"],
         "rationale_prompt": prompts.rationale(mine),
+        "hinted_prompt": prompts.hinted(mine, "calm"),
         "label_prompt": prompts.label(mine),
+        "after_video": "",
         # 3 seconds at most 2 frames a second
-        "meta": {"source": "mine_videos/train0.mp4", "frames": 6, "width": 56, "height": 56, "seconds": 3.0},
+        "meta": {
+            **{"source": "mine_videos/train0.mp4", "start": 0.0, "seconds": 3.0},
+            **{"frames": 6, "width": 56, "height": 56},
+        },
     }
+    assert {r["hinted_prompt"] for r in preparation.read_split("mine", "test")} == {None}
     assert clips.probe(clip) == clips.Clip(6, 56, 56, 2.0)
     assert [r["id"] for r in preparation.read_split("mine", "test")] == ["test0", "test1"]
     assert [r["id"] for r in preparation.read_split("mine", "val")] == ["val0"]
@@ -61,6 +73,7 @@ def test_label_rows_are_sharegpt_rows_of_the_labelled_training_samples(ws: Path)
     manifest = prepare()
     train, label = read_jsonl("data/mine/train.jsonl"), read_jsonl("data/mine/label.jsonl")
     assert [r["label"] for r in train] == ["calm", "busy", None]
+    assert [r["hinted_prompt"] is None for r in train] == [False, False, True]
     assert label == [
         {
             "id": row["id"],
@@ -79,27 +92,23 @@ def test_label_rows_are_sharegpt_rows_of_the_labelled_training_samples(ws: Path)
     }
 
 
-def test_the_manifest_holds_counts_settings_hashes_and_sources(ws: Path) -> None:
+def test_the_manifest_holds_counts_settings_and_hashes(ws: Path) -> None:
     small_dataset(per_split=FEW)
     manifest = prepare()
     assert json.loads(Path("data/mine/manifest.json").read_text(encoding="utf-8")) == manifest
     assert preparation.manifest("mine") == manifest
     assert list(manifest) == [
-        *("dataset", "counts", "clips", "largest_clip_pixels", "most_frames", "sha256", "sources"),
+        *("dataset", "counts", "missing", "display", "clips", "largest_clip_pixels", "most_frames", "sha256"),
     ]
+    nothing = {split: {"calm": 0, "busy": 0} for split in ("train", "val", "test")}
+    assert manifest["missing"] == {"counts": nothing, "samples": []}
+    assert manifest["display"] == {}
     assert manifest["dataset"] == "mine"
     assert manifest["clips"] == {"frames": 8, "max_fps": 2.0, "max_pixels": 3136, "multiple": 28, "crf": 18}
     assert (manifest["largest_clip_pixels"], manifest["most_frames"]) == (56 * 56, 8)
     assert list(manifest["sha256"]) == ["train.jsonl", "val.jsonl", "test.jsonl", "label.jsonl"]
     for name, sha in manifest["sha256"].items():
         assert hashlib.sha256(Path("data/mine", name).read_bytes()).hexdigest() == sha
-    source = Path("mine_videos/test1.mp4")
-    assert manifest["sources"]["test1"] == {
-        "path": "mine_videos/test1.mp4",
-        "bytes": source.stat().st_size,
-        "mtime_ns": source.stat().st_mtime_ns,
-        "clip": Path(read_jsonl("data/mine/test.jsonl")[1]["video"]).name,
-    }
     assert str(ws) not in Path("data/mine/manifest.json").read_text(encoding="utf-8")
 
 
@@ -124,10 +133,8 @@ def test_a_clip_is_made_anew_only_for_the_source_that_changed(ws: Path) -> None:
     write_video(Path("mine_videos/test0.mp4"), seconds=6, seed=77)
     second = prepare()
     fresh = set(clip_times()) - set(times)
-    assert [p.name for p in fresh] == [second["sources"]["test0"]["clip"]]
+    assert fresh == {clip_of("test")}
     assert {p: t for p, t in clip_times().items() if p in times} == times
-    moved = {i for i in first["sources"] if first["sources"][i]["clip"] != second["sources"][i]["clip"]}
-    assert moved == {"test0"}
     assert first["sha256"]["train.jsonl"] == second["sha256"]["train.jsonl"]
     assert first["sha256"]["test.jsonl"] != second["sha256"]["test.jsonl"]
 
@@ -150,23 +157,15 @@ def test_other_clip_settings_give_other_clips(ws: Path) -> None:
     assert {r["meta"]["frames"] for r in preparation.read_split("mine", "train")} == {4}
 
 
-def test_videos_of_the_same_content_share_a_clip_that_is_made_once(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Path] = []
-
-    def slowly(video: Path, target: Path, settings: dataset.ClipSettings, make: Any = clips.make) -> None:
-        made.append(target)
-        time.sleep(0.05)  # long enough for the other threads to come by
-        make(video, target, settings)
-
-    monkeypatch.setattr(clips, "make", slowly)
+def test_videos_of_the_same_content_share_a_clip(ws: Path) -> None:
     rows = small_dataset(per_split=FEW)
-    copies = [row | {"id": f"copy{i}"} for i, row in enumerate([rows[0]] * 6)]
-    write_csv("mine.csv", [*copies, *rows])  # at the same time
+    copies = [rows[0] | {"id": f"copy{i}"} for i in range(6)]
+    write_csv("mine.csv", [*copies, *rows])
     for row in copies:
-        Path(f"mine_videos/{row['id']}.mp4").write_bytes(Path("mine_videos/train0.mp4").read_bytes())
-    sources = prepare()["sources"]
-    assert len(sources) == 11 and sorted(made) == sorted(clip_times())
-    assert {sources[row["id"]]["clip"] for row in copies} == {sources["train0"]["clip"]}
+        shutil.copy("mine_videos/train0.mp4", f"mine_videos/{row['id']}.mp4")
+    prepare()
+    assert len({row["video"] for row in read_jsonl("data/mine/train.jsonl")}) == 2
+    assert len(clip_times()) == 5
 
 
 def test_a_clip_that_was_deleted_is_made_again(ws: Path) -> None:
@@ -209,25 +208,9 @@ def test_nothing_is_registered_or_written_where_the_first_prepare_fails(ws: Path
     Path("mine_videos/train0.mp4").unlink()
     with pytest.raises(ProblemsError):
         prepare()
-    assert [p.name for p in Path("data/mine").iterdir()] == ["clips"]
+    assert sorted(p.name for p in Path("data/mine").iterdir()) == [".prepare.lock", "clips", "sources"]
     assert len(clip_times()) == 4
     assert Path("dataset_info/dataset_info.json").read_bytes() == registered
-
-
-def test_check_finds_nothing_wrong_with_a_good_dataset(ws: Path) -> None:
-    small_dataset(per_split=FEW)
-    assert check() == []
-
-
-def test_check_says_all_that_is_wrong_with_labels_and_videos(ws: Path) -> None:
-    small_dataset(per_split={"train": 2, "test": 1})
-    Path("mine_videos/train1.mp4").unlink()
-    Path("mine_videos/test0.mp4").write_bytes(b"text")
-    assert check() == [
-        "split 'test' has no sample of label 'busy'",
-        "row 2 (id 'train1'): mine_videos/train1.mp4 does not exist",
-        "row 3 (id 'test0'): mine_videos/test0.mp4 cannot be opened (Invalid data found when processing input)",
-    ]
 
 
 def test_counts_have_every_label_of_every_split_and_those_without_one_last(ws: Path) -> None:
@@ -288,3 +271,259 @@ def test_the_same_video_in_two_splits_is_refused(ws: Path) -> None:
         "mine_videos/test0.mp4\nRemove all but one of its rows."
     )
     assert not Path("data/mine/manifest.json").exists()
+
+
+def test_a_second_run_makes_nothing_and_says_so_without_loading_a_decoder(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    prepare()
+    files = {p: p.stat().st_mtime_ns for p in Path("data").rglob("*") if p.is_file() and p.name != ".prepare.lock"}
+    script = (
+        "import sys; sys.argv = ['rbft', 'prepare', 'mine']; from rbft_plugin.cli import main; main()\n"
+        "print([m for m in ('av', 'decord', 'numpy', 'torch', 'datasets') if m in sys.modules])"
+    )
+    code = f"try:\n  {script.splitlines()[0]}\nexcept SystemExit: pass\n{script.splitlines()[1]}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "clips: all there already, none made" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_what_is_known_of_clips_is_a_line_each_and_a_torn_one_is_passed_over(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    first = prepare()
+    path = Path("data/mine/sources/all.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    by_path = {json.loads(line)["path"]: line for line in lines}
+    last = by_path["mine_videos/train0.mp4"]
+    source, clip = Path("mine_videos/train0.mp4"), clip_of()
+    assert json.loads(last) == {
+        "path": "mine_videos/train0.mp4",
+        "bytes": source.stat().st_size,
+        "mtime_ns": source.stat().st_mtime_ns,
+        "part": [0.0, None, 0.0],
+        "settings": clips.settings_key(dataset.load("mine").clips),
+        "source": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "clip": clip.name,
+        **{"frames": 6, "width": 56, "height": 56, "fps": 2.0, "size": clip.stat().st_size},
+    }
+    path.write_bytes(b"".join(line for line in lines if line != last) + last[:-30])  # as if killed while writing
+    clip.unlink()
+    prepared = preparation.prepare(dataset.load("mine"), QUIET)
+    assert (prepared.new, prepared.manifest) == (1, first)
+    assert path.read_bytes().splitlines(keepends=True)[-1] == last
+    assert preparation.prepare(dataset.load("mine"), QUIET).new == 0
+
+
+def test_all_clips_are_made_anew_if_asked(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    first, times = prepare(), clip_times()
+    assert prepare(overwrite=True) == first
+    assert {p for p, t in clip_times().items() if t == times[p]} == set()
+
+
+def test_clips_of_no_sample_are_counted_and_kept(ws: Path) -> None:
+    rows = small_dataset(per_split=FEW)
+    prepare()
+    gone = clip_of("train", 1)
+    write_video(Path("mine_videos/train1.mp4"), seed=90)
+    prepared = preparation.prepare(dataset.load("mine"), QUIET)
+    assert (prepared.new, prepared.unused, prepared.unused_bytes) == (1, 1, gone.stat().st_size)
+    assert len(rows) == 5 and len(clip_times()) == 6
+
+
+def test_as_many_videos_may_be_missing_as_the_yaml_allows(ws: Path) -> None:
+    small_dataset(per_split={"train": 4, "val": 2, "test": 4}, max_missing=2)
+    Path("mine_videos/train0.mp4").unlink()
+    Path("mine_videos/test3.mp4").write_bytes(b"")
+    manifest = prepare()
+    assert manifest["counts"]["train"] == {"calm": 1, "busy": 2}
+    assert manifest["missing"] == {
+        "counts": {
+            "train": {"calm": 1, "busy": 0},
+            "val": {"calm": 0, "busy": 0},
+            "test": {"calm": 0, "busy": 1},
+        },
+        "samples": [
+            {
+                **{"id": "train0", "split": "train", "label": "calm"},
+                **{"video": "mine_videos/train0.mp4", "reason": "does not exist"},
+            },
+            {
+                **{"id": "test3", "split": "test", "label": "busy"},
+                **{"video": "mine_videos/test3.mp4", "reason": "is empty"},
+            },
+        ],
+    }
+    assert [r["id"] for r in preparation.read_split("mine", "train")] == ["train1", "train2", "train3"]
+    Path("mine_videos/test1.mp4").unlink()
+    with pytest.raises(ProblemsError) as error:
+        prepare()
+    assert str(error.value).splitlines()[0] == "mine: videos that cannot be used: 3 problems"
+    assert str(error.value).splitlines()[-1] == (
+        "Mend them, or remove their rows (max_missing in its YAML allows 2); then prepare again."
+    )
+    assert not Path("data/mine/manifest.json").exists()
+
+
+def test_a_class_without_a_video_left_is_an_error(ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 4}, max_missing=5)
+    for name in ("test1", "test3"):
+        Path(f"mine_videos/{name}.mp4").unlink()
+    with pytest.raises(ProblemsError) as error:
+        prepare()
+    assert str(error.value) == (
+        "mine: 1 problem\n  - split 'test' has no sample of label 'busy' that can be used\n"
+        "Get their videos; then prepare again."
+    )
+
+
+def test_many_videos_that_cannot_be_used_are_told_by_reason_and_listed_in_a_file(ws: Path) -> None:
+    rows = small_dataset(per_split=FEW)
+    more = [{"id": f"gone{i}", "split": "train", "label": "calm"} for i in range(60)]
+    write_csv("mine.csv", [*rows, *more])
+    Path("mine_videos/val0.mp4").write_bytes(b"")
+    with pytest.raises(ProblemsError) as error:
+        prepare()
+    assert str(error.value) == (
+        "mine: videos that cannot be used: 3 problems\n"
+        "  - 60 videos: does not exist, such as row 6 (id 'gone0'): mine_videos/gone0.mp4, "
+        "row 7 (id 'gone1'): mine_videos/gone1.mp4, row 8 (id 'gone2'): mine_videos/gone2.mp4 and 57 more\n"
+        "  - 1 videos: is empty, such as row 3 (id 'val0'): mine_videos/val0.mp4\n"
+        "  - all 61 are listed in data/mine/missing.txt\n"
+        "Mend them, or remove their rows; then prepare again."
+    )
+    listed = Path("data/mine/missing.txt").read_text().splitlines()
+    assert len(listed) == 61 and listed[0] == "row 3 (id 'val0'): mine_videos/val0.mp4 is empty"
+
+
+def test_segments_of_one_video_have_clips_of_their_own_and_must_not_straddle_splits(ws: Path) -> None:
+    write_video(Path("mine_videos/long.mp4"), seconds=8, seed=1)
+    write_video(Path("mine_videos/other.mp4"), seconds=8, seed=2)
+    spans = [("a", "long", "train", "calm", 0, 4), ("b", "long", "train", "busy", 4, 8)]
+    spans += [("c", "other", "test", "calm", 0, 2), ("d", "other", "test", "busy", 1, 8)]
+    names = ("id", "file", "split", "label", "start", "end")
+    rows = [dict(zip(names, map(str, span), strict=True)) for span in spans]
+    write_csv("mine.csv", rows)
+    segment = {"start": "start", "end": "end"}
+    write_yaml(small_yaml(videos="mine_videos/{file}.mp4", segment=segment))
+    prepare()
+    made = preparation.read_split("mine", "train") + preparation.read_split("mine", "test")
+    assert [(r["meta"]["start"], r["meta"]["seconds"]) for r in made] == [(0, 4), (4, 4), (0, 2), (1, 7)]
+    assert len({r["video"] for r in made}) == 4
+    write_csv("mine.csv", [*rows, dict(zip(names, ("e", "long", "test", "calm", "7", "8"), strict=True))])
+    with pytest.raises(
+        ProblemsError, match=r"(?s)same video in two splits.*\(id 'a', train\) and row 5 \(id 'e', test\)"
+    ):
+        prepare()
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", "from rbft_plugin.cli import main; main()", "prepare", "mine", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_four_shards_at_once_and_then_the_rows(ws: Path) -> None:
+    small_dataset(per_split={"train": 6, "val": 1, "test": 5})
+    running = [start("--shard", f"{i}/4", "--workers", "1") for i in range(1, 5)]
+    said = [process.communicate()[0] for process in running]
+    assert [p.returncode for p in running] == [0] * 4, said
+    assert "shard 1/4: 3 samples, 3 clips to make, 0 videos that cannot be used" in said[0]
+    assert sorted(p.name for p in Path("data/mine").iterdir()) == ["clips", "sources"]
+    assert sorted(p.name for p in Path("data/mine/sources").iterdir()) == [f"{i}-of-4.jsonl" for i in range(1, 5)]
+    assert len(journal_lines()) == 12
+    times = clip_times()
+    prepared = preparation.prepare(dataset.load("mine"), QUIET)
+    assert (prepared.new, len(times)) == (0, 12) and clip_times() == times
+
+
+def test_two_at_the_same_time_do_no_harm(ws: Path) -> None:
+    small_dataset(per_split={"train": 4, "val": 2, "test": 4})
+    running = [start("--workers", "1") for _ in range(2)]
+    said = [process.communicate()[0] for process in running]
+    assert [p.returncode for p in running] == [0, 0], said
+    assert len(clip_times()) == 10
+    assert all(json.loads(line) for line in journal_lines())
+    assert preparation.prepare(dataset.load("mine"), QUIET).new == 0
+
+
+def test_one_that_is_killed_leaves_nothing_half_and_nobody_behind_and_goes_on(ws: Path) -> None:
+    rows = small_dataset(per_split={"train": 4, "val": 1, "test": 3})
+    for seed, row in enumerate(rows):  # larger, so that there is time
+        write_video(Path(f"mine_videos/{row['id']}.mp4"), 4, 12, (320, 240), seed=seed)
+    for round_ in range(2):
+        process = start("--workers", "2")
+        deadline = time.monotonic() + 30
+        before = len(journal_lines()) if Path("data/mine/sources").exists() else 0
+        while process.poll() is None and time.monotonic() < deadline:
+            if Path("data/mine/sources").exists() and len(journal_lines()) > before + round_:
+                break
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
+        for line in journal_lines()[:before]:
+            clip = Path("data/mine/clips", json.loads(line)["clip"])
+            assert clip.stat().st_size == json.loads(line)["size"]
+        for clip in Path("data/mine/clips").glob("[!.]*"):
+            assert len(clips.load(clip)[0]) == 8
+    times = {p: t for p, t in clip_times().items() if not p.name.startswith(".")}
+    prepare()
+    assert {p: t for p, t in clip_times().items() if p in times} == times
+    assert len(list(Path("data/mine/clips").glob("[!.]*"))) == len({r["id"] for r in rows})
+    mine = str(ws.resolve())
+    deadline = time.monotonic() + 10
+    while (left := processes_in(mine)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == []
+
+
+def processes_in(folder: str) -> list[str]:
+    """Command lines of other processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(entry / "cwd") == folder and int(entry.name) != os.getpid():
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append(line)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_video_that_ends_its_process_costs_that_video_alone(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_dataset(per_split=FEW, max_missing=1)
+    site = ws / "site"
+    site.mkdir()
+    (site / "decord.py").write_text(  # as a decoder that a broken video crashes
+        "import os\nclass logging: set_level = lambda level: None; FATAL = 0\n"
+        "def VideoReader(path, **options):\n"
+        "    os.abort() if 'val0' in path else None\n    raise ValueError('no decoder')\n"
+    )
+    script = (
+        "from rbft_plugin import preparation, dataset\n"
+        "if __name__ == '__main__':\n"
+        "    m = preparation.prepare(dataset.load('mine'), lambda i, n, t: i).manifest\n"
+        "    print([(s['id'], s['reason']) for s in m['missing']['samples']])\n"
+    )
+    (ws / "script.py").write_text(script)
+    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
+    assert done.stdout == "[('val0', 'ends the process that decodes it (exit status -6)')]\n", done.stderr
+    assert len(clip_times()) == 4
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RbftError) as error:
+        Shard.parse(text)
+    assert str(error.value) == f"--shard {text}: must be i/n with 1 <= i <= n, such as 1/4, 2/4, 3/4 and 4/4"
+
+
+def test_half_written_files_of_long_ago_are_removed_and_those_of_others_stay(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    folder = Path("data/mine/clips")
+    folder.mkdir(parents=True)
+    for name in (".old.part.mp4", ".new.part.mp4"):
+        (folder / name).write_bytes(b"half")
+    os.utime(folder / ".old.part.mp4", (0, 0))
+    prepared = preparation.prepare(dataset.load("mine"), QUIET)
+    assert [p.name for p in folder.glob(".*")] == [".new.part.mp4"] and prepared.unused == 1

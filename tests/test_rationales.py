@@ -11,9 +11,10 @@ from conftest import read_jsonl
 
 from rbft_plugin import rationales
 from rbft_plugin.errors import RbftError
-from rbft_plugin.rationales import Collection, why_not
+from rbft_plugin.filters import Filters
+from rbft_plugin.rationales import Collection
 
-LOG = "20260101_000000_samples_rbft_mine_rationale.jsonl"
+TASK = "rbft_mine_rationale"
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +23,13 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/manifest.json").write_text("{}", encoding="utf-8")
-    write_jsonl("data/mine/train.jsonl", [{"id": i, "video": f"{i}.mp4", "rationale_prompt": "Why?"} for i in "abcd"])
+    write_jsonl("data/mine/train.jsonl", [train_row(i) for i in "abcd"])
     return tmp_path
+
+
+def train_row(name: str) -> dict[str, Any]:
+    label = None if name == "d" else "calm"
+    return {"id": name, "video": f"{name}.mp4", "label": label, "rationale_prompt": "Why?"}
 
 
 def write_jsonl(path: str, rows: list[dict[str, Any]]) -> None:
@@ -46,14 +52,15 @@ def sample(number: int, name: str, text: str, tokens: int = 12, **changes: Any) 
     return {k: v for k, v in (line | changes).items() if v is not None}
 
 
-def write_log(*lines: dict[str, Any], folder: str = "out/demo__base", limit: int | None = 50) -> Path:
+def write_log(*lines: dict[str, Any], folder: str = "out/demo__base", limit: int | None = 50, task: str = TASK) -> Path:
     """A log and the results beside it."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_jsonl(f"{folder}/{LOG}", list(lines))
+    log = Path(folder, f"20260101_000000_samples_{task}.jsonl")
+    write_jsonl(str(log), list(lines))
     kwargs = {"do_sample": False, "until": []} | ({"max_new_tokens": limit} if limit else {})
-    results = {"configs": {"rbft_mine_rationale": {"generation_kwargs": kwargs}}}
+    results = {"configs": {task: {"generation_kwargs": kwargs}}}
     Path(folder, "20260101_000000_results.json").write_text(json.dumps(results), encoding="utf-8")
-    return Path(folder, LOG)
+    return log
 
 
 def good(*but: str) -> list[dict[str, Any]]:
@@ -75,7 +82,7 @@ def said(output: str = "out") -> str:
 def test_rows_ask_what_was_asked_and_answer_what_was_written(prepared: Path) -> None:
     write_log(*good("a"), sample(0, "a", "  A dog barks.\n\nIt leaves. ", input="What then?"))
     collection = rationales.collect(Path("out"))
-    assert (collection.dataset, collection.dropped, collection.counted_tokens) == ("mine", {}, True)
+    assert (collection.dataset, collection.mode, collection.dropped, collection.uncounted) == ("mine", "blind", [], 0)
     assert collection.rows[0] == row("b", "A person b walks past.")
     assert collection.rows[3]["messages"] == [
         {"role": "user", "content": "<video>What then?"},
@@ -100,7 +107,11 @@ def test_a_log_may_be_named_itself() -> None:
     assert len(rationales.collect(log).rows) == 4
 
 
-def test_what_is_left_out_is_listed_by_reason() -> None:
+def reasons(collection: Collection) -> dict[str, list[str]]:
+    return {reason: [one["id"] for one in dropped] for reason, dropped in collection.by_reason().items()}
+
+
+def test_what_is_left_out_is_listed_by_reason_with_its_text() -> None:
     lines = [
         sample(0, "a", " \n"),
         sample(1, "b", "It walks and", tokens=50),
@@ -110,34 +121,61 @@ def test_what_is_left_out_is_listed_by_reason() -> None:
     write_log(*lines)
     collection = rationales.collect(Path("out"))
     assert collection.rows == []
-    assert collection.dropped == {"empty": ["a"], "truncated": ["b"], "repetitive": ["c"], "markup": ["d"]}
-    assert set(collection.dropped) | {"missing"} == set(rationales.REASONS)
+    assert collection.dropped == [
+        {"id": "a", "reason": "empty", "text": ""},
+        {"id": "b", "reason": "truncated", "text": "It walks and"},
+        {"id": "c", "reason": "repetitive", "text": "no no no no"},
+        {"id": "d", "reason": "markup", "text": "See <video> here."},
+    ]
+    assert list(collection.by_reason()) == ["empty", "markup", "truncated", "repetitive"]  # the order of REASONS
+
+
+def test_filters_are_those_that_were_chosen() -> None:
+    write_log(*good("a", "b"), sample(0, "a", "It walks and", tokens=50), sample(1, "b", "Yes."))
+    assert reasons(rationales.collect(Path("out"))) == {"truncated": ["a"], "short": ["b"]}
+    assert reasons(rationales.collect(Path("out"), Filters(keep=("truncated",), min_words=1))) == {}
 
 
 def test_samples_that_the_log_does_not_have_are_counted() -> None:
     write_log(*good("b", "d"))
     collection = rationales.collect(Path("out"))
     assert [r["id"] for r in collection.rows] == ["a", "c"]
-    assert collection.dropped == {"missing": ["b", "d"]}
+    assert collection.dropped == [{"id": i, "reason": "missing", "text": None} for i in "bd"]
+
+
+def test_a_hinted_rationale_is_learnt_without_the_hint_and_what_has_no_label_is_counted() -> None:
+    write_log(
+        *(sample(0, "a", "A dog is calm.", input="It is calm. Why?"), sample(1, "b", "The class is calm, so.")),
+        task="rbft_mine_rationale_hinted",
+    )
+    collection = rationales.collect(Path("out"))
+    assert (collection.dataset, collection.mode) == ("mine", "hinted")
+    assert collection.rows == [row("a", "A dog is calm.")]  # asks "Why?"
+    assert reasons(collection) == {"leak": ["b"], "unlabelled": ["d"], "missing": ["c"]}
+
+
+def test_in_blind_mode_a_conclusion_is_no_leak() -> None:
+    write_log(*good("b"), sample(1, "b", "The class is calm, so."))
+    assert rationales.collect(Path("out")).dropped == []
 
 
 def test_generations_one_token_below_the_limit_are_whole() -> None:
-    write_log(*good("a", "b"), sample(0, "a", "It walks.", tokens=49), sample(1, "b", "It runs.", tokens=51))
-    assert rationales.collect(Path("out")).dropped == {"truncated": ["b"]}
+    write_log(*good("a", "b"), sample(0, "a", "It walks by.", tokens=49), sample(1, "b", "It runs by.", tokens=51))
+    assert reasons(rationales.collect(Path("out"))) == {"truncated": ["b"]}
 
 
-@pytest.mark.parametrize("counts", [None, [], [None], [{"input_tokens": 70}]])
-def test_a_log_without_counts_of_tokens_says_that_truncation_is_not_known(counts: Any) -> None:
-    write_log(*good("a"), sample(0, "a", "It walks", token_counts=counts))
+@pytest.mark.parametrize("counts", [None, [], [None], [{}], [{"input_tokens": 70}]])
+def test_texts_without_a_count_of_tokens_are_counted(counts: Any) -> None:
+    write_log(*good("a"), sample(0, "a", "It walks by", token_counts=counts))
     collection = rationales.collect(Path("out"))
-    assert (len(collection.rows), collection.counted_tokens) == (4, False)
+    assert (len(collection.rows), collection.uncounted) == (4, 1)
 
 
-def test_a_log_whose_limit_is_not_known_says_that_truncation_is_not_known() -> None:
+def test_of_a_log_whose_limit_is_not_known_no_text_is_known_to_be_whole() -> None:
     log = write_log(*good(), limit=None)
-    assert rationales.collect(log).counted_tokens is False
+    assert rationales.collect(log).uncounted == 4
     log.with_name("20260101_000000_results.json").unlink()
-    assert rationales.collect(log).counted_tokens is False
+    assert rationales.collect(log).uncounted == 4
 
 
 def test_several_logs_are_refused_and_listed() -> None:
@@ -180,45 +218,14 @@ def test_a_log_of_a_dataset_that_is_not_prepared_is_refused() -> None:
     assert said() == "data/mine/manifest.json is missing: run `rbft prepare mine` first"
 
 
-SENTENCE = "The man walks slowly to the door"
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "empty"),
-        ("A dog.", None),
-        ("A <image> of a dog.", "markup"),
-        ("no no no no", "repetitive"),
-        ("No, no. NO! no", "repetitive"),
-        ("no no no", None),
-        ("It goes up and down, up and down, up and down, up and down.", "repetitive"),
-        ("It goes up and down, up and down, up and down.", None),
-        ("a b a b a b a", None),
-        ("up and down up and down up and down up and it stops there, by the door", None),
-        ("a b a b a b a b", "repetitive"),
-        (f"{SENTENCE}. A dog barks. {SENTENCE}! Then it rains. {SENTENCE.upper()}.", "repetitive"),
-        (f"{SENTENCE}. A dog barks. {SENTENCE}! Then it rains.", None),
-        ("He waits. A dog barks. He waits. A cat sits. He waits. It rains.", None),
-        ("Step 1: he walks. Step 2: he sits. Step 3: he stands. Step 4: he leaves.", None),
-    ],
-)
-def test_a_text_that_says_the_same_over_and_over_is_no_rationale(text: str, reason: str | None) -> None:
-    assert why_not(text, truncated=False) == reason
-
-
-def test_an_empty_text_is_empty_before_it_is_truncated_and_truncated_before_it_is_repetitive() -> None:
-    assert why_not("", truncated=True) == "empty"
-    assert why_not("no no no no", truncated=True) == "truncated"
-
-
-ROWS = Collection("mine", [row("a", "Ä dog.")], {"empty": ["b"]}, True)
+DROPPED = [{"id": "b", "reason": "empty", "text": ""}]
+ROWS = Collection("mine", "blind", [row("a", "Ä dog.")], DROPPED)
 
 
 def test_rows_and_what_was_left_out_are_written_side_by_side() -> None:
     assert rationales.write(ROWS, Path("data/mine")) == Path("data/mine/rationale.jsonl")
     assert read_jsonl("data/mine/rationale.jsonl") == ROWS.rows
-    assert json.loads(Path("data/mine/rationale.dropped.json").read_text(encoding="utf-8")) == {"empty": ["b"]}
+    assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
     assert not Path("data/mine/dataset_info.json").exists()  # dataset_info/dataset_info.json names it
 
 
@@ -232,21 +239,21 @@ def test_rows_of_another_generation_are_never_overwritten_unasked() -> None:
     target = rationales.write(ROWS, Path("data/mine"))
     rationales.write(ROWS, Path("data/mine"))  # the same rows again are no harm
     before = target.read_bytes()
-    other = Collection("mine", [row("a", "A cat.")], {}, True)
+    other = Collection("mine", "blind", [row("a", "A cat.")], [])
     with pytest.raises(RbftError) as raised:
         rationales.write(other, Path("data/mine"))
     assert str(raised.value) == (
         "data/mine/rationale.jsonl holds rows of another generation; give --overwrite to replace them, or --rows DIR"
     )
     assert target.read_bytes() == before
-    assert json.loads(Path("data/mine/rationale.dropped.json").read_text(encoding="utf-8")) == {"empty": ["b"]}
+    assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
     rationales.write(other, Path("data/mine"), overwrite=True)
     assert read_jsonl(target) == other.rows
 
 
 def test_no_rows_at_all_are_not_written() -> None:
     with pytest.raises(RbftError) as raised:
-        rationales.write(Collection("mine", [], {"empty": ["a"]}, True), Path("data/mine"))
+        rationales.write(Collection("mine", "blind", [], DROPPED), Path("data/mine"))
     assert str(raised.value) == "mine: no rationale is left to train on; see the counts above"
     assert not Path("data/mine/rationale.jsonl").exists()
 

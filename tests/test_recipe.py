@@ -10,6 +10,12 @@ import yaml
 
 from rbft_plugin import recipe, workspace
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.filters import Filters
+
+STAGES = {
+    "rationale": {"rows": "rationale", "recipe": "recipes/stage1.yaml"},
+    "label": {"rows": "label", "recipe": "recipes/stage2.yaml"},
+}
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -18,7 +24,7 @@ def content(**changes: Any) -> dict[str, Any]:
         "dataset": "mine",
         "base_model": "Qwen/base",
         "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
-        "training": {"rationale": {"recipe": "recipes/stage1.yaml"}, "label": {"recipe": "recipes/stage2.yaml"}},
+        "training": {"stages": STAGES},
     } | changes
 
 
@@ -38,8 +44,28 @@ def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: P
     assert loaded.folder == Path("runs/mine")
     assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
     assert loaded.seeds == (0,)
-    assert loaded.training.overrides == {} and loaded.training.label.overrides == {}
-    assert loaded.evaluation == recipe.Evaluation(batch_size=1, model_args={}, args={})
+    assert loaded.training.overrides == {} and loaded.training.stages["label"].overrides == {}
+    assert loaded.evaluation == recipe.Evaluation(tasks=("label",), batch_size=1, model_args={}, args={})
+    assert loaded.filters == Filters(keep=(), min_words=3, max_words=None, max_share=0.2)
+
+
+def test_mistakes_in_how_rationales_are_written_and_models_scored(tmp_path: Path) -> None:
+    filters = {"keep": ["leak", "lang"], "min_words": -1, "max_share": 2, "drop": 1}
+    problems = said(tmp_path, filters=filters, evaluation={"tasks": ["ll", "other"]})
+    assert [problem.split(":")[0] for problem in problems] == [
+        "filters.keep[1]",
+        "filters.min_words",
+        "filters.max_share",
+        "filters.drop",
+        "evaluation.tasks[1]",
+    ]
+    assert said(tmp_path, filters={"keep": ["empty"]}) == [
+        "filters.keep: 'empty' cannot be kept: the model wrote nothing"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["ll"]}) == [
+        "evaluation.tasks: must hold 'label', which the report compares"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["label", "label"]}) == ["evaluation.tasks: a task can be there once"]
 
 
 def test_arms_keep_the_order_of_the_file(tmp_path: Path) -> None:
@@ -54,7 +80,7 @@ def test_overrides_are_passed_on_as_they_stand_with_numbers_as_numbers(tmp_path:
         text.replace("training: null\n", "")
         + "training:\n"
         + "  overrides: {learning_rate: 1e-4, bf16: false, deepspeed: null, freeze: [a, b], save_strategy: 'no'}\n"
-        + "  rationale: {recipe: a.yaml}\n  label: {recipe: b.yaml}\n",
+        + "  stages:\n    rationale: {rows: rationale, recipe: a.yaml}\n    label: {rows: label, recipe: b.yaml}\n",
         encoding="utf-8",
     )
     assert recipe.load(path).training.overrides == {
@@ -67,16 +93,16 @@ def test_a_shipped_recipe_loads_and_names_files_that_are_there(name: str, monkey
     monkeypatch.chdir(workspace.shipped())
     loaded = recipe.load(Path(f"recipes/{name}.yaml"))
     assert loaded.arms == {"zero_shot": (), "direct_sft": ("label",), "rbft": ("rationale", "label")}
-    assert loaded.training.rationale.recipe.is_file() and loaded.training.label.recipe.is_file()
+    assert all(stage.recipe.is_file() for stage in loaded.training.stages.values())
     assert Path(f"dataset_info/{loaded.dataset}.yaml").is_file()
 
 
 def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> None:
     changes = {
         "run": "../mine",
-        "arms": {"rbft": ["rationale", "labels"]},
+        "arms": {"rb ft": ["rationale", "labels"]},
         "seeds": ["one"],
-        "training": {"rationale": {"recipe": "a.yaml", "override": {}}},
+        "training": {"stages": {"rationale": {"recipe": "a.yaml", "override": {}, "rows": "labels"}}},
         "evaluation": {"batch_size": 0},
         "steps": 10,
     }
@@ -86,10 +112,11 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
     assert str(raised.value) == (
         f"{tmp_path / 'r.yaml'}: 7 problems\n"
         "  - run: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'\n"
-        "  - arms.rbft[1]: Input should be 'rationale' or 'label'\n"
+        "  - arms.rb ft: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'\n"
         "  - seeds[0]: Input should be a valid integer, unable to parse string as an integer\n"
-        "  - training.rationale.override: unknown key\n"
-        "  - training.label: missing\n"
+        "  - training.stages.rationale.rows: Input should be 'rationale', 'rationale_hinted', 'label', "
+        "'label_balanced' or 'rationale_label'\n"
+        "  - training.stages.rationale.override: unknown key\n"
         "  - evaluation.batch_size: Input should be greater than or equal to 1\n"
         "  - steps: unknown key"
     )
@@ -99,8 +126,14 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
     ("changes", "problem"),
     [
         ({"arms": {}}, "arms: needs an arm"),
-        ({"arms": {"a/b": []}}, "arms: 'a/b': use letters, digits, '_' and '-'"),
-        ({"arms": {"": []}}, "arms: '': use letters, digits, '_' and '-'"),
+        ({"arms": {"a/b": []}}, "arms.a/b: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'"),
+        ({"arms": {"rows": []}}, "arms: 'rows': a run keeps other things in a folder of that name"),
+        (
+            {"arms": {"a": ["rationale", "labels"]}},
+            "the file: arms name stages that are not in training.stages (rationale, label): labels",
+        ),
+        ({"shots": 4, "train_fraction": 0.5}, "the file: give 'shots' or 'train_fraction', not both"),
+        ({"launch": {"nodes": 2}}, "launch: 'nodes' needs 'processes', how many each node starts"),
         ({"arms": {"a": ["label", "label"]}}, "arms: 'a': a stage can be there once"),
         ({"arms": {"a": ["label"], "b": ["label"]}}, "arms: two arms have the same stages"),
         ({"seeds": []}, "seeds: needs a seed"),

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 from conftest import small_yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rbft_plugin import dataset, registry, workspace
 from rbft_plugin.dataset import Dataset
@@ -74,12 +79,59 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
         "dataset_kwargs": {"data_files": {"test": "../data/mine/test.jsonl"}},
         "metric_list": [
             {"metric": "accuracy", "aggregation": "mean", "higher_is_better": True},
-            {"metric": "macro_f1", "aggregation": f"{functions}macro_f1", "higher_is_better": True},
             {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
+            *[
+                {"metric": name, "aggregation": f"{functions}{name}", "higher_is_better": True}
+                for name in ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
+            ],
             {"metric": "f1_calm", "aggregation": f"{functions}class_f1", "higher_is_better": True},
             {"metric": "f1_busy", "aggregation": f"{functions}class_f1", "higher_is_better": True},
         ],
     }
+    assert task("rbft_mine_novideo") == task("rbft_mine") | {
+        "include": ["_rbft_novideo_base.yaml", "_rbft_label_base.yaml"],
+        "task": "rbft_mine_novideo",
+    }
+    assert task("rbft_mine_rationale_hinted") == task("rbft_mine_rationale") | {
+        "include": ["_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml"],
+        "task": "rbft_mine_rationale_hinted",
+    }
+    down = ("no_answer", "brier", "calibration_error")
+    for kind in ("", "_ll", "_novideo"):
+        for metric in task(f"rbft_mine{kind}")["metric_list"]:
+            assert metric["higher_is_better"] == (metric["metric"] not in down)
+
+
+def test_every_kind_of_task_has_a_version_a_tag_of_its_own_and_is_never_cut(ws: Path) -> None:
+    registry.register(mine())
+    tags = []
+    for kind in registry.KINDS:
+        bases = [task(base.removesuffix(".yaml")) for base in registry.BASES[kind]]
+        whole = {key: value for base in reversed(bases) for key, value in base.items()}
+        assert whole["metadata"] == {"version": 1}
+        tags.append(whole["tag"])
+        if kind == "ll":
+            assert "generation_kwargs" not in whole and whole["target_delimiter"] == ""
+        else:
+            assert whole["generation_kwargs"]["until"] == [] and whole["generation_kwargs"]["do_sample"] is False
+    assert tags == list(dataset.TAGS)
+
+
+def test_a_tag_is_no_name_of_a_dataset(ws: Path) -> None:
+    for tag in dataset.TAGS:
+        with pytest.raises(ValidationError):
+            mine(name=tag.removeprefix("rbft_"))
+    with pytest.raises(ValidationError, match="must not be 'labels': rbft_labels stands for all tasks of a kind"):
+        mine(name="labels")
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9_-]*", fullmatch=True))
+def test_a_task_tells_its_dataset_and_kind(name: str) -> None:
+    assume(name.split("_")[-1] not in dataset.RESERVED_SUFFIXES)
+    names = [registry.task_name(name, kind) for kind in registry.KINDS]
+    assert len(set(names)) == len(registry.KINDS)
+    assert [registry.kind_of(one) for one in names] == list(registry.KINDS)
+    assert {registry.dataset_of(one) for one in names} == {name}
 
 
 def test_functions_and_bases_that_tasks_name_are_there(ws: Path) -> None:
@@ -89,7 +141,9 @@ def test_functions_and_bases_that_tasks_name_are_there(ws: Path) -> None:
     for path in Path("task_configs").glob("*.yaml"):
         content = task(path.stem)
         if "include" in content:
-            assert (path.parent / content["include"]).is_file()
+            included = content["include"]
+            for base in [included] if isinstance(included, str) else included:
+                assert (path.parent / base).is_file()
         named = [part.split()[0] for part in path.read_text(encoding="utf-8").split("!function rbft_plugin.tasks.")[1:]]
         assert all(callable(getattr(tasks, function)) for function in named)
 
@@ -100,10 +154,15 @@ def test_metrics_of_a_task_are_those_that_scoring_an_answer_gives(ws: Path) -> N
     labels = [{"name": name, "description": "x"} for name in ("Vague: abnormal", "日常", "C++")]
     registry.register(mine(labels=labels))
     names = [label["name"] for label in labels]
-    scores = tasks.process_label({"id": "a", "label": "C++", "labels": names}, ["C++"])
-    metrics = [metric["metric"] for metric in task("rbft_mine")["metric_list"]]
-    assert set(metrics) <= set(scores)
-    assert metrics[3:] == ["f1_Vague_abnormal", "f1_日常", "f1_C"]
+    doc = {"id": "a", "label": "C++", "labels": names}
+    for kind, scores in {
+        "": tasks.process_label(doc, ["C++"]),
+        "_novideo": tasks.process_label(doc, ["C++"]),
+        "_ll": tasks.process_likelihoods(doc, ["(-1.0, True, 1)"] * 3),
+    }.items():
+        metrics = [metric["metric"] for metric in task(f"rbft_mine{kind}")["metric_list"]]
+        assert set(metrics) <= set(scores)
+        assert metrics[-3:] == ["f1_Vague_abnormal", "f1_日常", "f1_C"]
 
 
 def test_other_entries_and_keys_of_a_users_registration_stay(ws: Path) -> None:
@@ -134,9 +193,28 @@ def test_a_registration_that_is_no_json_is_left_alone_and_named(ws: Path) -> Non
 
 def test_registering_again_touches_no_file(ws: Path) -> None:
     registry.register(mine())
-    before = {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")}
+    before = {p: p.stat().st_mtime_ns for top in workspace.FOLDERS for p in (ws / top).rglob("*.*")}
     registry.register(mine())
-    assert {p: p.stat().st_mtime_ns for p in ws.rglob("*.*")} == before
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_what_is_generated_is_what_is_registered_and_nothing_is_written(ws: Path) -> None:
+    before = INFO.read_text(encoding="utf-8")
+    generated = registry.generated(mine())
+    assert INFO.read_text(encoding="utf-8") == before and not Path("task_configs/rbft_mine.yaml").exists()
+    registry.register(mine())
+    assert {path: path.read_text(encoding="utf-8") for path in generated} == generated
+    assert set(Path("task_configs").glob("rbft_mine*.yaml")) | {INFO} == set(generated)
+
+
+def test_datasets_that_are_registered_at_the_same_time_are_all_there(ws: Path) -> None:
+    script = (
+        "import sys; from rbft_plugin import registry\n"
+        "for i in range(20): registry.write_entries(registry.Path('dataset_info'), {f'{sys.argv[1]}{i}': {}})"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", script, name]) for name in "abc"]
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert {f"{name}{i}" for name in "abc" for i in range(20)} < set(json.loads(INFO.read_text(encoding="utf-8")))
 
 
 def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_dataset(ws: Path) -> None:
@@ -145,7 +223,7 @@ def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_data
     info = json.loads(INFO.read_text(encoding="utf-8"))
     tasks = [task(p.stem) for p in Path("task_configs").glob("rbft_*.yaml")]
     paths = [e["file_name"] for e in info.values()] + [t["dataset_kwargs"]["data_files"]["test"] for t in tasks]
-    assert len(paths) == 4 * len(dataset.available())
+    assert len(paths) == (2 + len(registry.KINDS)) * len(dataset.available())
     for path in paths:
         assert PurePosixPath(path).parts[:2] == ("..", "data")
     assert str(ws) not in "".join(p.read_text(encoding="utf-8") for p in ws.rglob("*.*") if p.suffix != ".mp4")

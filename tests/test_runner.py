@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,8 @@ import pytest
 
 from rbft_plugin import runner
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.plan import Plan, Step
 from rbft_plugin.recipe import Recipe
+from rbft_plugin.steps import Plan, Step
 
 RECIPE = Recipe.model_validate(
     {
@@ -27,7 +28,7 @@ RECIPE = Recipe.model_validate(
         "dataset": "mine",
         "base_model": "base",
         "arms": {"zero_shot": []},
-        "training": {"rationale": {"recipe": "stage1.yaml"}, "label": {"recipe": "stage2.yaml"}},
+        "training": {"stages": {"label": {"rows": "label", "recipe": "stage2.yaml"}}},
     }
 )
 RUN = Path("runs/r")
@@ -247,6 +248,35 @@ def test_an_interrupted_step_does_not_resume_after_its_inputs_changed() -> None:
     assert [p.name for p in (RUN / "superseded").glob("*/*")] == ["checkpoint-0"]
 
 
+COUNTING = """
+    import sys
+    from pathlib import Path
+    cache = Path("cache")
+    cache.mkdir(exist_ok=True)
+    (cache / str(len(list(cache.iterdir())))).touch()
+    print(len(list(cache.iterdir())))
+    sys.exit(Path("dies").exists())
+"""
+
+
+def test_a_cache_is_kept_for_the_same_inputs_and_removed_after_success() -> None:
+    one = step("count", COUNTING, files=(Path("in.txt"),), cache=Path("cache"))
+    log = RUN / "logs/count.log"
+    Path("in.txt").write_text("1")
+    Path("cache").mkdir()
+    Path("cache/of-another-run").touch()
+    Path("dies").touch()
+    for started in (1, 2):  # the first start finds none but a strange one
+        failure(one)
+        assert log.read_text() == f"{started}\n"
+    Path("in.txt").write_text("2")
+    failure(one)
+    assert log.read_text() == "1\n"
+    Path("dies").unlink()
+    execute(one)
+    assert log.read_text() == "2\n" and not Path("cache").exists()
+
+
 def test_a_failing_status_stops_with_reason_log_and_its_end() -> None:
     code = """
         import sys
@@ -257,7 +287,8 @@ def test_a_failing_status_stops_with_reason_log_and_its_end() -> None:
     message = failure(step("train x", code), step("b", APPEND, "b"))
     assert message == (
         "train x: failed: 1 problem\n  - it exited with status 3\n"
-        "Its log is runs/r/logs/train-x.log, which ends:\n    first line\n    ValueError: no"
+        "Its log is runs/r/logs/train-x.log, which ends:\n    first line\n    ValueError: no\n"
+        "not run, for want of these: b"
     )
     assert order() == []
     assert [p.name for p in (RUN / "steps").iterdir()] == ["train-x.started.json"]
@@ -514,3 +545,92 @@ def test_under_nohup_a_hangup_is_ignored() -> None:
 def test_slugs_are_file_names() -> None:
     assert Step("train rbft seed 0 label", []).slug == "train-rbft-seed-0-label"
     assert Step("prepare a/b", []).slug == "prepare-a-b"
+
+
+# --- steps beside one another ---
+
+
+def test_what_does_not_need_a_failed_step_goes_on_and_all_failures_are_said() -> None:
+    made = Path("made")
+    steps = [
+        step("prepare", APPEND, "prepare"),
+        step("train a", "raise SystemExit(1)", leaves=(made / "a",)),
+        step("score a", APPEND, "score-a", files=(made / "a",), leaves=(made / "sa",)),
+        step("train b", APPEND, "train-b", made / "b", leaves=(made / "b",)),
+        step("score b", APPEND, "score-b", made / "sb", files=(made / "b",), leaves=(made / "sb",)),
+        step("train c", "raise SystemExit(2)"),
+        step("report", APPEND, "report", files=(made / "sa", made / "sb"), soft=True),
+    ]
+    message = failure(*steps)
+    assert message.splitlines() == [
+        *("train a: failed: 2 problems", "  - it exited with status 1", "  - it left no made/a"),
+        "Its log is runs/r/logs/train-a.log",
+        *("train c: failed: 1 problem", "  - it exited with status 2", "Its log is runs/r/logs/train-c.log"),
+        "not run, for want of these: score a",
+    ]
+    assert order() == ["prepare", "train-b", "score-b", "report"]
+
+
+def test_jobs_run_side_by_side_but_never_before_what_they_need() -> None:
+    """Each of the two trainings waits for the other to have started: one after the other they would never end."""
+    meet = """
+        import sys, time
+        from pathlib import Path
+        mine, other, made = map(Path, sys.argv[1:])
+        mine.touch()
+        deadline = time.time() + 20
+        while not other.exists() and time.time() < deadline:
+            time.sleep(0.01)
+        assert other.exists() and not Path("scored").exists()
+        made.touch()
+    """
+    plan_of = plan(
+        step("prepare", APPEND, "prepare"),
+        step("train a", meet, "a", "b", "made-a", leaves=(Path("made-a"),)),
+        step("score a", APPEND, "score", "scored", files=(Path("made-a"), Path("made-b"))),
+        step("train b", meet, "b", "a", "made-b", leaves=(Path("made-b"),)),
+    )
+    runner.execute(plan_of, lambda *_: None, jobs=2)
+    assert order() == ["prepare", "score"]
+
+
+def test_each_job_has_devices_of_its_own() -> None:
+    launch = {"launch": {"devices": ["0,1", "2,3"]}}
+    recipe = Recipe.model_validate(RECIPE.model_dump() | launch)
+    code = """
+        import os, sys, time
+        from pathlib import Path
+        Path(sys.argv[1]).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        while not all(Path(name).exists() for name in ("a", "b")):
+            time.sleep(0.01)
+    """
+    steps = [step("prepare", "pass"), step("a", code, "a"), step("b", code, "b")]
+    runner.execute(Plan(recipe, None, steps), lambda *_: None, jobs=2)  # type: ignore[arg-type]
+    assert {Path("a").read_text(), Path("b").read_text()} == {"0,1", "2,3"}
+    with pytest.raises(RbftError, match=r"^--jobs 3: the recipe's launch\.devices has devices for 2 jobs$"):
+        runner.execute(Plan(recipe, None, steps), lambda *_: None, jobs=3)  # type: ignore[arg-type]
+
+
+def test_another_node_joins_the_trainings_that_the_first_one_starts() -> None:
+    """It waits for the first node to start a training, runs its own part of it, and touches no record."""
+    torchrun = ["env", "FORCE_TORCHRUN=1"]
+    training = Step("train a", torchrun + python(APPEND, "joined"))
+    done = Step("train b", torchrun + python(APPEND, "again"))
+    first = plan(step("prepare", APPEND, "prepare"), done)
+    runner.execute(first, lambda *_: None)
+    told: list[tuple[str, str]] = []
+    started = RUN / "steps" / "train-a.started.json"
+
+    def start() -> None:
+        time.sleep(0.5)
+        assert order() == ["prepare", "again"]  # nothing has been joined yet
+        started.write_text("{}")
+
+    first_node = threading.Thread(target=start)
+    first_node.start()
+    follower = plan(step("prepare", APPEND, "prepare"), done, training)
+    runner.follow(follower, lambda kind, s, text: told.append((kind, s.name)))
+    first_node.join()
+    assert told == [("skipped", "train b"), ("started", "train a"), ("done", "train a")]
+    assert order() == ["prepare", "again", "joined"]
+    assert started.exists() and not (RUN / "steps" / "train-a.json").exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rbft_plugin import training
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.recipe import Training
+from rbft_plugin.recipe import Launch, Training
 
 BASE = Checkpoint("Qwen/base", (), "mine")
 
@@ -33,8 +33,7 @@ def stages(written: str | None, overrides: Any = None, own: Any = None) -> Train
     return Training.model_validate(
         {
             "overrides": overrides or {},
-            "rationale": {"recipe": "stage1.yaml"},
-            "label": {"recipe": "stage2.yaml", "overrides": own or {}},
+            "stages": {"label": {"rows": "label", "recipe": "stage2.yaml", "overrides": own or {}}},
         }
     )
 
@@ -58,7 +57,7 @@ def test_overrides_of_a_stage_come_after_those_of_both_and_both_after_the_recipe
 
 def test_all_settings_that_cannot_be_so_are_said_at_once(folder: Path) -> None:
     assert said("num_train_epochs: 3\n", {"seed": 1}, {"output_dir": "x"}) == (
-        "stage2.yaml (training.label): 4 problems\n"
+        "stage2.yaml (training.stages.label): 4 problems\n"
         "  - overrides: seed is set by the runner\n"
         "  - overrides: output_dir is set by the runner\n"
         "  - max_steps must be above 0: arms are compared at the same number of steps, never of epochs\n"
@@ -76,7 +75,7 @@ def test_keys_of_the_runner_may_stand_in_a_recipe_but_not_in_overrides(folder: P
 @pytest.mark.parametrize("steps", ["0", "-1", "null", "'5'", "5.5"])
 def test_max_steps_is_a_number_above_0(folder: Path, steps: str) -> None:
     assert said(f"max_steps: {steps}\nfinetuning_type: lora\n") == (
-        "stage2.yaml (training.label): 1 problem\n"
+        "stage2.yaml (training.stages.label): 1 problem\n"
         "  - max_steps must be above 0: arms are compared at the same number of steps, never of epochs"
     )
 
@@ -88,7 +87,7 @@ def test_a_kind_of_finetuning_that_leaves_another_model_is_refused(folder: Path)
 
 
 def test_a_recipe_that_cannot_be_read_is_named(folder: Path) -> None:
-    assert said(None) == "training.label.recipe: stage2.yaml: no such file"
+    assert said(None) == "training.stages.label.recipe: stage2.yaml: no such file"
     assert said("") == "stage2.yaml: 1 problem\n  - must be a mapping of keys"
     with pytest.raises(ProblemsError, match="not valid YAML: while parsing"):
         training.settings(stages("a: [1\n"), "label")
@@ -138,16 +137,16 @@ def test_plain_values_stay_as_a_person_would_type_them() -> None:
 
 
 def test_a_lora_chain_merges_what_is_there_and_trains_a_fresh_adapter() -> None:
-    assert training.start_from(BASE) == {
+    assert training.start_from(BASE, "fresh") == {
         "model_name_or_path": "Qwen/base",
         "adapter_name_or_path": None,
         "create_new_adapter": False,
     }
-    first = training.result(BASE, Path("runs/r/rationale"), "lora", "mine")
+    first = training.result(BASE, Path("runs/r/rationale"), "lora", "fresh")
     assert first == Checkpoint("Qwen/base", ("runs/r/rationale",), "mine")
-    second = training.result(first, Path("runs/r/label"), "lora", "mine")
+    second = training.result(first, Path("runs/r/label"), "lora", "fresh")
     assert second == Checkpoint("Qwen/base", ("runs/r/rationale", "runs/r/label"), "mine")
-    assert training.start_from(second) == {
+    assert training.start_from(second, "fresh") == {
         "model_name_or_path": "Qwen/base",
         "adapter_name_or_path": "runs/r/rationale,runs/r/label",
         "create_new_adapter": True,
@@ -155,20 +154,106 @@ def test_a_lora_chain_merges_what_is_there_and_trains_a_fresh_adapter() -> None:
 
 
 def test_a_full_chain_starts_from_the_model_before_it() -> None:
-    first = training.result(BASE, Path("runs/r/rationale"), "full", "mine")
+    first = training.result(BASE, Path("runs/r/rationale"), "full", "fresh")
     assert first == Checkpoint("runs/r/rationale", (), "mine")
-    assert training.start_from(first) == {
+    assert training.start_from(first, "fresh") == {
         "model_name_or_path": "runs/r/rationale",
         "adapter_name_or_path": None,
         "create_new_adapter": False,
     }
-    assert training.result(first, Path("runs/r/label"), "lora", "mine") == Checkpoint(
+    assert training.result(first, Path("runs/r/label"), "lora", "fresh") == Checkpoint(
         "runs/r/rationale", ("runs/r/label",), "mine"
     )
 
 
+def test_a_lora_chain_may_go_on_with_one_adapter() -> None:
+    first = training.result(BASE, Path("runs/r/rationale"), "lora", "continue")
+    assert first == Checkpoint("Qwen/base", ("runs/r/rationale",), "mine")
+    assert training.start_from(first, "continue") == {
+        "model_name_or_path": "Qwen/base",
+        "adapter_name_or_path": "runs/r/rationale",
+        "create_new_adapter": False,
+    }
+    second = training.result(first, Path("runs/r/label"), "lora", "continue")
+    assert second == Checkpoint("Qwen/base", ("runs/r/label",), "mine")
+
+
+@pytest.mark.parametrize(
+    ("merged", "must"),
+    [
+        ({}, False),
+        ({"quantization_bit": 4}, True),
+        ({"deepspeed": "zero2.json"}, False),
+        ({"deepspeed": "z3.json"}, True),
+    ],
+)
+def test_where_no_fresh_adapter_can_be_put_on_another_the_model_has_to_be_merged(
+    folder: Path, merged: dict[str, Any], must: bool
+) -> None:
+    Path("zero2.json").write_text('{"zero_optimization": {"stage": 2}}')
+    Path("z3.json").write_text('{"zero_optimization": {"stage": 3}}')
+    assert training.must_merge(Checkpoint("Qwen/base", ("a",), "mine"), merged) is must
+    assert training.must_merge(BASE, merged) is False
+
+
+def test_an_export_merges_adapters_in_their_order_in_the_precision_of_training() -> None:
+    model = Checkpoint("Qwen/base", ("a", "b"), "mine")
+    keys = ["model_name_or_path=Qwen/base", "adapter_name_or_path=a,b", "template=qwen2_vl", "trust_remote_code=false"]
+    argv = training.export_argv(model, Path("out"), {"template": "qwen2_vl", "bf16": True})
+    assert argv == ["llamafactory-cli", "export", *keys, "infer_dtype=bfloat16", "export_dir=out"]
+    assert training.export_argv(model, Path("out"), {"template": "qwen2_vl"})[-2] == "infer_dtype=float32"
+
+
+def test_an_exported_model_that_cannot_be_loaded_everywhere_is_said(folder: Path) -> None:
+    Path("out").mkdir()
+    for name in ("config.json", "model-00001-of-00002.safetensors", "tokenizer_config.json"):
+        (Path("out") / name).touch()
+    lost = ["there is no generation_config.json in out", "there is no processor_config.json in out"]
+    assert training.export_problems(Path("out")) == lost
+    (Path("out") / "generation_config.json").touch()
+    (Path("out") / "processor_config.json").touch()
+    assert training.export_problems(Path("out")) == []
+
+
+# --- launch ---
+
+
+@pytest.mark.parametrize(
+    ("launch", "merged", "environment"),
+    [
+        ({}, {}, {}),
+        ({}, {"deepspeed": "zero2.json"}, {"FORCE_TORCHRUN": 1}),
+        ({"processes": 4}, {}, {"FORCE_TORCHRUN": 1, "NPROC_PER_NODE": 4}),
+        (
+            {"processes": 8, "nodes": 2, "master_addr": "10.0.0.1", "master_port": 1234},
+            {},
+            {
+                **{"FORCE_TORCHRUN": 1, "NPROC_PER_NODE": 8, "NNODES": 2},
+                **{"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": 1234},
+            },
+        ),
+    ],
+)
+def test_what_makes_llamafactory_start_torchrun(
+    launch: dict[str, Any], merged: dict[str, Any], environment: dict[str, Any]
+) -> None:
+    assert training.environment(Launch.model_validate(launch), merged) == environment
+
+
+def test_a_batch_of_another_size_than_meant_is_said(folder: Path) -> None:
+    launch = Launch(processes=2)
+    merged = {"max_steps": 10, "finetuning_type": "lora", "per_device_train_batch_size": 2}
+    merged |= {"gradient_accumulation_steps": 3}
+    batch = "[INFO] >>   Total train batch size (w. parallel, distributed & accumulation) = 6\n"
+    output = trained()
+    assert training.output_problems(output, LOG + batch, 1234, merged, launch) == [
+        "its batches held 6 rows, not 12, over all processes"
+    ]
+    assert training.output_problems(output, LOG + batch.replace("6", "12"), 1234, merged, launch) == []
+
+
 def test_what_a_stage_starts_from_and_makes_are_keys_of_the_runner() -> None:
-    assert set(training.start_from(BASE)) <= training.OWN_KEYS
+    assert set(training.start_from(BASE, "fresh")) <= training.OWN_KEYS
 
 
 # --- row_problems ---
@@ -233,28 +318,6 @@ def test_no_rows_are_a_problem() -> None:
     assert training.row_problems([]) == ["there are no rows"]
 
 
-# --- pixel_problems ---
-
-MANIFEST = {"largest_clip_pixels": 70_000, "most_frames": 130}
-
-
-def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_they_must_be() -> None:
-    problems = [
-        "video_max_pixels must be a number, at least 70000 (the pixels of the largest clip), not 65536",
-        "video_maxlen must be a number, at least 130 (the frames of the longest clip), not 128",
-        "video_fps must be a number, at least 30 (so that every frame of a clip is taken), not 2.0",
-    ]
-    assert training.pixel_problems({}, MANIFEST) == problems  # its defaults: 65536 pixels, 128 frames, 2 fps
-    almost = {"video_max_pixels": 69_999, "video_maxlen": 129, "video_fps": "30"}
-    assert [p.split(", not ")[1] for p in training.pixel_problems(almost, MANIFEST)] == ["69999", "129", "30"]
-
-
-def test_settings_that_just_hold_the_clips_are_fine() -> None:
-    assert training.pixel_problems({"video_max_pixels": 70_000, "video_maxlen": 130, "video_fps": 30}, MANIFEST) == []
-    defaults = {"largest_clip_pixels": 65_536, "most_frames": 128}
-    assert training.pixel_problems({"video_fps": 1000}, defaults) == []
-
-
 # --- output_problems ---
 
 LOG = """[INFO|trainer.py:1587] 2026-01-01 00:00:00,000 >> ***** Running training *****
@@ -277,7 +340,7 @@ def trained(
 
 
 def problems(output: Path, log: str = LOG, rows: int = 1234, kind: str = "lora") -> list[str]:
-    return training.output_problems(output, log, rows, 10, kind)
+    return training.output_problems(output, log, rows, {"max_steps": 10, "finetuning_type": kind}, Launch())
 
 
 @pytest.mark.parametrize(

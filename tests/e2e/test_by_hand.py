@@ -8,6 +8,9 @@ from pathlib import Path
 
 from conftest import read_jsonl
 
+from rbft_plugin import probabilities
+from rbft_plugin.registry import KINDS, task_name
+
 from .conftest import TINY, sh
 
 LMMS = "lmms-eval --model rbft_vl --batch_size 3 --log_samples"
@@ -37,16 +40,25 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     # Typed unquoted where the shell turns rbft_* into rbft_plugin; demo and smarthome are not prepared.
     Path("rbft_plugin").mkdir()
     said = sh(f"{LMMS} --model_args pretrained=base,adapters=s1:s2 --tasks rbft_* --output_path OUT2").stdout
-    for name in ("demo", "demo_rationale", "smarthome", "smarthome_rationale"):
-        assert f"rbft_{name} is left out" in said
+    for name in ("demo", "smarthome"):
+        assert f"data/{name} is not prepared (`rbft prepare {name}`): rbft_{name}, rbft_{name}_ll, " in said
     logs = {p.name.split("_samples_")[1]: p for p in Path("OUT2").rglob("*_samples_*.jsonl")}
-    assert set(logs) == {"rbft_mine.jsonl", "rbft_mine_rationale.jsonl"}, said
-    results = json.loads(next(Path("OUT2").rglob("*_results.json")).read_text())["results"]["rbft_mine"]
+    assert set(logs) == {f"{task_name('mine', kind)}.jsonl" for kind in KINDS}, said
+    all_results = json.loads(next(Path("OUT2").rglob("*_results.json")).read_text())["results"]
+    results = all_results["rbft_mine"]
     scored = read_jsonl(logs["rbft_mine.jsonl"])
     assert results["accuracy,none"] == sum(r["score"] for r in scored) / 4
     assert {"macro_f1,none", "no_answer,none", "f1_calm,none", "f1_busy,none"} <= set(results)
     for metric in ("accuracy", "macro_f1", "no_answer", "f1_calm", "f1_busy"):
         assert re.search(rf"\|{metric} *\|", said)  # in lmms-eval's own table
+
+    likely = all_results["rbft_mine_ll"]
+    rows = read_jsonl(logs["rbft_mine_ll.jsonl"])
+    assert all(max(r["probabilities"], key=r["probabilities"].get) == r["prediction"] for r in rows)
+    assert likely["accuracy,none"] == sum(r["score"] for r in rows) / 4
+    ranked = [list(r["probabilities"].values()) for r in rows]
+    assert likely["brier,none"] == probabilities.brier([r["target"] for r in rows], ranked, ["calm", "busy"])
+    assert {r["mode"] for r in read_jsonl(logs["rbft_mine_rationale_hinted.jsonl"])} == {"hinted"}
 
     assert sh("rbft report rbft=OUT2").returncode == 0
     report = json.loads(Path("report/report.json").read_text())

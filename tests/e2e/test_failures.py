@@ -12,7 +12,7 @@ from conftest import QUIET
 
 from rbft_plugin import dataset, plan, preparation, recipe, runner
 from rbft_plugin.errors import RbftError
-from rbft_plugin.plan import Plan, Step
+from rbft_plugin.steps import Plan, Step
 
 from .conftest import TINY, sh
 from .test_run import RECIPE

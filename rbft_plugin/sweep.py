@@ -1,0 +1,68 @@
+"""Recipe with a `sweep` -> cells: one recipe for each combination of its values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rbft_plugin.config import explained
+from rbft_plugin.errors import ProblemsError
+from rbft_plugin.recipe import Recipe
+
+FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of a sweep's values; `name` is its folder below the run's, "" where there is no sweep."""
+
+    name: str
+    values: dict[str, Any]
+    recipe: Recipe
+
+    @property
+    def folder(self) -> Path:
+        return self.recipe.folder / self.name
+
+
+def cells(recipe: Recipe) -> list[Cell]:
+    """All combinations, the last key changing fastest; raises ProblemsError for keys and values that cannot be so."""
+    problems = [f"sweep.{key}: has no values" for key, values in recipe.sweep.items() if not values]
+    problems += [f"sweep.{key}: is the same for a whole run" for key in recipe.sweep if key.split(".")[0] in FIXED]
+    if problems:
+        raise ProblemsError(recipe.run, problems)
+    found, plain = [], recipe.model_dump() | {"sweep": {}}
+    for values in product(*recipe.sweep.values()):
+        chosen = dict(zip(recipe.sweep, values, strict=True))
+        name = "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in chosen.items())
+        content = plain
+        for key, value in chosen.items():
+            content = _with(content, key.split("."), value)
+        try:
+            found.append(Cell(name, chosen, Recipe.model_validate(content)))
+        except ValidationError as error:
+            problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
+    names = [cell.name for cell in found]
+    problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
+    if clash := sorted(set(names) & set(recipe.arms)):
+        problems.append(f"sweep: a cell and an arm have the same name: {', '.join(clash)}")
+    if problems:
+        raise ProblemsError(recipe.run, list(dict.fromkeys(problems)))
+    return found
+
+
+def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested mappings with the value at a path; what is missing on the way is made."""
+    key, *rest = path
+    inner = content.get(key)
+    return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def _word(value: Any) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-") or "none"

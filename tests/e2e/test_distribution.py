@@ -1,0 +1,77 @@
+"""Trainings on two processes, under ZeRO-2, and killed and resumed, against one undisturbed process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import QUIET, small_dataset
+from families import build
+
+from rbft_plugin import preparation, processes, training
+from rbft_plugin.config import read_yaml
+from rbft_plugin.dataset import load
+from rbft_plugin.recipe import Launch
+
+FULL = Path("recipes/qwen2_5_vl_7b_full/stage1.yaml")
+KEYS = {
+    **{"dataset": "mine_label", "model_name_or_path": "model", "bf16": False, "use_cpu": True, "plot_loss": False},
+    **{"max_steps": 4, "warmup_steps": 0, "learning_rate": 1e-3, "logging_steps": 1, "save_steps": 2},
+    **{"preprocessing_num_workers": 1, "dataloader_num_workers": 0, "ddp_backend": "gloo"},
+}
+
+
+@pytest.fixture
+def data(ws: Path) -> Path:
+    small_dataset("mine", {"train": 16, "test": 2})
+    preparation.prepare(load("mine"), QUIET)
+    build("qwen2_5_vl", Path("model"))
+    return ws
+
+
+def argv(name: str, launch: Launch, **keys: object) -> list[str]:
+    """The full recipe on `launch`, four rows a step however many processes there are."""
+    size = 4 // (launch.processes or 1)
+    given = KEYS | {"output_dir": f"runs/{name}", "per_device_train_batch_size": size} | keys
+    given |= {"gradient_accumulation_steps": 1}
+    merged = read_yaml(FULL) | given
+    env = {"OMP_NUM_THREADS": 1} | training.environment(launch, merged)
+    return ["env", *(f"{k}={v}" for k, v in env.items()), *training.argv(FULL, given)]
+
+
+def finished(name: str, command: list[str], launch: Launch) -> list[float]:
+    """The losses of the steps, after what the runner would check."""
+    log = Path(f"{name}.log")
+    merged = read_yaml(FULL) | KEYS | {"per_device_train_batch_size": 4 // (launch.processes or 1)}
+    merged |= {"gradient_accumulation_steps": 1}
+    assert processes.run(command, log, lambda line: None, processes.Processes()) == 0, log.read_text()[-3000:]
+    output = Path("runs") / name
+    assert training.output_problems(output, log.read_text(), 16, merged, launch) == []
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def test_two_processes_zero_2_and_a_resumed_training_end_where_one_process_does(data: Path) -> None:
+    one = finished("one", argv("one", Launch(), deepspeed=None), Launch())
+    assert len(one) == 4 and one[3] < one[0] - 0.1
+    two = Launch(processes=2)
+    assert finished("two", argv("two", two, deepspeed=None), two) == pytest.approx(one, abs=2e-4)
+    zero2 = argv("zero2", two, deepspeed="recipes/deepspeed/zero2.json")
+    assert finished("zero2", zero2, two) == pytest.approx(one, abs=2e-4)
+
+    command = argv("killed", Launch(), deepspeed=None)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    saved = Path("runs/killed/checkpoint-2/trainer_state.json")  # written last but for what is beside it
+    deadline = time.time() + 300
+    while not saved.is_file() and process.poll() is None and time.time() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert saved.is_file() and not Path("runs/killed/model.safetensors").is_file()
+    resumed = finished("killed", command, Launch())
+    assert resumed == pytest.approx(one, abs=2e-4)

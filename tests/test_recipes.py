@@ -1,0 +1,143 @@
+"""The shipped recipes: LLaMA-Factory's own parser takes them, and each trains a tiny model of its own family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import QUIET, small_dataset
+from families import MULTIPLES, build
+
+from rbft_plugin import preparation, recipe, rows, workspace
+from rbft_plugin.dataset import load
+
+RECIPES = workspace.shipped() / "recipes"
+FAMILY_OF = {  # by folder
+    ".": "qwen2_5_vl",
+    "internvl3_8b": "internvl",
+    "qwen2_5_vl_3b": "qwen2_5_vl",
+    "qwen2_5_vl_7b_full": "qwen2_5_vl",
+    "qwen3_vl_8b": "qwen3_vl",
+}
+STAGES = [(folder, stage) for folder in FAMILY_OF for stage in ("stage1", "stage2")]
+# What a training in seconds on a CPU needs other than as shipped; all else is as shipped.
+ELSEWHERE = {"model_name_or_path", "adapter_name_or_path", "dataset", "output_dir"}
+ON_CPU: dict[str, Any] = {"bf16": False, "use_cpu": True}
+SMALL: dict[str, Any] = {"max_steps": 2, "gradient_accumulation_steps": 1, "save_steps": 500, "plot_loss": False}
+SMALL |= {"preprocessing_num_workers": 1, "dataloader_num_workers": 0}
+
+
+def read(folder: str, stage: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((RECIPES / folder / f"{stage}.yaml").read_text())
+    return content
+
+
+def test_all_shipped_files_are_looked_at_here() -> None:
+    found = sorted(p.relative_to(RECIPES).as_posix() for p in RECIPES.rglob("*") if p.is_file())
+    runner = [
+        "ablations.yaml",
+        "demo.yaml",
+        "recipe.schema.json",
+        *(f"{folder}/rbft.yaml".removeprefix("./") for folder in FAMILY_OF),
+    ]
+    stages = [f"{folder}/{stage}.yaml".removeprefix("./") for folder, stage in STAGES]
+    deepspeed = ["deepspeed/zero2.json", "deepspeed/zero3_offload.json"]
+    assert found == sorted([*runner, *stages, *deepspeed])
+    assert len(found) == 20
+
+
+@pytest.mark.parametrize("folder", FAMILY_OF)
+def test_a_runner_recipe_names_the_stages_beside_it_and_their_model(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    loaded = recipe.load(Path("recipes") / folder / "rbft.yaml")
+    stages = {name: stage.recipe for name, stage in loaded.training.stages.items()}
+    beside = Path("recipes") / folder
+    assert stages == {"rationale": beside / "stage1.yaml", "label": beside / "stage2.yaml"}
+    assert loaded.base_model == read(folder, "stage1")["model_name_or_path"]
+    full = "full" in folder
+    assert loaded.launch.processes == (2 if full else None)
+    # the same optimizer steps on batches of the same size in every variant
+    one = read(folder, "stage2")
+    batch = one["per_device_train_batch_size"] * one["gradient_accumulation_steps"] * (loaded.launch.processes or 1)
+    assert (batch, one["max_steps"]) == (16, 150)
+
+
+def test_variants_differ_only_where_they_must() -> None:
+    for stage in ("stage1", "stage2"):
+        plain = read(".", stage)
+        differs = {
+            folder: {key for key in {*plain, *other} if plain.get(key) != other.get(key)}
+            for folder in FAMILY_OF
+            if (other := read(folder, stage))
+        }
+        place = {"output_dir", *(["adapter_name_or_path"] if stage == "stage2" else [])}
+        assert differs == {
+            ".": set(),
+            "internvl3_8b": {"model_name_or_path", "template", *place},
+            "qwen2_5_vl_3b": {"model_name_or_path", *place},
+            "qwen3_vl_8b": {"model_name_or_path", "template", *place},
+            "qwen2_5_vl_7b_full": {
+                *("finetuning_type", "lora_rank", "lora_alpha", "lora_target", "deepspeed", "learning_rate"),
+                *("gradient_accumulation_steps", *place),
+                *(["model_name_or_path", "create_new_adapter"] if stage == "stage2" else []),
+            },
+        }
+
+
+@pytest.mark.parametrize("folder", FAMILY_OF)
+def test_both_stages_of_a_recipe_differ_in_data_and_start_alone(folder: str) -> None:
+    one, two = (read(folder, stage) for stage in ("stage1", "stage2"))
+    start = {"model_name_or_path"} if "full" in folder else {"adapter_name_or_path", "create_new_adapter"}
+    assert {key for key in {*one, *two} if one.get(key) != two.get(key)} == {"dataset", "output_dir", *start}
+    assert two.get("adapter_name_or_path", two["model_name_or_path"]) == one["output_dir"]
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a dataset prepared for each family, both kinds of rows, and a tiny model."""
+    folder = tmp_path_factory.mktemp("recipes")
+    workspace.init(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for family in sorted(set(FAMILY_OF.values())):
+            clips = {"frames": 4, "max_fps": 2, "max_pixels": 64 * 64, "multiple": MULTIPLES[family]}
+            small_dataset(family, {"train": 4, "test": 2}, clips=clips)
+            preparation.prepare(load(family), QUIET)
+            samples = preparation.read_split(family, "train")
+            made = [preparation.training_row(s, s["rationale_prompt"], f"Clip {s['id']}.") for s in samples]
+            preparation.write_rows(Path(f"data/{family}/rationale.jsonl"), rows.rows(samples, "rationale", made))
+            build(family, folder / "models" / family)
+    return folder
+
+
+@pytest.mark.parametrize(("folder", "stage"), STAGES)
+def test_each_recipe_trains_a_model_of_its_family(
+    folder: str, stage: str, families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 2 starts from what stage 1 has left, as its recipe says."""
+    from llamafactory.train.tuner import run_exp
+
+    monkeypatch.chdir(families)
+    family = FAMILY_OF[folder]
+    shipped = read(folder, stage)
+    output = Path("runs") / folder / stage
+    given = shipped | ON_CPU | SMALL
+    given |= {"dataset": f"{family}_{'rationale' if stage == 'stage1' else 'label'}", "output_dir": str(output)}
+    before = (output.parent / "stage1").as_posix()
+    if stage == "stage2" and "adapter_name_or_path" in shipped:
+        given |= {"model_name_or_path": f"models/{family}", "adapter_name_or_path": before}
+    elif stage == "stage2":
+        given["model_name_or_path"] = before
+    else:
+        given["model_name_or_path"] = f"models/{family}"
+    given.pop("deepspeed", None)  # tests/e2e/test_distribution.py
+    changed = {key for key in {*shipped, *given} if shipped.get(key) != given.get(key)}
+    assert changed <= {*ELSEWHERE, *ON_CPU, *SMALL, "deepspeed"}
+    run_exp(given)
+    state = json.loads((output / "trainer_state.json").read_text())
+    assert state["global_step"] == 2
