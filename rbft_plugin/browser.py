@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import files, preparation
+from rbft_plugin import preparation
 
 BUDGET = 20_000_000  # bytes that all strips may take in the page
 # (frames a strip, height in pixels, JPEG quality), best first: the first that fits the budget is taken.
@@ -41,21 +41,23 @@ class Strips:
     said: str
 
 
-def videos(dataset: str, rows: Path | None) -> list[Video]:
-    """The test samples, then training samples with a rationale: of the rows in folder `rows`, or in data/<dataset>."""
+def videos(dataset: str, run: Path | None) -> list[Video]:
+    """The test samples, then training samples with a rationale: those of the run, or in data/<dataset>.
+
+    A rationale that was dropped is shown with its reason.
+    """
     test = [_video(row, "test") for row in preparation.read_split(dataset, "test")]
-    own, shared = (rows or Path()) / "rationale.jsonl", Path("data") / dataset / "rationale.jsonl"
-    file = own if rows and own.is_file() else shared
+    own = [run / rows / "rationale.jsonl" for rows in ("rows", "rows_hinted")] if run else []
+    shared = Path("data") / dataset / "rationale.jsonl"
+    file = next((path for path in own if path.is_file()), shared)
     if not file.is_file():
         return test
     written = {str(row["id"]): row["messages"][-1]["content"] for row in preparation.read_jsonl(file)}
-    dropped = file.with_name("rationale.dropped.json")
-    reasons = {i: reason for reason, ids in files.read_json(dropped).items() for i in ids} if dropped.is_file() else {}
-    train = []
-    for row in preparation.read_split(dataset, "train"):
-        if text := written.get(row["id"]) or (f"(dropped: {reasons[row['id']]})" if row["id"] in reasons else None):
-            train.append(_video(row, "train", text))
-    return test + train
+    dropped = file.with_name("rationale.dropped.jsonl")
+    for one in preparation.read_jsonl(dropped) if dropped.is_file() else []:
+        written.setdefault(str(one["id"]), f"(dropped: {one['reason']}) {one['text'] or ''}".strip())
+    rows_of_train = preparation.read_split(dataset, "train")
+    return test + [_video(row, "train", written[row["id"]]) for row in rows_of_train if row["id"] in written]
 
 
 def _video(row: dict[str, Any], split: str, rationale: str | None = None) -> Video:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import browser, evaluation, files, preparation, provenance, registry, runner
+from rbft_plugin import browser, evaluation, outputs, preparation, provenance, registry, runner
 from rbft_plugin.answers import normal, parse
 from rbft_plugin.browser import Video
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.outputs import dataset_of
 from rbft_plugin.scored import Scored, some
 
 
@@ -36,86 +36,40 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     Every evaluation has to have exactly the clips of the prepared test split; with `intersect`, only the clips that all
     of them have are compared, and the report's notes say so. Raises RbftError with the difference.
     """
-    logs = _logs(given, dataset)
+    found, notes = outputs.find(given)
+    logs = [(one.arm, one.seed, one.log(dataset)) for one in found]
     name = _dataset(logs, dataset)
     split = preparation.read_split(name, "test")
     read = [_read(log, arm, seed, name, split) for arm, seed, log in logs]
-    kept, notes = _same_samples(read, [row["id"] for row in split], intersect)
+    kept, left_out = _same_samples(read, [row["id"] for row in split], intersect)
     manifest = preparation.manifest(name)
-    extra: dict[str, Any] = {"notes": notes, "display": manifest.get("display", {})}
-    if left_out := manifest.get("missing"):
-        extra["notes"] = [
-            *notes,
-            f"Samples of the dataset without a usable video, which are in no split: {len(left_out)}.",
-        ]
+    if no_video := len(manifest.get("missing", {"samples": []})["samples"]):
+        notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
+    if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _likelihoods(log) != log]:
+        notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     models, seen = {}, Counter[str]()
     for arm, _, log in logs:
         seen[arm] += 1
         models[arm if seen[arm] == 1 else f"{arm} ({seen[arm]})"] = evaluation.model_args(log)
-    extra |= {"models": models, "versions": runner.versions(), "provenance": provenance.collect(name, logs)}
-    extra["losses"] = provenance.losses([log for _, _, log in logs])
+    extra: dict[str, Any] = {
+        "notes": left_out + notes,
+        "display": manifest.get("display", {}),
+        "models": models,
+        "versions": runner.versions(),
+        "cells": outputs.cells(found),
+        "provenance": provenance.collect(name, logs),
+        "losses": provenance.losses([log for _, _, log in logs]),
+    }
+    if curves := outputs.curves(found):
+        extra["curves"] = curves
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := provenance.run_of(log))))
     one_run = len(given) == 1 and "=" not in given[0]
-    videos = browser.videos(name, runs[0] / "rows" if len(runs) == 1 else None)
+    videos = browser.videos(name, runs[0] if len(runs) == 1 else None)
     return Gathered([one.of(kept) for one in read], extra, videos, Path(given[0] if one_run else ".") / "report")
 
 
-def _logs(given: list[str], dataset: str | None) -> list[tuple[str, int, Path]]:
-    """(arm, seed, log) of everything given."""
-    runs = {item: _of_run(Path(item)) for item in given if "=" not in item}
-    shared = Counter(arm for outputs in runs.values() for arm in {arm for arm, _ in outputs})
-    outputs: list[tuple[str, Path]] = []
-    for item in given:
-        arm, sign, path = item.partition("=")
-        if sign:
-            outputs.append((arm, Path(path)))
-        else:
-            alike = sum(Path(other).resolve().name == Path(item).resolve().name for other in runs) > 1
-            prefix = item.strip("/") if alike else Path(item).resolve().name
-            outputs += [(f"{prefix}/{arm}" if shared[arm] > 1 else arm, output) for arm, output in runs[item]]
-    logs, seen = [], Counter[str]()
-    for arm, output in outputs:
-        named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", output.as_posix())
-        logs.append((arm, int(named.group(1)) if named else seen[arm], _log(output, dataset)))
-        seen[arm] += 1
-    return logs
-
-
-def _of_run(folder: Path) -> list[tuple[str, Path]]:
-    found = sorted(folder.glob("*/seed-*/eval"))
-    if not found:
-        raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
-    order = _arms_in_order(folder)
-    return sorted(((p.parent.parent.name, p) for p in found), key=lambda pair: order.get(pair[0], len(order)))
-
-
-def _arms_in_order(folder: Path) -> dict[str, int]:
-    """Arms by when the run scored them."""
-    records = [files.read_json(p) for p in folder.glob("steps/score-*.json")]
-    names = [r["name"].split(" ")[1] for r in sorted(records, key=lambda r: r.get("began", 0)) if "name" in r]
-    return {name: i for i, name in reversed(list(enumerate(names)))}
-
-
-def _log(output: Path, dataset: str | None) -> Path:
-    """The one log of answers: of rbft's tasks, or else of any."""
-    of_dataset = [p for p in evaluation.sample_logs(output) if _dataset_of(p) == dataset]
-    if len(of_dataset) == 1:
-        return of_dataset[0]
-    others = [output] if output.is_file() else sorted(output.rglob("*_samples_*.jsonl"))
-    others = [p for p in others if "_samples_" in p.name and not p.match("*_samples_rbft_*.jsonl")]
-    if len(others) == 1 and not evaluation.sample_logs(output):
-        return others[0]
-    return evaluation.only_log(output)
-
-
-def _dataset_of(log: Path) -> str | None:
-    """The dataset of a log of ours."""
-    task = evaluation.task_of(log)
-    return registry.dataset_of(task).removesuffix("_ll") if task.startswith("rbft_") else None
-
-
 def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
-    found = {f"{arm}, seed {seed} ({log})": _dataset_of(log) for arm, seed, log in logs}
+    found = {f"{arm}, seed {seed} ({log})": dataset_of(log) for arm, seed, log in logs}
     names = dict.fromkeys(name for name in (dataset, *found.values()) if name)
     if not names:
         raise RbftError("no log is of a task of rbft: say whose test split they are of, with --dataset NAME")
@@ -148,15 +102,24 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
         answers=answers,
         labels=labels,
         dataset=dataset,
-        probabilities=_probabilities([row.get("probabilities") for row in rows], labels),
+        probabilities=_probabilities(_likelihoods(log), ids, labels),
     )
 
 
-def _probabilities(logged: list[Any], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
-    """In the order of the labels; None unless every sample has one for each."""
-    if not all(isinstance(one, dict) and set(labels) <= set(one) for one in logged):
+def _likelihoods(log: Path) -> Path:
+    """The log of likelihoods that the same start of lmms-eval left beside a log of answers, or the log itself."""
+    task = evaluation.task_of(log)
+    beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task}_ll.jsonl")
+    return beside if task.startswith("rbft_") and registry.kind_of(task) == "label" and beside.is_file() else log
+
+
+def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
+    """Of these samples, in the order of the labels; None unless every sample has one for each label."""
+    logged = {str(row.get("sample_id")): row.get("probabilities") for row in preparation.read_jsonl(log)}
+    found = [logged.get(i) for i in ids]
+    if not all(isinstance(one, dict) and set(labels) <= set(one) for one in found):
         return None
-    return tuple(tuple(float(one[label]) for label in labels) for one in logged)
+    return tuple(tuple(float(one[label]) for label in labels) for one in found if one)
 
 
 def _sample_id(row: dict[str, Any], log: Path, split: list[dict[str, Any]]) -> str:

@@ -85,15 +85,15 @@ def losses(logs: Sequence[Path]) -> list[dict[str, Any]]:
     """Training loss of every stage of the runs that these logs belong to: arm, seed, stage, steps, loss."""
     found = []
     for run in dict.fromkeys(run for log in logs if (run := run_of(log))):
-        for file in sorted(run.glob(f"*/seed-*/*/{LOSSES}")):
-            arm, seed, stage = file.parts[-4:-1]
+        for file in sorted(run.glob(f"**/seed-*/*/{LOSSES}")):
+            *arm, seed, stage, _ = file.relative_to(run).parts
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             rows = [row for row in rows if isinstance(row.get("loss"), int | float)]
-            if rows:
+            if rows and arm[0] != "superseded":
                 steps, values = [row["current_steps"] for row in rows], [row["loss"] for row in rows]
                 number = int(seed.removeprefix("seed-"))
-                found.append({"arm": arm, "seed": number, "stage": stage, "steps": steps, "loss": values})
-    return sorted(found, key=lambda one: ["rationale", "label"].index(one["stage"]) if one["stage"] != "joint" else 2)
+                found.append({"arm": "/".join(arm), "seed": number, "stage": stage, "steps": steps, "loss": values})
+    return sorted(found, key=lambda one: "rationale" not in one["stage"])
 
 
 def _records(run: Path) -> list[dict[str, Any]]:

@@ -36,7 +36,13 @@ def summarize(evaluations: Sequence[Scored], extra: dict[str, Any]) -> dict[str,
     support = Counter(first.targets)
     drawn = resampling.weights(first.targets)
     draws = {arm: summary.draws_of(group, drawn) for arm, group in runs.items()}
-    pairs = [(arm, against) for place, arm in enumerate(runs) for against in list(runs)[:place]]
+    cells = {arm: set(extra.get("cells", {}).get(arm, [])) for arm in runs}
+    pairs = [
+        (arm, against)
+        for place, arm in enumerate(runs)
+        for against in list(runs)[:place]
+        if cells[arm] & cells[against] or not (cells[arm] and cells[against])
+    ]
     seeds = [len(group) for group in runs.values()]
     return {
         "schema": SCHEMA,

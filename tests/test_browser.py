@@ -110,9 +110,11 @@ def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path
     lines("data/mine/rationale.jsonl", [rationale("a", "Shared.")])
     assert [(v.id, v.rationale) for v in browser.videos("mine", None)] == [("t", None), ("a", "Shared.")]
     lines("runs/r/rows/rationale.jsonl", [rationale("b", "It is calm.")])
-    Path("runs/r/rows/rationale.dropped.json").write_text('{"empty": ["c"]}')
-    assert browser.videos("mine", Path("runs/r/rows")) == [
+    dropped = [{"id": "c", "reason": "copied", "text": "Describe it."}, {"id": "a", "reason": "empty", "text": None}]
+    lines("runs/r/rows/rationale.dropped.jsonl", dropped)
+    assert browser.videos("mine", Path("runs/r")) == [
         test,
+        Video("a", "train", None, Path("clips/a.mp4"), "raw/a.mp4", 3.5, "(dropped: empty)"),
         Video("b", "train", "calm", Path("clips/b.mp4"), "raw/b.mp4", 3.5, "It is calm."),
-        Video("c", "train", "calm", Path("clips/c.mp4"), "raw/c.mp4", 3.5, "(dropped: empty)"),
+        Video("c", "train", "calm", Path("clips/c.mp4"), "raw/c.mp4", 3.5, "(dropped: copied) Describe it."),
     ]

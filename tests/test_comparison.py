@@ -255,7 +255,7 @@ def test_probabilities_are_taken_in_the_order_of_labels_where_every_sample_has_t
 
 def test_the_manifest_names_labels_for_people_and_says_what_has_no_video() -> None:
     Path("data/mine/manifest.json").write_text(
-        '{"display": {"calm": "Ruhig"}, "missing": ["x", "y"]}', encoding="utf-8"
+        '{"display": {"calm": "Ruhig"}, "missing": {"samples": ["x", "y"]}}', encoding="utf-8"
     )
     score("ft", "calm", "busy")
     extra = comparison.gather(["rbft=ft"]).extra
@@ -274,3 +274,16 @@ def test_a_log_that_says_neither_whose_samples_nor_their_targets_is_refused() ->
     path = Path(f"ft/model/{STAMP}_samples_rbft_mine.jsonl")
     path.write_text('{"doc_id": 0, "bypass": 999}\n', encoding="utf-8")
     assert said("rbft=ft") == f"{path}: it has samples without a sample_id and a target; score without --predict_only"
+
+
+def test_likelihoods_beside_the_answers_are_their_probabilities() -> None:
+    score("ft", "calm", None)
+    rows = [
+        {"sample_id": i, "prediction": "busy", "probabilities": {"calm": p, "busy": 1 - p}}
+        for i, p in (("b", 0.5), ("a", 0.25))
+    ]
+    Path(f"ft/model/{STAMP}_samples_rbft_mine_ll.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = comparison.gather(["rbft=ft"])
+    (one,) = found.evaluations
+    assert (one.predictions, one.probabilities) == (("calm", None), ((0.25, 0.75), (0.5, 0.5)))
+    assert found.extra["notes"] == ["Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0."]
