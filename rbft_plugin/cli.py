@@ -21,6 +21,7 @@ from rbft_plugin.terminal import (
     print_collection,
     print_counts,
     print_outcome,
+    print_pages,
     print_prepared,
     print_shard,
     print_summary,
@@ -174,17 +175,20 @@ def collect(
 def report(
     arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="A run, or outputs of lmms-eval.")],
     output: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Whose test split; a log of rbft's tasks knows.")] = None,
+    intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that all have.")] = False,
 ) -> None:
-    """Compare arms: table, statistics, pictures. Give an arm several times for several seeds."""
+    """Compare arms: table, statistics, pictures, a page. Give an arm several times for several seeds."""
     from rbft_plugin import comparison, workspace
     from rbft_plugin.report import summarize, write
 
     workspace.require()
-    scored, extra, folder = comparison.gather(arms)
-    summary = summarize(scored, extra)
-    paths = write(summary, scored, output or folder)
+    found = comparison.gather(arms, dataset, intersect)
+    folder = output or found.folder
+    summary = summarize(found.evaluations, found.extra)
+    write(summary, found.evaluations, folder, found.videos)
     print_summary(summary)
-    console.print(f"written: {', '.join(str(p) for p in paths)}")
+    print_pages(folder)
 
 
 @app.command()

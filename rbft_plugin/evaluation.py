@@ -15,7 +15,6 @@ from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.preparation import read_jsonl
 from rbft_plugin.recipe import Evaluation
-from rbft_plugin.report import Evaluation as Scored
 
 
 def argv(
@@ -82,47 +81,17 @@ def answer_text(row: dict[str, Any]) -> str:
     return raw if isinstance(raw, str) else ""
 
 
-def read(log: Path, arm: str, seed: int, samples: list[dict[str, Any]]) -> Scored:
-    """A logged evaluation of rbft_<dataset> as the report takes it, in the order of the test split.
-
-    `samples` are the rows of the prepared test split; raises RbftError if the log is not of exactly these.
-    """
-    logged = read_jsonl(log)
-    if not all("sample_id" in row and "prediction" in row for row in logged):
-        raise RbftError(f"{log}: it has samples without a sample_id and a prediction; score without --predict_only")
-    rows = {str(row.get("sample_id")): row for row in logged}
-    ids = [s["id"] for s in samples]
-    if len(rows) < len(logged):
-        raise RbftError(f"{log}: it has samples twice; score the model again")
-    if problems := sorted(set(ids) ^ set(rows)):
-        raise RbftError(
-            f"{log}: its samples are not those of the prepared test split (for example {shortened(problems, 3)}); "
-            "score the model again"
-        )
-    if unknown := sorted({row["prediction"] for row in logged} - {None, *samples[0]["labels"]}):
-        raise RbftError(f"{log}: it has predictions that are no labels now: {shortened(unknown, 3)}; score again")
-    return Scored(
-        arm=arm,
-        seed=seed,
-        ids=tuple(ids),
-        targets=tuple(s["label"] for s in samples),
-        predictions=tuple(rows[i]["prediction"] for i in ids),
-        answers=tuple(answer_text(rows[i]) for i in ids),
-        labels=tuple(samples[0]["labels"]),
-        dataset=registry.dataset_of(task_of(log)),
-    )
-
-
 def generation_settings(log: Path) -> dict[str, Any]:
     """The generation settings that the results beside a log of samples name; {} if there are none."""
-    return _results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
+    return results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
 
 
 def model_args(log: Path) -> str:
     """The --model_args that the results beside a log of samples name; "" if there are none."""
-    return _results(log).get("config", {}).get("model_args", "")
+    return results(log).get("config", {}).get("model_args", "")
 
 
-def _results(log: Path) -> dict[str, Any]:
-    results = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
-    return json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
+def results(log: Path) -> dict[str, Any]:
+    """The results that lmms-eval wrote beside a log of samples; {} if there are none."""
+    path = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

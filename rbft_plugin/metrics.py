@@ -7,7 +7,7 @@ is given beside accuracy, since "answers wrongly" and "does not answer" want dif
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence, Sized
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rbft_plugin.answers import NO_ANSWER
 
 Codes = NDArray[np.intp]
-Draws = NDArray[np.float64]
 
 
 def accuracy(targets: Sequence[str], predictions: Sequence[str | None]) -> float:
@@ -49,14 +48,10 @@ def macro_f1(targets: Sequence[str], predictions: Sequence[str | None], labels: 
     negative of its target and a false positive of nothing. ValueError on names outside `labels`, no samples, or
     unequal lengths.
     """
-    return macro_f1_of_codes(*codes(targets, predictions, labels), len(labels))
-
-
-def macro_f1_of_codes(targets: Codes, predictions: Codes, n_labels: int) -> float:
-    """`macro_f1` of the code arrays of `codes`: some 20 us, where scikit-learn takes 1 ms, for use in a bootstrap."""
-    hits = np.bincount(targets[targets == predictions], minlength=n_labels)
-    support = np.bincount(targets, minlength=n_labels)
-    predicted = np.bincount(predictions, minlength=n_labels + 1)[:n_labels]
+    y_true, y_pred = codes(targets, predictions, labels)
+    hits = np.bincount(y_true[y_true == y_pred], minlength=len(labels))
+    support = np.bincount(y_true, minlength=len(labels))
+    predicted = np.bincount(y_pred, minlength=len(labels) + 1)[: len(labels)]
     present = support > 0
     return float(np.mean(2 * hits[present] / (support[present] + predicted[present])))
 
@@ -156,80 +151,6 @@ def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | N
     changed = fixed + broken
     p = float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
     return {"fixed": fixed, "broken": broken, "p": p}
-
-
-def sign_flip(differences: Sequence[float] | Draws, resamples: int = 9999, seed: int = 0) -> float:
-    """Two-sided paired permutation test (Fisher 1935) that the mean of n per-sample differences is 0; its p value.
-
-    For differences of -1, 0 and 1 it is the exact McNemar test; it also takes differences of means over seeds. Exact
-    if 2 ** (nonzero differences) <= resamples, else drawn, and then at least 1 / (resamples + 1). ValueError without
-    samples.
-    """
-    from scipy.stats import permutation_test
-
-    _check_lengths(differences)
-    moved = np.array([difference for difference in differences if difference])  # flipping the sign of 0 changes nothing
-    if len(moved) < 2:
-        return 1.0  # every sign pattern is as extreme; SciPy wants two samples
-    test = permutation_test(
-        (moved,),
-        np.mean,
-        permutation_type="samples",
-        n_resamples=resamples,
-        batch=1 + 1_000_000 // len(moved),  # bounds memory
-        random_state=seed,
-    )
-    return float(test.pvalue)
-
-
-def bootstrap_interval(
-    statistic: Callable[[Codes], float],
-    n: int,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-    strata: Sequence[Hashable] | None = None,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval (low, high) of a statistic of n samples (Efron 1979); see `bootstrap_draws`."""
-    return percentile_interval(bootstrap_draws(statistic, n, resamples, seed, strata), level)
-
-
-def bootstrap_draws(
-    statistic: Callable[[Codes], float],
-    n: int,
-    resamples: int = 2000,
-    seed: int = 0,
-    strata: Sequence[Hashable] | None = None,
-) -> Draws:
-    """The statistic on each resample, shape (resamples,); `statistic` takes sample indices of shape (n,).
-
-    The resamples depend only on n, resamples, seed and strata: the draws of two statistics are paired, and their
-    difference is the draws of the difference. With `strata` (shape (n,)), each stratum keeps its size; its spread then
-    comes out too small by (size - 1) / size, which matters for strata of a few samples. ValueError without samples or
-    if strata are not n.
-    """
-    if n < 1:
-        raise ValueError("no samples")
-    stratum = np.array(_numbered([None] * n if strata is None else strata), dtype=np.intp)
-    if len(stratum) != n:
-        raise ValueError(f"{len(stratum)} strata for {n} samples")
-    members = np.argsort(stratum, kind="stable")  # the samples, stratum by stratum
-    counts = np.bincount(stratum)
-    sizes = np.repeat(counts, counts)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    rng = np.random.default_rng(seed)
-    return np.array([statistic(members[starts + rng.integers(sizes)]) for _ in range(resamples)], dtype=np.float64)
-
-
-def percentile_interval(draws: Draws, level: float = 0.95) -> tuple[float, float]:
-    """The central `level` of the draws, (low, high)."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _numbered(names: Sequence[Hashable]) -> list[int]:
-    numbers: dict[Hashable, int] = {}
-    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 def _check_lengths(*columns: Sized) -> None:

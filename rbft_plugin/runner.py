@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import files
+from rbft_plugin import files, provenance
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.processes import Processes, run, tail
 from rbft_plugin.steps import Plan, Step
@@ -165,9 +165,8 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
     if step.cache:
         shutil.rmtree(step.cache, ignore_errors=True)
     seconds = round(time.time() - begin, 1)
-    files.write_json(
-        done, {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
-    )
+    record = {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
+    files.write_json(done, record | provenance.machine())
     started.unlink()
     notify("done", step, f"{seconds:.0f} s")
 

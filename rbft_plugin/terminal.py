@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -42,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 def print_summary(report: dict[str, Any]) -> None:
-    from rbft_plugin.report import table
+    from rbft_plugin.report_text import table
 
     console.print(table(report))
     for comparison in report["comparisons"]:
@@ -59,7 +60,11 @@ def print_outcome(plan: Any) -> None:
     aside, size = runner.superseded(plan)
     if size:
         console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
-    console.print(f"report: {folder / 'report.md'}")
+    print_pages(folder)
+
+
+def print_pages(folder: Path) -> None:
+    console.print(f"report: {folder / 'index.html'} (for a browser); beside it report.md, report.json and the pictures")
 
 
 class Live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image
 
 from rbft_plugin import clips, workspace
 from rbft_plugin.demo.world import GENERAL, NIGHT, frame_times, random_scene, render
+from rbft_plugin.scored import Scored
 
 BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
 QUIET = lambda items, total, text: items  # noqa: E731
@@ -106,3 +108,44 @@ def small_dataset(name: str = "mine", per_split: dict[str, int] | None = None, *
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+TARGETS = ("a", "a", "a", "b", "b", "b")
+
+
+def scored(arm: str, predictions: tuple[str | None, ...], seed: int = 0, **changes: Any) -> Scored:
+    """An evaluation of up to six clips with TARGETS, small enough to be done by hand."""
+    n = len(predictions)
+    one = Scored(
+        arm=arm,
+        seed=seed,
+        ids=tuple(f"clip{number}" for number in range(n)),
+        targets=TARGETS[:n],
+        predictions=predictions,
+        answers=tuple(f"The answer is {prediction}." for prediction in predictions),
+        labels=("a", "b"),
+        dataset="demo",
+    )
+    return replace(one, **changes)
+
+
+def random_scored(labels: tuple[str, ...], n: int, arms: dict[str, tuple[int, ...]]) -> list[Scored]:
+    """Arms of rising skill, with the seeds given; some samples are not answered; those after the first have
+    probabilities."""
+    rng = np.random.default_rng(0)
+    targets = tuple(labels[code] for code in rng.integers(len(labels), size=n))
+    ids = tuple(f"clip{number}" for number in range(n))
+    evaluations = []
+    for place, (arm, seeds) in enumerate(arms.items()):
+        for seed in seeds:
+            right, silent = rng.random(n) < 0.3 + 0.2 * place, rng.random(n) < 0.1
+            guesses = [labels[code] for code in rng.integers(len(labels), size=n)]
+            predictions = tuple(
+                target if r else None if s else guess
+                for target, guess, r, s in zip(targets, guesses, right, silent, strict=True)
+            )
+            answers = tuple(f"{p}" for p in predictions)
+            rows = rng.dirichlet(np.ones(len(labels)), size=n)
+            probabilities = tuple(map(tuple, rows.tolist())) if place else None
+            evaluations.append(Scored(arm, seed, ids, targets, predictions, answers, labels, "demo", probabilities))
+    return evaluations

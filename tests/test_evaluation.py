@@ -12,7 +12,6 @@ from rbft_plugin import evaluation
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.errors import RbftError
 from rbft_plugin.recipe import Evaluation
-from rbft_plugin.report import Evaluation as Scored
 
 STAMP = "20260101_000000"
 
@@ -183,44 +182,3 @@ def test_an_evaluation_of_too_few_or_too_many_samples_is_told() -> None:
 )
 def test_the_text_of_an_answer_is_the_raw_one_where_it_is_logged(row: dict[str, Any], text: str) -> None:
     assert evaluation.answer_text(row) == text
-
-
-def test_a_logged_evaluation_is_read_in_the_order_of_the_test_split() -> None:
-    log = write_log(line("b", None, filtered_resps="Who knows?"), line("a"))
-    assert evaluation.read(log, "rbft", 3, samples("a", "b")) == Scored(
-        arm="rbft",
-        seed=3,
-        ids=("a", "b"),
-        targets=("busy", "busy"),
-        predictions=("calm", None),
-        answers=("It is calm.", "Who knows?"),
-        labels=("calm", "busy"),
-        dataset="mine",
-    )
-
-
-def test_a_log_of_other_samples_than_the_test_split_is_refused() -> None:
-    log = write_log(*(line(name) for name in "abcxyz"))
-    with pytest.raises(RbftError) as raised:
-        evaluation.read(log, "rbft", 0, samples(*"abcd"))
-    assert str(raised.value) == (
-        f"{log}: its samples are not those of the prepared test split (for example d, x, y and 1 more); "
-        "score the model again"
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (
-            {"doc_id": 0, "bypass": 999},
-            "it has samples without a sample_id and a prediction; score without --predict_only",
-        ),
-        (line("b", "hectic"), "it has predictions that are no labels now: hectic; score again"),
-    ],
-)
-def test_a_log_that_cannot_be_an_arm_is_refused(row: dict[str, Any], message: str) -> None:
-    log = write_log(line("a"), row)
-    with pytest.raises(RbftError) as raised:
-        evaluation.read(log, "other", 0, samples("a", "b"))
-    assert str(raised.value) == f"{log}: {message}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -118,83 +117,11 @@ def test_mcnemar_is_the_binomial_sum(fixed: int, broken: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "differences", [[1.0] * 7 + [-1.0] * 2 + [0.0] * 5, [0.5, 1, -0.5, 1, 0, 1, 1], [1.0], [0.0, 0.0]]
-)
-def test_sign_flip_counts_all_sign_patterns(differences: list[float]) -> None:
-    observed = abs(sum(differences))
-    sums = [abs(float(np.dot(signs, differences))) for signs in product((-1, 1), repeat=len(differences))]
-    assert metrics.sign_flip(differences) == pytest.approx(np.mean([s >= observed - 1e-9 for s in sums]), abs=1e-12)
-
-
-def test_sign_flip_of_many_differences_is_drawn_and_close_to_mcnemar() -> None:
-    exact = 2 * sum(math.comb(70, k) for k in range(25 + 1)) / 2**70
-    drawn = metrics.sign_flip([1.0] * 45 + [-1.0] * 25)
-    assert drawn == pytest.approx(exact, abs=0.008)  # 4 standard errors of 9999 draws at p = 0.022: 0.006
-    assert drawn == metrics.sign_flip([1.0] * 45 + [-1.0] * 25)
-    assert drawn != metrics.sign_flip([1.0] * 45 + [-1.0] * 25, seed=1)
-
-
-def test_bootstrap_of_a_mean_is_the_binomial() -> None:
-    hits = np.array([1, 0, 0, 1, 0, 1])
-    draws = metrics.bootstrap_draws(lambda index: hits[index].mean(), 6, resamples=4000)
-    for k in range(7):
-        p = math.comb(6, k) / 2**6
-        share = np.mean(np.isclose(draws, k / 6))
-        assert share == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 4000))
-
-
-def test_bootstrap_keeps_the_size_of_each_stratum_and_draws_every_member() -> None:
-    strata = ["b", "a", "b", "c", "b", "a"]
-    seen: list[list[int]] = []
-
-    def note(index: metrics.Codes) -> float:
-        seen.append(index.tolist())
-        return 0.0
-
-    metrics.bootstrap_draws(note, 6, resamples=200, strata=strata)
-    assert len(seen) == 200
-    assert all(sorted(strata[i] for i in index) == ["a", "a", "b", "b", "b", "c"] for index in seen)
-    assert {i for index in seen for i in index} == set(range(6))
-    assert len({tuple(index) for index in seen}) > 50  # of 27 * 4 possible ones
-
-
-def test_bootstrap_without_strata_reaches_every_sample_and_changes_the_sizes() -> None:
-    draws = metrics.bootstrap_draws(lambda index: float(np.sum(index < 2)), 4, resamples=200)
-    assert set(draws) == {0, 1, 2, 3, 4}
-
-
-def test_bootstrap_interval_is_the_quantiles_of_the_draws_and_depends_on_the_seed_only() -> None:
-    values = np.arange(50.0)
-
-    def mean(index: metrics.Codes) -> float:
-        return float(values[index].mean())
-
-    draws = metrics.bootstrap_draws(mean, 50, resamples=500, seed=3)
-    expected = (np.quantile(draws, 0.05), np.quantile(draws, 0.95))
-    assert metrics.bootstrap_interval(mean, 50, level=0.9, resamples=500, seed=3) == pytest.approx(expected)
-    assert metrics.bootstrap_interval(mean, 50) == metrics.bootstrap_interval(mean, 50)
-    assert metrics.bootstrap_interval(mean, 50) != metrics.bootstrap_interval(mean, 50, seed=1)
-    # mean 24.5, standard error sqrt((50 ** 2 - 1) / 12 / 50) = 2.04
-    assert metrics.bootstrap_interval(mean, 50) == pytest.approx((24.5 - 1.96 * 2.04, 24.5 + 1.96 * 2.04), abs=0.5)
-
-
-def test_draws_of_two_statistics_are_paired() -> None:
-    a, b = np.array([1, 1, 0, 1, 0]), np.array([0, 1, 0, 1, 1])
-    difference = metrics.bootstrap_draws(lambda index: (a[index] - b[index]).mean(), 5)
-    of_a = metrics.bootstrap_draws(lambda index: a[index].mean(), 5)
-    of_b = metrics.bootstrap_draws(lambda index: b[index].mean(), 5)
-    assert difference == pytest.approx(of_a - of_b)
-    assert difference.std() > 0.1
-
-
-@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: metrics.accuracy([], []), "no samples"),
         (lambda: metrics.no_answer_rate([]), "no samples"),
         (lambda: metrics.majority_accuracy([]), "no samples"),
-        (lambda: metrics.sign_flip([]), "no samples"),
-        (lambda: metrics.bootstrap_interval(lambda index: 0.0, 0), "no samples"),
         (lambda: metrics.accuracy(["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
         (lambda: metrics.mcnemar(["sit"], ["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
         (lambda: metrics.macro_f1(["sit"], ["run"], LABELS), "1 names are not among the labels: 'run'"),
@@ -207,7 +134,6 @@ def test_draws_of_two_statistics_are_paired() -> None:
             "a target is missing: only a prediction can be no answer",
         ),
         (lambda: metrics.macro_f1(["sit"], ["sit"], ["sit", "sit"]), "a label is listed twice"),
-        (lambda: metrics.bootstrap_interval(lambda index: 0.0, 2, strata=["a"]), "1 strata for 2 samples"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(call: Callable[[], Any], message: str) -> None:

@@ -1,0 +1,110 @@
+"""A scored evaluation as a value, and whether several of them may be reported on together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from rbft_plugin.errors import RbftError
+
+
+class ReportError(RbftError):
+    """The evaluations cannot be reported on together; the message says all that is wrong, a line each."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model's answers to the test set; ids, targets, predictions and answers are parallel, of length n."""
+
+    arm: str
+    seed: int
+    ids: tuple[str, ...]
+    targets: tuple[str, ...]
+    predictions: tuple[str | None, ...]  # label, or None for no answer
+    answers: tuple[str, ...]  # what the model wrote
+    labels: tuple[str, ...]
+    dataset: str
+    probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
+
+    def of(self, ids: Sequence[str]) -> Scored:
+        """The same evaluation of these samples alone, in this order."""
+        place = {sample: number for number, sample in enumerate(self.ids)}
+        rows = [place[sample] for sample in ids]
+        return replace(
+            self,
+            ids=tuple(ids),
+            targets=tuple(self.targets[row] for row in rows),
+            predictions=tuple(self.predictions[row] for row in rows),
+            answers=tuple(self.answers[row] for row in rows),
+            probabilities=None if self.probabilities is None else tuple(self.probabilities[row] for row in rows),
+        )
+
+
+def by_arm(evaluations: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """{arm: its evaluations by seed}, arms in the order given, samples in the order of the first evaluation.
+
+    Raises ReportError with all that keeps the evaluations from being compared.
+    """
+    if problems := _problems(evaluations):
+        raise ReportError("\n".join(problems))
+    runs: dict[str, list[Scored]] = {}
+    for evaluation in evaluations:
+        runs.setdefault(evaluation.arm, []).append(evaluation.of(evaluations[0].ids))
+    return {arm: sorted(group, key=lambda run: run.seed) for arm, group in runs.items()}
+
+
+def _problems(evaluations: Sequence[Scored]) -> list[str]:
+    if not evaluations:
+        return ["no evaluations to report on"]
+    counts = Counter(evaluation.name for evaluation in evaluations)
+    problems = [
+        f"{name}: given {n} times; keep one evaluation for each arm and seed" for name, n in counts.items() if n > 1
+    ]
+    for evaluation in evaluations:
+        problems += _problems_within(evaluation)
+    between = [line for evaluation in evaluations[1:] for line in _problems_between(evaluation, evaluations[0])]
+    if between:
+        between.append("Evaluate every arm on the same test split, with the same labels.")
+    return problems + between
+
+
+def _problems_within(one: Scored) -> list[str]:
+    lengths = [len(one.ids), len(one.targets), len(one.predictions), len(one.answers)]
+    if len(set(lengths)) > 1:
+        return [f"{one.name}: {lengths[0]} ids, {lengths[1]} targets, {lengths[2]} predictions, {lengths[3]} answers"]
+    if not one.ids:
+        return [f"{one.name}: no samples"]
+    found = {
+        "labels listed more than once": [label for label, n in Counter(one.labels).items() if n > 1],
+        "ids given more than once": [sample for sample, n in Counter(one.ids).items() if n > 1],
+        "targets that are not labels": sorted(set(one.targets) - set(one.labels)),
+        "predictions that are not labels": sorted({p for p in one.predictions if p is not None} - set(one.labels)),
+    }
+    return [f"{one.name}: {what}: {some(names)}" for what, names in found.items() if names]
+
+
+def _problems_between(one: Scored, first: Scored) -> list[str]:
+    problems = []
+    if one.dataset != first.dataset:
+        problems.append(f"{one.name}: dataset {one.dataset!r}, but {first.dataset!r} in {first.name}")
+    if one.labels != first.labels:
+        differ = sorted(set(one.labels) ^ set(first.labels))
+        how = some(differ) if differ else "the same in another order"
+        problems.append(f"{one.name}: labels that differ from those of {first.name}: {how}")
+    if differ := sorted(set(one.ids) ^ set(first.ids)):
+        problems.append(f"{one.name}: ids that differ from those of {first.name}: {some(differ)}")
+    theirs = dict(zip(first.ids, first.targets, strict=False))
+    if moved := [i for i, target in zip(one.ids, one.targets, strict=False) if theirs.get(i, target) != target]:
+        problems.append(f"{one.name}: ids with another target than in {first.name}: {some(moved)}")
+    return problems
+
+
+def some(names: Collection[str]) -> str:
+    """How many there are, and the first three."""
+    shown = ", ".join(map(repr, list(names)[:3]))
+    return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})"

@@ -1,0 +1,132 @@
+"""What numbers show, in words that say no more than they do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SIGNIFICANT = 0.05
+FEW = 4  # test clips a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
+
+
+def sentence(comparison: Mapping[str, Any], n: int, seeds: tuple[int, int]) -> str:
+    """What a comparison shows, in one sentence that says no more than its numbers.
+
+    `comparison` is an entry of report["comparisons"], n its test clips, `seeds` how many seeds of each arm it compares.
+    It speaks of a difference only if the interval, as printed, leaves out 0 and the comparison's test agrees: with few
+    clips the bootstrap alone is too sure of itself.
+    """
+    several = max(seeds) > 1
+    arm, against = (
+        f"{name} ({of_seeds(k)})" if several else name
+        for name, k in zip((comparison["arm"], comparison["against"]), seeds, strict=True)
+    )
+    points = round(100 * comparison["accuracy_diff"], 1)
+    low, high = (round(100 * bound, 1) for bound in comparison["ci95"])
+    by_seed = [100 * pair["accuracy_diff"] for pair in comparison["per_seed"]]
+    if points == 0:
+        finding = f"{arm} and {against} are equally accurate, to 0.1 points,"
+    else:
+        finding = f"{arm} is {abs(points):.1f} points {'more' if points > 0 else 'less'} accurate than {against}"
+    interval = f"95 % interval {low:z.1f} to {high:z.1f}"
+    if several:
+        interval += f", for other seeds and test clips alike; by seed {min(by_seed):z.1f} to {max(by_seed):z.1f}"
+    test = "t test over clips and seeds" if several else f"{comparison['test']} test"
+    p = f"the {test} gives p {p_value(comparison['p'])}"
+    run, does, shows = ("these runs", "do", "show") if several else ("this run", "does", "shows")
+    if low <= 0 <= high:
+        verdict = f"the interval contains 0, so {run} {does} not show a difference"
+    elif round(comparison["p"], 3) >= SIGNIFICANT:
+        verdict = f"the interval leaves out 0, but {p}, so {run} {does} not settle whether they differ"
+    elif any(points * difference <= 0 for difference in by_seed):
+        verdict = f"the interval leaves out 0 and {p}, so {run} {shows} a difference on average, but not for every seed"
+    else:
+        verdict = f"the interval leaves out 0 and {p}, so {run} {shows} a difference between these models"
+    return f"{finding} on these {n} test clips ({interval}): {verdict}."
+
+
+def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """What a reader of the intervals must know; `support` is {label: test clips}, `seeds` how many each arm has."""
+    several = max(seeds) > 1
+    lines = [
+        "Intervals (95 %) cover the choice of test clips, taken as independent of one another"
+        + ("; with several seeds also that of seeds; and nothing else." if several else ", and nothing else.")
+    ]
+    lines.append(
+        "With one seed, accuracy and no answer have Wilson intervals; other figures, and all differences, have "
+        "bootstrap intervals that keep the number of clips of each class, paired for differences."
+    )
+    if several:
+        lines.append(
+            "Figures of several seeds are means over them, with t intervals over seeds and clips: no seed counts as "
+            "further clips. Confusion matrices are sums over seeds."
+        )
+        if min(seeds) == 1:
+            lines.append("An arm with one seed counts as it is: how much it would differ if trained again is unknown.")
+    lines.append(
+        "Intervals and p values are for each comparison alone, not corrected for the number of comparisons. p is of "
+        "the exact McNemar test" + (", or with several seeds of a t test over clips and seeds." if several else ".")
+    )
+    if few := [label for label in labels if 0 < support.get(label, 0) < FEW]:
+        lines.append(
+            f"{len(few)} of {len(labels)} classes have fewer than {FEW} test clips: "
+            "the intervals of macro-F1 are too narrow."
+        )
+    if absent := [label for label in labels if not support.get(label)]:
+        lines.append(f"{len(absent)} of {len(labels)} classes have no test clip: macro-F1 leaves them out.")
+    return lines
+
+
+def majority(report: Mapping[str, Any]) -> str:
+    share = percent(report["majority_accuracy"])
+    return f"{report['n_test']} test clips; always naming their most frequent class would give {share} % accuracy."
+
+
+def arm_name(arm: str, figures: Mapping[str, Any]) -> str:
+    return f"{arm} ({of_seeds(len(figures['seeds']))})" if len(figures["seeds"]) > 1 else arm
+
+
+def of_seeds(k: int) -> str:
+    return f"mean of {k} seeds" if k > 1 else "1 seed"
+
+
+def figure(one: Mapping[str, Any]) -> str:
+    low, high = one["ci95"]
+    return f"{percent(one['mean'])} ({percent(low)} to {percent(high)})"
+
+
+def rate(figures: Mapping[str, Any]) -> str:
+    return f"{percent(figures['no_answer_rate']['mean'])} %"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+z.1f}"
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.0005 else f"= {p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "6 min 40 s", "3 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return (
+        f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    )
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and characters that steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def inline(text: str) -> str:
+    """One line in which nothing is markdown or HTML: a model's text may hold pipes, line breaks or tags."""
+    return re.sub(r"[\\`*\[\]|]|<(?=[A-Za-z/!?])", r"\\\g<0>", one_line(text))
