@@ -87,6 +87,7 @@ def make_clips(
         for (video, part), made in of.items()
         if made is None
     ]
+    new = 0
     if tasks:
         _remove_partial(dataset.folder / "clips")
         name = f"{shard.number}-of-{shard.count}" if shard else "all"
@@ -95,8 +96,9 @@ def make_clips(
                 of[task.video, task.part] = made
                 if isinstance(made, Made):
                     writer.add(made)
+                    new += 1
     done = [of[s.video.as_posix(), s.part] for s in samples]
-    return Outcome([m for m in done if m is not None], len(tasks))
+    return Outcome([m for m in done if m is not None], new)
 
 
 def _known(

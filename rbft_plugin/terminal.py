@@ -168,7 +168,7 @@ def print_prepared(dataset: Any, prepared: Any) -> None:
 
 
 def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> None:
-    console.print(f"{name}: shard {shard}: {total} samples, {new} clips to make, {len(bad)} videos that cannot be used")
+    console.print(f"{name}: shard {shard}: {total} samples, {new} new clips, {len(bad)} videos that cannot be used")
     for problem in bad:
         console.print(f"  {problem}")
     console.print(f"when all shards are done: rbft prepare {name}")

@@ -365,6 +365,13 @@ def test_as_many_videos_may_be_missing_as_the_yaml_allows(ws: Path) -> None:
     assert not Path("data/mine/manifest.json").exists()
 
 
+def test_no_video_at_all_is_told_like_any_other(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    shutil.rmtree("mine_videos")
+    with pytest.raises(ProblemsError, match="mine: videos that cannot be used: 5 problems"):
+        prepare()
+
+
 def test_a_class_without_a_video_left_is_an_error(ws: Path) -> None:
     small_dataset(per_split={"train": 2, "test": 4}, max_missing=5)
     for name in ("test1", "test3"):
@@ -427,7 +434,7 @@ def test_four_shards_at_once_and_then_the_rows(ws: Path) -> None:
     running = [start("--shard", f"{i}/4", "--workers", "1") for i in range(1, 5)]
     said = [process.communicate()[0] for process in running]
     assert [p.returncode for p in running] == [0] * 4, said
-    assert "shard 1/4: 3 samples, 3 clips to make, 0 videos that cannot be used" in said[0]
+    assert "shard 1/4: 3 samples, 3 new clips, 0 videos that cannot be used" in said[0]
     assert sorted(p.name for p in Path("data/mine").iterdir()) == ["clips", "sources"]
     assert sorted(p.name for p in Path("data/mine/sources").iterdir()) == [f"{i}-of-4.jsonl" for i in range(1, 5)]
     assert len(journal_lines()) == 12
