@@ -63,7 +63,8 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
                 if len(running) == jobs or before & {s.name for s in (*waiting, *(s for s, _ in running.values()))}:
                     continue
                 waiting.remove(step)
-                if before & {*failed, *left_out} and not step.soft:
+                lost = before & {*failed, *left_out}
+                if lost and not (step.soft and lost < before - {plan.steps[0].name}):
                     left_out.append(step.name)
                     continue
                 device = devices.pop(0) if devices else None

@@ -31,7 +31,7 @@ class Step:
     cache: Path | None = None  # what an interrupted start left for the next one with the same inputs
     resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
     always: bool = False  # cheap, and knows itself what is up to date
-    soft: bool = False  # makes the best of what is there, whether or not the steps that it needs have succeeded
+    soft: bool = False  # makes the best of what is there, if any step of those that it needs has succeeded
     problems_before: Callable[[], list[str]] = lambda: []
     problems_after: Callable[[str], list[str]] = lambda log: []
     finish: Callable[[], None] = lambda: None

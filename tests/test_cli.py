@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import small_dataset, small_yaml, write_csv, write_yaml
 
-from rbft_plugin import cli, plan, recipe
+from rbft_plugin import cli, plan, recipe, terminal
 from rbft_plugin.dataset import load
 
 Outcome = tuple[int, str, str]
@@ -26,7 +26,8 @@ RBFT = Path(sys.executable).parent / "rbft"
 @pytest.fixture
 def rbft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
     """Call it with arguments: (exit status, standard output, standard error) of `rbft`, run in this process."""
-    monkeypatch.setenv("COLUMNS", "100")
+    for console in (terminal.console, terminal.errors):  # they took the width when they were imported
+        monkeypatch.setattr(console, "width", 100)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*args: object) -> Outcome:
@@ -408,7 +409,10 @@ def test_a_failing_step_ends_the_run_with_its_reason_and_its_log(ws: Path) -> No
     lines = done.stdout.splitlines()
     assert lines[0] == "runs/demo: 10 of 10 steps to do"
     assert lines[1] == "  - prepare demo"
-    assert lines[-1] == "[1/10] prepare demo: log in runs/demo/logs/prepare-demo.log"
+    assert lines[-2:] == [
+        "[1/10] prepare demo: log in runs/demo/logs/prepare-demo.log",
+        "[1/10] prepare demo: failed",
+    ]
 
 
 def test_demo_data_alone_is_written_and_kept(

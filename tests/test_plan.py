@@ -101,7 +101,7 @@ def test_the_commands_of_demo_yaml(ws: Path) -> None:
     made = shipped("demo")
     shared = [
         *("finetuning_type=full", "freeze_vision_tower=false", "freeze_multi_modal_projector=false"),
-        *("video_max_pixels=3136", "cutoff_len=512", "bf16=false", "use_cpu=true"),
+        *("video_max_pixels=3136", "cutoff_len=1024", "bf16=false", "use_cpu=true"),
         *("disable_gradient_checkpointing=true", "gradient_accumulation_steps=1"),
         *("per_device_train_batch_size=16", "preprocessing_num_workers=1", "dataloader_num_workers=1"),
         *('save_strategy="no"', "plot_loss=false", "warmup_steps=10"),

@@ -17,7 +17,8 @@ LMMS = "lmms-eval --model rbft_vl --batch_size 3 --log_samples"
 
 
 def test_both_stages_by_hand(tiny: Path) -> None:
-    assert sh("rbft check mine").stdout.endswith("mine: 10 samples, no problem found\n")
+    checked = sh("rbft check mine")
+    assert checked.returncode == 0 and "mine: 10 samples, " in checked.stdout
     assert sh("rbft prepare mine").returncode == 0
 
     said = sh(f"{LMMS} --model_args pretrained=base --tasks rbft_mine_rationale --output_path OUT").stdout

@@ -39,8 +39,10 @@ RECIPE: dict[str, Any] = {
             "warmup_steps": 0,
             "max_steps": 3,
         },
-        "rationale": {"recipe": "recipes/stage1.yaml"},
-        "label": {"recipe": "recipes/stage2.yaml"},
+        "stages": {
+            "rationale": {"rows": "rationale", "recipe": "recipes/stage1.yaml"},
+            "label": {"rows": "label", "recipe": "recipes/stage2.yaml"},
+        },
     },
     "evaluation": {"batch_size": 4},
 }
