@@ -47,6 +47,11 @@ class Part:
     end: float | None = None
     cut: float = 0.0
 
+    def overlaps(self, other: Part) -> bool:
+        """Whether two parts of one video have a moment in common; what is cut off an end counts as being there."""
+        ends = (math.inf if part.end is None else part.end for part in (self, other))
+        return max(self.start, other.start) < min(ends)
+
 
 WHOLE = Part()
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from rbft_plugin.annotations import Sample
-from rbft_plugin.clips import Part
 from rbft_plugin.errors import Finding
 
 # Chosen on 240 scenes of demo.world over one and the same background, seen by its noisy, shaking night camera (28,680
@@ -53,12 +52,6 @@ def same_bytes(files: Iterable[Path]) -> dict[Path, str]:
             with file.open("rb") as content:
                 digests[file] = hashlib.file_digest(content, "sha256").hexdigest()
     return digests
-
-
-def overlap(one: Part, other: Part) -> bool:
-    """Whether two parts of one video have a moment in common; what is cut off an end counts as being there."""
-    ends = (math.inf if part.end is None else part.end for part in (one, other))
-    return max(one.start, other.start) < min(ends)
 
 
 def look(frames: np.ndarray, seconds: float) -> Look:
@@ -140,9 +133,9 @@ def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
     found: list[Finding] = []
     first: list[Sample] = []  # those that are no copy of an earlier one, whose pictures are then compared
     for same in of_content.values():
-        copies = _copies(same, "is byte for byte the same as", lambda one, other: overlap(one.part, other.part))
+        copies = _copies(same, "is byte for byte the same as", lambda one, other: one.part.overlaps(other.part))
         found += copies or _parts(same)
-        first += [s for i, s in enumerate(same) if not any(overlap(s.part, other.part) for other in same[:i])]
+        first += [s for i, s in enumerate(same) if not any(s.part.overlaps(other.part) for other in same[:i])]
     seen = [(sample, look) for sample in first if (look := looks[sample]) is not None]
     for indices in same_pictures([look for _, look in seen]):
         found += _copies([seen[i][0] for i in indices], "looks like another encoding of")

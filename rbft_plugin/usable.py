@@ -79,12 +79,13 @@ def described(missing: list[tuple[Sample, str]]) -> list[dict[str, Any]]:
 
 
 def _leaks(used: list[tuple[Sample, Made]]) -> list[str]:
-    """Videos of the same content in different splits: a model would be tested on what it was trained on."""
-    first: dict[str, Sample] = {}
+    """The same moments of one video in different splits: a model would be tested on what it was trained on."""
+    seen: dict[str, list[Sample]] = {}
     said = []
     for sample, made in used:
-        other = first.setdefault(made.source, sample)
-        if other.split != sample.split:
+        others = seen.setdefault(made.source, [])
+        if other := next((o for o in others if o.split != sample.split and o.part.overlaps(sample.part)), None):
             both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
             said.append(f"{both}: {sample.video}")
+        others.append(sample)
     return said

@@ -273,6 +273,24 @@ def test_the_same_video_in_two_splits_is_refused(ws: Path) -> None:
     assert not Path("data/mine/manifest.json").exists()
 
 
+def test_parts_of_one_video_are_a_leak_where_they_have_a_moment_in_common(ws: Path) -> None:
+    small_dataset(
+        per_split={"train": 2, "test": 2}, videos="mine_videos/{file}.mp4", segment={"start": "a", "end": "b"}
+    )
+    rows = [
+        {"id": f"{split}{i}", "split": split, "label": label, "file": f"{split}{i}", "a": "0", "b": "2"}
+        for split in ("train", "test")
+        for i, label in enumerate(("calm", "busy"))
+    ]
+    rows[2] |= {"file": "train0", "a": "2", "b": "3"}
+    write_csv("mine.csv", rows)
+    assert prepare().manifest["counts"]["test"] == {"calm": 1, "busy": 1}
+    rows[2] |= {"a": "1.5"}
+    write_csv("mine.csv", rows)
+    with pytest.raises(ProblemsError, match=r"row 1 \(id 'train0', train\) and row 3 \(id 'test0', test\)"):
+        prepare()
+
+
 def test_a_second_run_makes_nothing_and_says_so_without_loading_a_decoder(ws: Path) -> None:
     small_dataset(per_split=FEW)
     prepare()
