@@ -51,10 +51,13 @@ def write_source(
         container.mux(stream.encode())
 
 
-def rounds(cases: dict[str, Callable[[], object]], count: int) -> dict[str, dict[str, list[float]]]:
-    """Wall-clock and processor seconds of each case; all cases once a round, so that other load falls on all."""
+def rounds(cases: dict[str, Callable[[], object]], count: int, warm: bool = True) -> dict[str, dict[str, list[float]]]:
+    """Wall-clock and processor seconds of each case; all cases once a round, so that other load falls on all.
+
+    With `warm`, each runs once before that.
+    """
     spent: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in cases}
-    for case in cases.values():
+    for case in cases.values() if warm else ():
         case()
     for number in range(count):
         for name, case in cases.items():

@@ -146,7 +146,7 @@ class Dataset(Strict):
     def _distinct(cls, labels: tuple[Label, ...], info: Any) -> tuple[Label, ...]:
         if len(labels) < 2:
             raise ValueError("needs two labels or more")
-        # answers.parse does not see case and width, registry.f1_metric no punctuation
+        # answers.parse does not see case and width, registry.class_metric no punctuation
         names = Counter(re.sub(r"\W+", " ", normal(label.name)).strip() for label in labels)
         raws = Counter(raw for label in labels for raw in label.raw)
         twice = [repr(k) for k, n in (*names.items(), *raws.items()) if n > 1]

@@ -31,6 +31,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "rationale_hinted": ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml"),
 }
 LABEL_BASE = BASES["label"][0]
+OF_A_CLASS = ("f1", "precision", "recall")
 
 
 def llamafactory_name(dataset: str, stage: str) -> str:
@@ -57,9 +58,9 @@ def split_of(kind: str) -> str:
     return "train" if kind.startswith("rationale") else "test"
 
 
-def f1_metric(label: str) -> str:
-    """Name of a label's F1 in lmms-eval's table, where a comma would end a metric's name."""
-    return "f1_" + re.sub(r"\W+", "_", label).strip("_")
+def class_metric(figure: str, label: str) -> str:
+    """Name of a label's f1, precision or recall in lmms-eval's table, where a comma would end a metric's name."""
+    return f"{figure}_" + re.sub(r"\W+", "_", label).strip("_")
 
 
 def entry(file: str) -> dict:
@@ -141,7 +142,11 @@ def _metrics(dataset: Dataset, kind: str) -> str:
     of_both = ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
     metrics = of_likelihoods if kind == "ll" else of_answers
     metrics += [(name, f"!function rbft_plugin.tasks.{name}", "true") for name in of_both]
-    metrics += [(f1_metric(name), "!function rbft_plugin.tasks.class_f1", "true") for name in dataset.label_names]
+    metrics += [
+        (class_metric(figure, name), f"!function rbft_plugin.tasks.class_{figure}", "true")
+        for figure in OF_A_CLASS
+        for name in dataset.label_names
+    ]
     lines = [
         f"  - metric: {json.dumps(name, ensure_ascii=False)}\n    aggregation: {how}\n    higher_is_better: {up}\n"
         for name, how, up in metrics

@@ -13,7 +13,7 @@ from typing import Any
 from rbft_plugin import metrics, probabilities
 from rbft_plugin.answers import NO_ANSWER, parse
 from rbft_plugin.errors import RbftError
-from rbft_plugin.registry import f1_metric
+from rbft_plugin.registry import OF_A_CLASS, class_metric
 
 # Workspaces to look for clips in; the lmms-eval plugin adds those of --include_path. A clip's name is a hash of its
 # content, so whichever file is found is the right one.
@@ -95,7 +95,11 @@ def _scored(doc: dict[str, Any], prediction: str | None) -> dict[str, Any]:
         "accuracy": right,
         **dict.fromkeys(("balanced_accuracy", "macro_f1", "weighted_f1"), pair),
         "majority_accuracy": target,
-        **{f1_metric(label): _outcome(label, target, prediction) for label in doc["labels"]},
+        **{
+            class_metric(figure, label): _outcome(label, target, prediction)
+            for figure in OF_A_CLASS
+            for label in doc["labels"]
+        },
     }
 
 
@@ -116,8 +120,17 @@ def process_hinted(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any
 
 def class_f1(outcomes: Sequence[str]) -> float:
     """F1 of one label from each sample's tp, fp, fn or tn; 0 where the label neither occurs nor is answered."""
-    sides = [("yes" if o in ("tp", "fn") else "no", "yes" if o in ("tp", "fp") else "no") for o in outcomes]
-    return metrics.per_class(*_columns(sides), ["yes", "no"])["yes"]["f1"]
+    return _of_class("f1", outcomes)
+
+
+def class_precision(outcomes: Sequence[str]) -> float:
+    """Precision of one label, as in `class_f1`; 0 where it is never answered."""
+    return _of_class("precision", outcomes)
+
+
+def class_recall(outcomes: Sequence[str]) -> float:
+    """Recall of one label, as in `class_f1`; 0 where it never occurs."""
+    return _of_class("recall", outcomes)
 
 
 def balanced_accuracy(pairs: Sequence[Pair]) -> float:
@@ -150,6 +163,11 @@ def brier(ranked: Sequence[Sequence[float]]) -> float:
 
 def calibration_error(ranked: Sequence[Sequence[float]]) -> float:
     return _of_ranked(probabilities.expected_calibration_error, ranked)
+
+
+def _of_class(figure: str, outcomes: Sequence[str]) -> float:
+    sides = [("yes" if o in ("tp", "fn") else "no", "yes" if o in ("tp", "fp") else "no") for o in outcomes]
+    return metrics.per_class(*_columns(sides), ["yes", "no"])["yes"][figure]
 
 
 def _of_pairs(metric: Callable[..., float], pairs: Sequence[Pair]) -> float:

@@ -84,8 +84,11 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
                 {"metric": name, "aggregation": f"{functions}{name}", "higher_is_better": True}
                 for name in ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
             ],
-            {"metric": "f1_calm", "aggregation": f"{functions}class_f1", "higher_is_better": True},
-            {"metric": "f1_busy", "aggregation": f"{functions}class_f1", "higher_is_better": True},
+            *[
+                {"metric": f"{name}_{label}", "aggregation": f"{functions}class_{name}", "higher_is_better": True}
+                for name in ("f1", "precision", "recall")
+                for label in ("calm", "busy")
+            ],
         ],
     }
     assert task("rbft_mine_novideo") == task("rbft_mine") | {
@@ -162,7 +165,7 @@ def test_metrics_of_a_task_are_those_that_scoring_an_answer_gives(ws: Path) -> N
     }.items():
         metrics = [metric["metric"] for metric in task(f"rbft_mine{kind}")["metric_list"]]
         assert set(metrics) <= set(scores)
-        assert metrics[-3:] == ["f1_Vague_abnormal", "f1_日常", "f1_C"]
+        assert metrics[-3:] == ["recall_Vague_abnormal", "recall_日常", "recall_C"]
 
 
 def test_other_entries_and_keys_of_a_users_registration_stay(ws: Path) -> None:
@@ -254,4 +257,4 @@ def test_llama_factorys_own_parser_reads_the_entries(ws: Path) -> None:
     ],
 )
 def test_a_metric_of_a_label_has_neither_spaces_nor_commas(label: str, metric: str) -> None:
-    assert registry.f1_metric(label) == metric
+    assert registry.class_metric("f1", label) == metric

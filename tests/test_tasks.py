@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rbft_plugin import metrics, probabilities, tasks
 from rbft_plugin.errors import RbftError
@@ -20,7 +20,9 @@ DOC = {"id": "v1", "label": "Abnormal", "labels": LABELS, "label_prompt": "Which
 DOC |= {"hinted_prompt": "It is abnormal. Why?"}
 
 
-def scores(prediction: str | None, right: float, **f1: str) -> dict[str, Any]:
+def scores(prediction: str | None, right: float, **outcomes: str) -> dict[str, Any]:
+    """What a scored sample has; `outcomes` by class, all others being the target's fn and others' tn."""
+    by_class = {"Normal": "tn", "Abnormal": "fn", "Vague_Abnormal": "tn"} | outcomes
     return {
         "sample_id": "v1",
         "prediction": prediction,
@@ -31,19 +33,17 @@ def scores(prediction: str | None, right: float, **f1: str) -> dict[str, Any]:
         "macro_f1": ["Abnormal", prediction],
         "weighted_f1": ["Abnormal", prediction],
         "majority_accuracy": "Abnormal",
-        "f1_Normal": "tn",
-        "f1_Abnormal": "fn",
-        "f1_Vague_Abnormal": "tn",
-    } | f1
+        **{f"{figure}_{name}": o for figure in ("f1", "precision", "recall") for name, o in by_class.items()},
+    }
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("Abnormal", scores("Abnormal", 1.0, f1_Abnormal="tp")),
-        (" abnormal.\n", scores("Abnormal", 1.0, f1_Abnormal="tp")),
-        ("Vague Abnormal", scores("Vague Abnormal", 0.0, f1_Vague_Abnormal="fp")),
-        ("Normal", scores("Normal", 0.0, f1_Normal="fp")),
+        ("Abnormal", scores("Abnormal", 1.0, Abnormal="tp")),
+        (" abnormal.\n", scores("Abnormal", 1.0, Abnormal="tp")),
+        ("Vague Abnormal", scores("Vague Abnormal", 0.0, Vague_Abnormal="fp")),
+        ("Normal", scores("Normal", 0.0, Normal="fp")),
         ("Normal or Abnormal", scores(None, 0.0)),
         ("", scores(None, 0.0)),
     ],
@@ -80,7 +80,7 @@ def test_every_field_of_a_sample_scored_by_likelihood() -> None:
     assert found.pop("probabilities") == pytest.approx(dict(zip(LABELS, shares, strict=True)), abs=1e-12)
     for name in ("auroc", "average_precision", "brier", "calibration_error"):
         assert found.pop(name) == pytest.approx([1, *shares], abs=1e-12)
-    expected = scores("Abnormal", 1.0, f1_Abnormal="tp") | {"accuracy_norm": 0.0}  # -3 of 12 tokens is the best mean
+    expected = scores("Abnormal", 1.0, Abnormal="tp") | {"accuracy_norm": 0.0}  # -3 of 12 tokens is the best mean
     del expected["no_answer"]
     assert found == expected
 
@@ -139,12 +139,14 @@ def test_metrics_of_answers_are_those_of_targets_and_predictions(pairs: list[tup
 
 
 @given(PAIRS)
-def test_a_class_f1_is_that_of_scikit_learn(pairs: list[tuple[str, str | None]]) -> None:
+def test_figures_of_a_class_are_those_of_scikit_learn(pairs: list[tuple[str, str | None]]) -> None:
     targets, predictions = [t for t, _ in pairs], [p or "(no answer)" for _, p in pairs]
     logged = [tasks.process_label(DOC | {"label": t}, [p or ""]) for t, p in pairs]
-    expected = f1_score(targets, predictions, labels=LABELS, average=None, zero_division=0)
-    names = ["f1_Normal", "f1_Abnormal", "f1_Vague_Abnormal"]
-    assert [tasks.class_f1([row[n] for row in logged]) for n in names] == pytest.approx(list(expected), abs=1e-12)
+    for figure, of in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        expected = of(targets, predictions, labels=LABELS, average=None, zero_division=0)
+        names = [f"{figure}_{label}" for label in ("Normal", "Abnormal", "Vague_Abnormal")]
+        found = [getattr(tasks, f"class_{figure}")([row[n] for row in logged]) for n in names]
+        assert found == pytest.approx(list(expected), abs=1e-12)
 
 
 def test_f1_of_a_label_that_never_occurs_is_zero() -> None:
