@@ -679,3 +679,18 @@ def test_a_killed_encoding_leaves_no_clip_under_its_name(tmp_path: Path) -> None
     assert process.wait() == -signal.SIGKILL
     (partial,) = tmp_path.iterdir()
     assert re.fullmatch(r"\.clip\.[0-9a-f]{12}\.part\.mp4", partial.name)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (Part(), Part(), True),
+        (Part(0, 5), Part(5, 9), False),
+        (Part(0, 5), Part(4.9, 9), True),
+        (Part(3), Part(0, 3), False),
+        (Part(3), Part(0, 4), True),
+        (Part(3), Part(5, 6), True),
+    ],
+)
+def test_parts_of_a_video_that_share_a_moment(one: Part, other: Part, shared: bool) -> None:
+    assert one.overlaps(other) is other.overlaps(one) is shared

@@ -123,21 +123,6 @@ def test_only_files_of_equal_size_are_read(tmp_path: Path, monkeypatch: pytest.M
     assert digests[files["a"]] == digests[files["b"]] != digests[files["c"]]
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "shared"),
-    [
-        (Part(), Part(), True),
-        (Part(0, 5), Part(5, 9), False),
-        (Part(0, 5), Part(4.9, 9), True),
-        (Part(3), Part(0, 3), False),
-        (Part(3), Part(0, 4), True),
-        (Part(3), Part(5, 6), True),
-    ],
-)
-def test_parts_of_a_video_that_share_a_moment(one: Part, other: Part, shared: bool) -> None:
-    assert duplicates.overlap(one, other) is duplicates.overlap(other, one) is shared
-
-
 # --- findings ---
 
 
