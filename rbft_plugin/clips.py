@@ -11,7 +11,8 @@ import hashlib
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -152,6 +153,19 @@ def write(target: Path, frames: Iterable[np.ndarray], fps: Fraction, crf: int) -
 
 def probe(video: Path) -> Clip:
     """Header of a video: what it says of itself. Raises VideoError if it has no readable video stream."""
+    with opened(video) as container:
+        stream: Any = container.streams.best("video")
+        if stream is None:
+            raise VideoError("has no video stream")
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
+        clip = Clip(stream.frames, stream.width, stream.height, fps)
+    return clip
+
+
+@contextmanager
+def opened(video: Path) -> Iterator[Any]:
+    """A video's container; raises VideoError if there is none."""
     import av
 
     require_file(video)
@@ -160,13 +174,7 @@ def probe(video: Path) -> Clip:
     except av.FFmpegError as error:
         raise VideoError(f"cannot be opened ({error.strerror})") from None
     with container:
-        stream: Any = container.streams.best("video")
-        if stream is None:
-            raise VideoError("has no video stream")
-        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
-        clip = Clip(stream.frames, stream.width, stream.height, fps)
-    return clip
+        yield container
 
 
 def require_file(video: Path) -> None:

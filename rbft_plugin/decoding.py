@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 
-from rbft_plugin.clips import Part, VideoError, clip_size, frame_count
+from rbft_plugin.clips import Part, VideoError, clip_size, frame_count, opened
 from rbft_plugin.dataset import ClipSettings
-from rbft_plugin.tracks import Track, opened, read_track
+from rbft_plugin.tracks import Track, read_track
 
 SKIPPING = ("h264", "hevc")  # decoders that leave out just those frames that no other needs
 SEEK_PAST = 12  # frames that are rather decoded than jumped over: a jump costs about that

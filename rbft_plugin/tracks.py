@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +9,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from rbft_plugin.clips import VideoError, require_file
+from rbft_plugin.clips import VideoError, opened
 
 HEADED = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # containers whose header says how long they are
 SOUGHT = ("matroska,webm", "mov,mp4", "flv")  # those in which decord jumps to the right place (in AVI it does not)
@@ -108,15 +106,3 @@ def _require_whole_avi(video: Path) -> None:
         said = int.from_bytes(file.read(8)[4:], "little") + 8
     if said > (there := video.stat().st_size):
         raise VideoError(f"is cut off: its header says {said} bytes, and it has {there}")
-
-
-@contextmanager
-def opened(video: Path) -> Iterator[Any]:
-    """A video's container; raises VideoError if there is none."""
-    require_file(video)
-    try:
-        container = av.open(str(video))
-    except av.FFmpegError as error:
-        raise VideoError(f"cannot be opened ({error.strerror})") from None
-    with container:
-        yield container

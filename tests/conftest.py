@@ -34,10 +34,15 @@ def write_video(
     path: Path, seconds: float = 4.0, fps: int = 4, size: tuple[int, int] = (112, 112), seed: int = 0, **options: Any
 ) -> Path:
     """A video of a moving thing; `size` is (width, height), `options` go to the encoder."""
-    import av
-
     rng = random.Random(seed)
     frames = render(random_scene(rng), NIGHT, frame_times(max(1, round(seconds * fps))), rng)
+    return encode(path, frames, fps, size, **options)
+
+
+def encode(path: Path, frames: Any, fps: int, size: tuple[int, int] = (112, 112), **options: Any) -> Path:
+    """A video of uint8 frames (n, height, width, 3), scaled to `size`."""
+    import av
+
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = options.pop("codec", "libx264")
     with av.open(str(path), "w") as container:

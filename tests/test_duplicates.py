@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import encode
 
 from rbft_plugin import clips, duplicates
 from rbft_plugin.annotations import Sample
@@ -29,20 +28,6 @@ SCENES = [  # and the seed of their lane, time and noise; the last three differ 
 ]
 
 
-def encode(path: Path, frames: np.ndarray, fps: int, crf: int, size: tuple[int, int] = (112, 112)) -> Path:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(crf), "threads": "1"})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            picture = np.asarray(Image.fromarray(frame).resize(size))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
 def look(path: Path) -> Look:
     return duplicates.look(*clips.read_frames(path, SETTINGS))
 
@@ -57,18 +42,18 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, lis
         patch.setattr(world, "_background", lambda look, rng: background)
         for i, (scene, seed) in enumerate(SCENES):
             shown.append(world.render(scene, world.NIGHT, world.frame_times(60), random.Random(seed)))
-            encode(folder / f"{i}.mp4", shown[-1], 12, 18)
+            encode(folder / f"{i}.mp4", shown[-1], 12, crf="18")
     yield folder, shown
 
 
 def test_copies_are_found_and_other_clips_of_the_camera_are_not(camera: tuple[Path, list[np.ndarray]]) -> None:
     folder, shown = camera
     copies = [
-        encode(folder / "low.mp4", shown[0], 12, 35),
-        encode(folder / "small.mp4", shown[1], 12, 28, (80, 64)),
-        encode(folder / "slow.mkv", shown[2][::2], 6, 23),
-        encode(folder / "cut.avi", shown[3][:-1], 12, 23),
-        encode(folder / "large.mkv", shown[4], 12, 28, (224, 160)),
+        encode(folder / "low.mp4", shown[0], 12, crf="35"),
+        encode(folder / "small.mp4", shown[1], 12, (80, 64), crf="28"),
+        encode(folder / "slow.mkv", shown[2][::2], 6, crf="23"),
+        encode(folder / "cut.avi", shown[3][:-1], 12, crf="23"),
+        encode(folder / "large.mkv", shown[4], 12, (224, 160), crf="28"),
     ]
     looks = [look(folder / f"{i}.mp4") for i in range(len(SCENES))] + [look(c) for c in copies]
     assert duplicates.same_pictures(looks) == [[0, 8], [1, 9], [2, 10], [3, 11], [4, 12]]
