@@ -17,7 +17,8 @@ RowKind = Literal["rationale", "rationale_hinted", "label", "label_balanced", "r
 Settings = dict[str, Any]  # passed on as they stand
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
 Count = Annotated[int, Field(ge=1)]
-FOLDERS = ("logs", "rationales", "report", "rows", "steps", "superseded")  # of a run, beside its arms
+# Of a run, beside its arms.
+FOLDERS = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
 
 
 class Stage(Strict):

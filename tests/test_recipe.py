@@ -128,6 +128,7 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
         ({"arms": {}}, "arms: needs an arm"),
         ({"arms": {"a/b": []}}, "arms.a/b: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'"),
         ({"arms": {"rows": []}}, "arms: 'rows': a run keeps other things in a folder of that name"),
+        ({"arms": {"rows_hinted": []}}, "arms: 'rows_hinted': a run keeps other things in a folder of that name"),
         (
             {"arms": {"a": ["rationale", "labels"]}},
             "the file: arms name stages that are not in training.stages (rationale, label): labels",
