@@ -11,7 +11,13 @@ Level = Literal["error", "warning", "note"]
 
 
 class RbftError(Exception):
-    """Something that the user can mend; the message says where it is, what is wrong and what to do."""
+    """Something that the user can mend; the message says where it is, what is wrong and what to do.
+
+    Broken Unicode in it (half a surrogate pair, from a user's JSON) is escaped, so that any terminal or file takes it.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
 
 
 class ProblemsError(RbftError):

@@ -22,6 +22,10 @@ def test_all_problems_are_listed_and_the_hint_comes_last() -> None:
     assert str(error) == "step: 2 problems\n  - first\n  - second\nDo this."
 
 
+def test_broken_unicode_of_a_user_can_be_printed() -> None:
+    assert str(RbftError("no such id: '\ud800é'")) == "no such id: '\\ud800é'"
+
+
 @pytest.mark.parametrize(
     ("items", "text"),
     [

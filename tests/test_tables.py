@@ -127,6 +127,7 @@ NOT_UTF8 = b"id,label\n" + b"".join(b"id%d,calm\n" % i for i in range(5000)) + b
         ("a.json", {"a": {}, "b": 3}, ": must be an object of objects by id; no object: 'b'"),
         ("a.json", '{"a": {}, "a": {}}', ": keys that an object has twice: a"),
         ("a.json", {"a": {"id": "b"}}, ": keys that differ from their object's 'id': 'a' ('b')"),
+        ("a.json", '{"a": {"id": "\\ud800"}}', ": keys that differ from their object's 'id': 'a' ('\\ud800')"),
         ("a.json", NULLS, ": text with null characters or broken Unicode in rows: 2, 3"),
         ("a.parquet", b"PAR1 and no more", ": not readable as parquet ("),
         ("a.parquet", b"", ": not readable as parquet ("),
