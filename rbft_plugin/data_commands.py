@@ -114,7 +114,7 @@ def sync(
 
 def rows(
     name: DatasetName,
-    kind: Annotated[str, typer.Argument(help="rationale, rationale_hinted, label, label_balanced, rationale_label.")],
+    kind: Annotated[str, typer.Argument(help="What a stage learns: rationale, label, ... (docs/training.md)")],
     output: Annotated[Path, typer.Option(help="The file to write; its folder's dataset_info.json will know it.")],
     rationales: Annotated[Path | None, typer.Option(help="Rationales, as `rbft collect` wrote them.")] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="Leave out samples without a label.")] = False,

@@ -21,7 +21,7 @@ def make(recipe: Recipe, dataset: Dataset) -> Plan:
     for cell in cells(recipe):
         used = {cell.recipe.training.stages[stage].rows for stages in recipe.arms.values() for stage in stages}
         for hinted in (False, True):  # before all else: what is wrong with the data shows there
-            if used & ({"rationale_hinted"} if hinted else {"rationale", "rationale_label"}):
+            if used & ({"rationale_hinted"} if hinted else {"rationale", "rationale_shuffled", "rationale_label"}):
                 _rationales(plan, cell, hinted)
         for arm, stages in recipe.arms.items():
             for seed in recipe.seeds if stages else recipe.seeds[:1]:
@@ -95,18 +95,19 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     recipe, kind = cell.recipe, stage.rows
     part = [f"--shots={recipe.shots}"] if recipe.shots else []
     part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
-    labelled = stage.samples == "labelled" and kind in ("rationale", "rationale_hinted")
+    labelled = stage.samples == "labelled" and kind in ("rationale", "rationale_hinted", "rationale_shuffled")
+    drawn = bool(part) or kind == "rationale_shuffled"  # by the seed
     source = _rationales(plan, cell, kind == "rationale_hinted") if kind in rows.OF_RATIONALES else None
     if kind == "label" and not part:
         return plan.dataset.folder / "label.jsonl", Path("dataset_info")
-    if source and kind != "rationale_label" and not (part or labelled):
+    if source and kind in ("rationale", "rationale_hinted") and not (part or labelled):
         return source, source.parent
-    name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if part else "")
+    name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
 
     def derive() -> tuple[Step, Path]:
         target = cell.folder / "rows" / f"{name}.jsonl"
         argv = ["rbft", "rows", plan.dataset.name, kind, "--output", target.as_posix(), *part]
-        argv += [f"--seed={seed}"] if part else []
+        argv += [f"--seed={seed}"] if drawn else []
         argv += ["--labelled"] if labelled else []
         argv += ["--rationales", source.as_posix()] if source else []
         read = (plan.dataset.folder / "train.jsonl", *([source] if source else []))

@@ -13,7 +13,7 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.filters import Filters
 
 # What a stage can learn; see rows.py.
-RowKind = Literal["rationale", "rationale_hinted", "label", "label_balanced", "rationale_label"]
+RowKind = Literal["rationale", "rationale_hinted", "rationale_shuffled", "label", "label_balanced", "rationale_label"]
 Settings = dict[str, Any]  # passed on as they stand
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
 Count = Annotated[int, Field(ge=1)]

@@ -6,28 +6,35 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rbft_plugin import registry
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.preparation import read_jsonl, read_split, training_row, write_rows
+from rbft_plugin.recipe import RowKind
 
-OF_RATIONALES = ("rationale", "rationale_hinted", "rationale_label")  # kinds that need collected rationales
+OF_RATIONALES = ("rationale", "rationale_hinted", "rationale_shuffled", "rationale_label")  # need collected rationales
 
 
 def rows(
-    samples: Sequence[dict[str, Any]], kind: str, rationales: Sequence[dict[str, Any]] = (), labelled: bool = False
+    samples: Sequence[dict[str, Any]],
+    kind: str,
+    rationales: Sequence[dict[str, Any]] = (),
+    labelled: bool = False,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Rows of training samples, in their order.
 
-    `rationale` and `rationale_hinted`: the collected rows of these samples. `label`: the answer is the label;
+    `rationale` and `rationale_hinted`: the collected rows of these samples; `rationale_shuffled`: so, but each video
+    has another video's rationale, drawn by `seed`. `label`: the answer is the label;
     `label_balanced`: so, with the samples of rarer classes repeated until each class has as many as the largest;
     `rationale_label`: the answer is the sample's rationale, if one was kept, then "Answer: " and the label. The last
     three leave out samples without a label, the others do so if `labelled`.
     """
-    if kind in ("rationale", "rationale_hinted"):
+    if kind in ("rationale", "rationale_hinted", "rationale_shuffled"):
         kept = {s["id"] for s in samples if s["label"] is not None or not labelled}
-        return [row for row in rationales if row["id"] in kept]
+        given = [row for row in rationales if row["id"] in kept]
+        return _shuffled(given, seed) if kind == "rationale_shuffled" else given
     known = [s for s in samples if s["label"] is not None]
     if kind == "rationale_label":
         texts = {row["id"]: f"{row['messages'][1]['content']}\n\n" for row in rationales}
@@ -40,6 +47,13 @@ def rows(
         by_label.setdefault(sample["label"], []).append(row)
     most = max(map(len, by_label.values()), default=0)
     return [group[i % len(group)] for i in range(most) for group in by_label.values()]
+
+
+def _shuffled(given: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The same videos and the same texts, no text with its own video: each takes that of the next one of a random ring."""
+    ring = random.Random(seed).sample(range(len(given)), len(given))
+    taken = dict(zip(ring, ring[1:] + ring[:1], strict=True))
+    return [{**row, "messages": [row["messages"][0], given[taken[i]]["messages"][1]]} for i, row in enumerate(given)]
 
 
 def subset(
@@ -81,14 +95,16 @@ def write(
 ) -> Counter[str]:
     """Write rows of a prepared dataset to `output` and register them beside it; returns the samples by label.
 
-    Raises RbftError if the kind needs rationales and there are none, or if nothing is left.
+    Raises RbftError if there is no such kind, if it needs rationales and there are none, or if nothing is left.
     """
+    if kind not in get_args(RowKind):
+        raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(get_args(RowKind))}")
     if kind in OF_RATIONALES and rationales is None:
         raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, from `rbft collect`")
     if rationales is not None and not rationales.is_file():
         raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
     samples = subset(read_split(dataset, "train"), shots, fraction, seed)
-    made = rows(samples, kind, read_jsonl(rationales) if rationales else (), labelled)
+    made = rows(samples, kind, read_jsonl(rationales) if rationales else (), labelled, seed)
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
     write_rows(output, made)

@@ -232,6 +232,19 @@ def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
     ]
 
 
+def test_shuffled_rationales_are_drawn_anew_by_each_seed(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
+    training["stages"]["rationale"]["rows"] = "rationale_shuffled"
+    made = shipped("demo", training=training, seeds=[0, 1])
+    assert [s.name for s in made.steps if "rationales" in s.name] == ["write rationales", "collect rationales"]
+    for seed in (0, 1):
+        file = f"runs/demo/rows/rationale_shuffled_seed-{seed}.jsonl"
+        assert step_of(made, f"rows rationale_shuffled_seed-{seed}").argv[2:] == [
+            *("demo", "rationale_shuffled", "--output", file, f"--seed={seed}"),
+            *("--rationales", "runs/demo/rows/rationale.jsonl"),
+        ]
+
+
 def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
     made = hinted()
     rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]

@@ -55,6 +55,26 @@ def test_rationale_rows_are_the_collected_ones_as_they_stand(kind: str) -> None:
     assert rows.rows(SAMPLES[1:2], kind, RATIONALES) == RATIONALES[2:]
 
 
+@given(st.integers(2, 30), st.integers(0, 9))
+def test_shuffled_rationales_are_the_same_videos_and_texts_but_none_with_its_own(count: int, seed: int) -> None:
+    names = [f"v{i}" for i in range(count)]
+    given = [rationale(name, f"Of {name}.") for name in names]
+    made = rows.rows([sample(name, None) for name in names], "rationale_shuffled", given, seed=seed)
+    assert [(row["id"], row["videos"], row["messages"][0]) for row in made] == [
+        (row["id"], row["videos"], row["messages"][0]) for row in given
+    ]
+    assert sorted(text for _, text in answers(made)) == sorted(text for _, text in answers(given))
+    assert all(text != f"Of {name}." for name, text in answers(made))
+    assert given == [rationale(name, f"Of {name}.") for name in names]  # left as they were
+
+
+def test_the_seed_decides_which_rationale_a_video_takes() -> None:
+    given = [rationale(f"v{i}", f"Of v{i}.") for i in range(20)]
+    samples = [sample(f"v{i}", None) for i in range(20)]
+    first, second = (rows.rows(samples, "rationale_shuffled", given, seed=seed) for seed in (0, 1))
+    assert first != second and first == rows.rows(samples, "rationale_shuffled", given)
+
+
 def test_a_rationale_and_its_label_in_one_answer_end_in_a_mark_that_the_parser_knows() -> None:
     from rbft_plugin.answers import parse
 
@@ -130,6 +150,12 @@ def test_kinds_made_of_rationales_need_them(ws: Path) -> None:
     )
     with pytest.raises(RbftError, match=r"^gone\.jsonl: no such file; `rbft collect` makes it$"):
         rows.write("mine", "rationale", target, Path("gone.jsonl"))
+    with pytest.raises(RbftError) as raised:
+        rows.write("mine", "labels", target)
+    assert str(raised.value) == (
+        "there are no rows of kind 'labels'; the kinds are rationale, rationale_hinted, rationale_shuffled, label, "
+        "label_balanced, rationale_label"
+    )
     Path("empty.jsonl").touch()
     with pytest.raises(RbftError, match=r"^mine: no training sample is left for rows of kind rationale$"):
         rows.write("mine", "rationale", target, Path("empty.jsonl"))
