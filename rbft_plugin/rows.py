@@ -50,7 +50,7 @@ def rows(
 
 
 def _shuffled(given: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The same videos and the same texts, no text with its own video: each takes that of the next one of a random ring."""
+    """The same videos and texts, no text with its own video: each takes that of the next one of a random ring."""
     ring = random.Random(seed).sample(range(len(given)), len(given))
     taken = dict(zip(ring, ring[1:] + ring[:1], strict=True))
     return [{**row, "messages": [row["messages"][0], given[taken[i]]["messages"][1]]} for i, row in enumerate(given)]
