@@ -146,7 +146,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
 
     def problems_after(log: str) -> list[str]:
         given = preparation.read_jsonl(file)
-        tokens = fit.run_tokens(cell.recipe, given)
+        tokens = fit.run_tokens(cell.recipe.base_model, given)
         return training.output_problems(output, log, len(given), merged, launch, tokens)
 
     def finish() -> None:

@@ -49,9 +49,8 @@ def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[
         wrong.append("max_steps must be above 0: arms are compared at the same number of steps, never of epochs")
     if merged.get("finetuning_type") not in ("lora", "full"):
         wrong.append(f"finetuning_type must be lora or full, not {merged.get('finetuning_type')}")
-    wrong += [
-        f"{key} must not be set: a stage learns each of its rows, as it stands" for key in OTHER_EXAMPLES if merged.get(key)
-    ]
+    other = [key for key in OTHER_EXAMPLES if merged.get(key)]
+    wrong += [f"{key} must not be set: a stage learns each of its rows, as it stands" for key in other]
     if merged.get("deepspeed") and not Path(str(merged["deepspeed"])).is_file():
         wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
@@ -179,7 +178,10 @@ def _row_problem(row: Any) -> str | None:
 def output_problems(
     output: Path, log: str, rows: int, merged: dict[str, Any], launch: Launch, tokens: int | None = None
 ) -> list[str]:
-    """What shows that a training did not do what was meant, whatever its exit status; `tokens` of all rows, if known."""
+    """What shows that a training did not do what was meant, whatever its exit status.
+
+    `tokens` is the length of all rows together, where it is known.
+    """
     weights = "adapter_model" if merged["finetuning_type"] == "lora" else "model"
     problems = []
     if not [*output.glob(f"{weights}*.safetensors"), *output.glob(f"{weights}*.bin")]:
@@ -195,8 +197,8 @@ def output_problems(
         problems.append(f"it trained on {examples:,} of {rows} rows; its log says why it dropped the others")
     elif tokens is not None and (made := trained_tokens(output, log, merged)) != tokens:
         problems.append(
-            f"it made {made or 'an unknown number of'} tokens of its rows, which are {tokens} as the model is asked in "
-            "evaluation: it cut some, or its template writes them otherwise"
+            f"it made {made or 'an unknown number of'} tokens of its rows, not {tokens} as the evaluation would: it "
+            "cut some, or its template writes them otherwise"
         )
     batch = _logged(log, BATCH)
     if launch.processes and batch != (meant := batch_size(merged, launch)):

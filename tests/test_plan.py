@@ -405,7 +405,7 @@ def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Pla
 def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
     shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
     given = preparation.read_jsonl(Path("data/mine/label.jsonl"))
-    long, short = (fit.run_tokens(prepared.recipe, [row]) for row in (given[1], given[0]))
+    long, short = (fit.run_tokens(prepared.recipe.base_model, [row]) for row in (given[1], given[0]))
     assert long and short and long > short
     training = prepared.recipe.training.model_dump(mode="json")
 

@@ -420,12 +420,12 @@ def test_another_number_of_tokens_is_said(
     assert training.output_problems(output, log, 1234, merged, Launch(), made) == []
     for meant in (made - 1, made + 1):
         assert training.output_problems(output, log, 1234, merged, Launch(), meant) == [
-            f"it made {made} tokens of its rows, which are {meant} as the model is asked in evaluation: it cut some, or "
-            "its template writes them otherwise"
+            f"it made {made} tokens of its rows, not {meant} as the evaluation would: it cut some, or its template "
+            "writes them otherwise"
         ]
     (output / "train_results.json").unlink()
     (unknown,) = training.output_problems(output, log, 1234, merged, Launch(), made)
-    assert unknown.startswith(f"it made an unknown number of tokens of its rows, which are {made} ")
+    assert unknown.startswith(f"it made an unknown number of tokens of its rows, not {made} ")
 
 
 def test_a_resumed_training_that_lost_its_weights_is_said(folder: Path) -> None:
