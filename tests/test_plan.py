@@ -442,6 +442,28 @@ def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> 
     assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
 
 
+def test_a_model_of_all_weights_and_an_exported_one_get_their_bases_files(prepared: Plan) -> None:
+    shutil.copytree(BASE, "data/demo/base")
+    training = prepared.recipe.training.model_dump(mode="json")
+    training["overrides"] |= {"finetuning_type": "lora"}
+    lora = shipped("demo", dataset="mine", training=training | {"export": True})
+    for made, name, kept in (
+        (prepared, "train direct_sft seed 0 label", True),
+        (lora, "train direct_sft seed 0 label", False),
+        (lora, "export direct_sft seed 0", True),
+    ):
+        step = step_of(made, name)
+        assert step.output is not None
+        shutil.rmtree(step.output, ignore_errors=True)
+        step.output.mkdir(parents=True)
+        (step.output / "config.json").write_text('{"dtype": "bfloat16"}')
+        step.finish()
+        assert (
+            (step.output / "tokenizer.json").is_file(),
+            "model_type" in (step.output / "config.json").read_text(),
+        ) == (*(kept, kept),)
+
+
 def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
     argv = ["env", "A=1", "lmms-eval", "--model_args", "pretrained=base,adapters=a", "--tasks", "t"]
     for name in ("base", "a"):
