@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 
 NOTE = "rbft.json"  # written beside a model that `rbft run` trained
+# What a model's folder holds beside weights, of every generation of transformers.
+FILES = (
+    *("config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"),
+    *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,42 @@ def read(checkpoint: str) -> Checkpoint:
         base = json.loads((first / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         return Checkpoint(base, tuple(adapter_list(checkpoint)))
     raise RbftError(f"{path}: neither a model (config.json) nor an adapter (adapter_config.json)")
+
+
+def local(model: str) -> Path:
+    """The folder that has a model's files, never its weights if it is on the hub (a few MB); OSError or ValueError."""
+    if Path(model).is_dir():
+        return Path(model)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"]))
+
+
+def keep_files(output: Path, base: str) -> None:
+    """Give a full model its base's own files, all but the weights and their precision.
+
+    Training changes weights alone, but transformers 5 writes configuration, tokenizer and processor in its own form,
+    which version 4 (and a vLLM on top of it) cannot read, and LLaMA-Factory may change the generation settings. If the
+    base cannot be had here (the harness may know other caches or mirrors), those stay.
+    """
+    try:
+        source = local(base)
+        config, written = (json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (source, output))
+    except (OSError, ValueError):
+        return
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, output / name)
+        elif name != "generation_config.json":
+            (output / name).unlink(missing_ok=True)  # it would be read in place of the base's
+    files.write_json(output / "config.json", _in_precision(config, written.get("dtype")))
+
+
+def _in_precision(config: dict[str, Any], dtype: str | None) -> dict[str, Any]:
+    """A configuration whose weights are of another precision, as are those of its parts."""
+    named = {"dtype", "torch_dtype"} & set(config)
+    parts = {k: _in_precision(v, dtype) for k, v in config.items() if isinstance(v, dict)}
+    return config | parts | (dict.fromkeys(named, dtype) if dtype else {})
 
 
 def write_note(folder: Path, checkpoint: Checkpoint) -> None:

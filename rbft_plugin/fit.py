@@ -147,6 +147,15 @@ def run_problems(
     return lines(found + stage_findings(base, merged, stage, examples))
 
 
+def run_tokens(base_model: str, rows: Sequence[dict[str, Any]]) -> int | None:
+    """How many tokens rows are that `run_problems` has found right; None where the base model cannot be loaded here."""
+    try:
+        base = load_base(base_model)
+    except RbftError:
+        return None
+    return sum(tokens(base, e.clip, e.prompt, e.answer) for e in _examples(rows))
+
+
 def split_problems(recipe: Recipe, settings: ClipSettings, rows: Iterable[dict[str, Any]]) -> list[str]:
     """Lines on whether the base model would see the clips of a prepared split as they are."""
     try:

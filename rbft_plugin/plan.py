@@ -121,7 +121,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
     own = cell.recipe.training
     recipe, overrides, merged = training.settings(own, stage)
     file, registered = _rows(plan, cell, own.stages[stage], seed)
-    if training.must_merge(start, merged):
+    if training.must_merge(start, merged, own.adapters):
         last = Path(start.adapters[-1])
         target = last.with_name(f"{last.name}_merged")
         start = _export(plan, cell, f"{arm} seed {seed} {last.name}", start, merged, target)
@@ -134,19 +134,26 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
         **training.start_from(start, own.adapters),
         "output_dir": output.as_posix(),
         "seed": seed,
+        "include_effective_tokens_per_second": True,
     }
     launch = cell.recipe.launch
 
     def problems_before() -> list[str]:
         preparation.manifest(plan.dataset.name)  # raises if there is none
+        if not file.is_file():
+            return [f"{file} is missing"]
         given = preparation.read_jsonl(file)
         return training.row_problems(given) or fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, given)
 
     def problems_after(log: str) -> list[str]:
-        return training.output_problems(output, log, len(preparation.read_jsonl(file)), merged, launch)
+        given = preparation.read_jsonl(file)
+        tokens = fit.run_tokens(cell.recipe.base_model, given)
+        return training.output_problems(output, log, len(given), merged, launch, tokens)
 
     def finish() -> None:
         training.remove_checkpoints(output)
+        if merged["finetuning_type"] == "full":
+            checkpoint.keep_files(output, start.base)
         checkpoint.write_note(output, result)
 
     def train() -> tuple[Step, Checkpoint]:
@@ -164,7 +171,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
         )
         return step, result
 
-    settings = (str(recipe), repr(overrides), own.adapters)
+    settings = (str(recipe), repr(overrides), own.adapters if start.adapters else None)
     trained: Checkpoint = plan.once(("train", seed, start, file, *settings), train)
     return trained
 
@@ -179,6 +186,7 @@ def _export(plan: Plan, cell: Cell, name: str, model: Checkpoint, merged: dict[s
             output=output,
             models=(model.base, *model.adapters),
             problems_after=lambda log: training.export_problems(output),
+            finish=lambda: checkpoint.keep_files(output, model.base),
         )
         return step, replace(model, base=output.as_posix(), adapters=())
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from rbft_plugin.checkpoint import local
 from rbft_plugin.clips import Clip
 from rbft_plugin.errors import RbftError
 
@@ -36,11 +36,8 @@ def load_base(name: str) -> Base:
 
     transformers asks the hub again and again for minutes where there is no network; a snapshot answers at once.
     """
-    patterns = ["*.json", "*.jinja", "*.txt", "*.model"]
     try:
-        from huggingface_hub import snapshot_download
-
-        folder = name if Path(name).is_dir() else snapshot_download(name, allow_patterns=patterns)
+        folder = local(name)
         from transformers import AutoConfig, AutoProcessor
         from transformers.utils import logging
 

@@ -28,8 +28,12 @@ OWN_KEYS = frozenset(
     {
         *("dataset", "dataset_dir", "media_dir", "output_dir", "seed"),
         *("model_name_or_path", "adapter_name_or_path", "create_new_adapter"),
+        "include_effective_tokens_per_second",  # says how many tokens it made of the rows, see `trained_tokens`
     }
 )
+BATCH = r"Total train batch size \(w\. parallel, distributed & accumulation\)"  # of its log
+# With any of these it would train on other examples than one for each row.
+OTHER_EXAMPLES = ("max_samples", "neat_packing", "packing", "streaming", "tokenized_path", "val_size")
 
 
 def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
@@ -45,6 +49,8 @@ def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[
         wrong.append("max_steps must be above 0: arms are compared at the same number of steps, never of epochs")
     if merged.get("finetuning_type") not in ("lora", "full"):
         wrong.append(f"finetuning_type must be lora or full, not {merged.get('finetuning_type')}")
+    other = [key for key in OTHER_EXAMPLES if merged.get(key)]
+    wrong += [f"{key} must not be set: a stage learns each of its rows, as it stands" for key in other]
     if merged.get("deepspeed") and not Path(str(merged["deepspeed"])).is_file():
         wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
@@ -71,11 +77,15 @@ def resumable(merged: dict[str, Any]) -> bool:
     return merged["finetuning_type"] == "lora" or bool(merged.get("deepspeed"))
 
 
-def must_merge(start: Checkpoint, merged: dict[str, Any]) -> bool:
-    """Whether a stage can only start from a merged model: LLaMA-Factory refuses to put a fresh adapter on another one
-    where the base is quantized, and under ZeRO-3 it goes on with the old one without a word.
+def must_merge(start: Checkpoint, merged: dict[str, Any], adapters: str) -> bool:
+    """Whether a stage can only start from a merged model: all weights are trained, or a fresh adapter cannot be put on
+    another one. LLaMA-Factory refuses that where the base is quantized; under ZeRO-3 and with unsloth it goes on with
+    the old adapter without a word.
     """
-    return bool(start.adapters) and (bool(merged.get("quantization_bit")) or _zero_stage(merged) == 3)
+    if not start.adapters or merged["finetuning_type"] == "full":
+        return bool(start.adapters)
+    alone = merged.get("quantization_bit") or merged.get("use_unsloth") or _zero_stage(merged) == 3
+    return adapters == "fresh" and bool(alone)
 
 
 def _zero_stage(merged: dict[str, Any]) -> int:
@@ -111,16 +121,20 @@ def result(previous: Checkpoint, output: Path, finetuning_type: str, adapters: s
 
 
 def export_argv(model: Checkpoint, output: Path, merged: dict[str, Any]) -> list[str]:
-    """Merge a model's adapters, in order, into one checkpoint of the weights' own precision."""
+    """Merge a model's adapters, in order, into one checkpoint.
+
+    LLaMA-Factory merges in the precision of the base's weights, as `loading.load_model` does, and then converts; by
+    itself it would make half precision of float32. Without a file of settings it takes no key=value.
+    """
     keys = {
         "model_name_or_path": model.base,
         "adapter_name_or_path": ",".join(model.adapters),
         "template": merged["template"],
-        "trust_remote_code": bool(merged.get("trust_remote_code")),
-        "infer_dtype": "bfloat16" if merged.get("bf16") else "float32",
+        "trust_remote_code": "true" if merged.get("trust_remote_code") else "false",
+        "infer_dtype": "bfloat16" if merged.get("bf16") or merged.get("pure_bf16") else "float32",
         "export_dir": output.as_posix(),
     }
-    return ["llamafactory-cli", "export", *(f"{k}={_value(v)}" for k, v in keys.items())]
+    return ["llamafactory-cli", "export", *(word for k, v in keys.items() for word in (f"--{k}", v))]
 
 
 def export_problems(output: Path) -> list[str]:
@@ -161,8 +175,13 @@ def _row_problem(row: Any) -> str | None:
     return None if Path(videos[0]).is_file() else f"no such clip: {videos[0]}"
 
 
-def output_problems(output: Path, log: str, rows: int, merged: dict[str, Any], launch: Launch) -> list[str]:
-    """What shows that a training did not do what was meant, whatever its exit status."""
+def output_problems(
+    output: Path, log: str, rows: int, merged: dict[str, Any], launch: Launch, tokens: int | None = None
+) -> list[str]:
+    """What shows that a training did not do what was meant, whatever its exit status.
+
+    `tokens` is the length of all rows together, where it is known.
+    """
     weights = "adapter_model" if merged["finetuning_type"] == "lora" else "model"
     problems = []
     if not [*output.glob(f"{weights}*.safetensors"), *output.glob(f"{weights}*.bin")]:
@@ -176,7 +195,12 @@ def output_problems(output: Path, log: str, rows: int, merged: dict[str, Any], l
         problems.append("its log does not say on how many rows it trained")
     elif examples != rows:
         problems.append(f"it trained on {examples:,} of {rows} rows; its log says why it dropped the others")
-    batch = _logged(log, r"Total train batch size \(w\. parallel, distributed & accumulation\)")
+    elif tokens is not None and (made := trained_tokens(output, log, merged)) != tokens:
+        problems.append(
+            f"it made {made or 'an unknown number of'} tokens of its rows, not {tokens} as the evaluation would: it "
+            "cut some, or its template writes them otherwise"
+        )
+    batch = _logged(log, BATCH)
     if launch.processes and batch != (meant := batch_size(merged, launch)):
         problems.append(f"its batches held {batch or 'unknown'} rows, not {meant}, over all processes")
     if "missing keys in the checkpoint model loaded" in log:
@@ -185,6 +209,19 @@ def output_problems(output: Path, log: str, rows: int, merged: dict[str, Any], l
     if any(not math.isfinite(loss) for loss in losses):
         problems.append("its loss is not a finite number")
     return problems
+
+
+def trained_tokens(output: Path, log: str, merged: dict[str, Any]) -> int | None:
+    """How many tokens LLaMA-Factory made of all rows, once each, after cutting; None if it does not say.
+
+    It says tokens * epochs / seconds / processes (include_effective_tokens_per_second; its extras/misc.py).
+    """
+    file, batch = output / "train_results.json", _logged(log, BATCH)
+    said = read_json(file) if file.is_file() else {}
+    if batch is None or not {"effective_tokens_per_sec", "epoch", "train_runtime"} <= set(said) or not said["epoch"]:
+        return None
+    processes = batch / batch_size(merged, Launch())
+    return round(said["effective_tokens_per_sec"] * said["train_runtime"] / said["epoch"] * processes)
 
 
 def batch_size(merged: dict[str, Any], launch: Launch) -> int:

@@ -164,3 +164,79 @@ def test_a_checkpoints_fingerprint_is_of_base_and_adapters_in_order() -> None:
     assert all(re.fullmatch(r"sha256-[0-9a-f]{16}", p) for p in prints)
     Path("a").rename("c")
     assert Checkpoint("full", ("c", "b")).fingerprint() == prints[3]
+
+
+# --- the base's own files ---
+
+
+def written(folder: str, files: dict[str, object]) -> Path:
+    Path(folder).mkdir()
+    for name, content in files.items():
+        Path(folder, name).write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return Path(folder)
+
+
+BASE_FILES = {  # as transformers 4 wrote them
+    "config.json": {"torch_dtype": "bfloat16", "rope_scaling": {"type": "mrope"}, "text_config": {"dtype": "bfloat16"}},
+    "generation_config.json": '{"temperature": 0.1}',
+    "preprocessor_config.json": "base",
+    "chat_template.json": "base",
+    "tokenizer.json": "base",
+    "tokenizer_config.json": '{"tokenizer_class": "Qwen2Tokenizer"}',
+    "vocab.json": "base",
+    "model.safetensors.index.json": "base",
+    "rbft.json": "base",
+    "README.md": "base",
+}
+MADE_FILES = {  # as transformers 5 does
+    "config.json": {"dtype": "float32", "rope_parameters": {}},
+    "generation_config.json": '{"temperature": 0.1, "do_sample": true}',
+    "processor_config.json": "made",
+    "chat_template.jinja": "made",
+    "tokenizer.json": "made",
+    "tokenizer_config.json": '{"tokenizer_class": "TokenizersBackend"}',
+    "model.safetensors.index.json": "made",
+    "Modelfile": "made",
+}
+
+
+def test_a_full_model_has_its_bases_files_and_its_own_weights_and_precision() -> None:
+    base, made = written("base", BASE_FILES), written("made", MADE_FILES)
+    checkpoint.keep_files(made, "base")
+    found = {p.name: p.read_text(encoding="utf-8") for p in made.iterdir()}
+    assert json.loads(found.pop("config.json")) == {
+        "torch_dtype": "float32", "rope_scaling": {"type": "mrope"}, "text_config": {"dtype": "float32"},
+    }  # fmt: skip
+    kept = ("generation_config", "preprocessor_config", "chat_template", "tokenizer", "tokenizer_config", "vocab")
+    assert found == {f"{name}.json": (base / f"{name}.json").read_text() for name in kept} | {
+        "model.safetensors.index.json": "made", "Modelfile": "made",
+    }  # fmt: skip
+
+
+def test_generation_settings_stay_where_the_base_has_none() -> None:
+    written("base", {k: v for k, v in BASE_FILES.items() if k != "generation_config.json"})
+    made = written("made", MADE_FILES)
+    checkpoint.keep_files(made, "base")
+    assert (made / "generation_config.json").read_text() == MADE_FILES["generation_config.json"]
+
+
+def test_files_stay_where_the_base_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    made = written("made", MADE_FILES)
+    before = {p.name: p.read_bytes() for p in made.iterdir()}
+    Path("empty").mkdir()
+    for base in ("no/such-model", "empty", "a name that is none"):
+        checkpoint.keep_files(made, base)
+    checkpoint.keep_files(Path("empty"), "made")
+    assert {p.name: p.read_bytes() for p in made.iterdir()} == before and not list(Path("empty").iterdir())
+
+
+def test_the_files_of_a_model_on_the_hub_are_its_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked = []
+    base = written("base", BASE_FILES)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(base))
+    assert checkpoint.local("Qwen/base") == base
+    assert asked == [(("Qwen/base",), {"allow_patterns": ["*.json", "*.jinja", "*.txt", "*.model"]})]
+    assert checkpoint.local("base") == Path("base") and len(asked) == 1

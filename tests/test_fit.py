@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import BASE, write_video
-from families import build
+from families import MULTIPLES, TEMPLATES, build
 
-from rbft_plugin import clips, fit
+from rbft_plugin import clips, fit, registry
 from rbft_plugin import recipe as recipes
 from rbft_plugin.clips import Clip, Part
 from rbft_plugin.dataset import ClipSettings
 from rbft_plugin.errors import Finding, RbftError
 from rbft_plugin.fit import Example
-from rbft_plugin.preparation import training_row
-from rbft_plugin.processor import Base, load_base, tokens
+from rbft_plugin.preparation import training_row, write_rows
+from rbft_plugin.processor import Base, after_video, load_base, tokens
 
 SETTINGS = ClipSettings(frames=8, max_fps=2, max_pixels=3136, multiple=28)
 CLIP = Clip(8, 56, 56, 2.0)
@@ -249,3 +251,70 @@ def test_rows_have_the_space_after_the_video_that_the_evaluation_has(tmp_path: P
     ]
     (wrong,) = fit.break_findings(qwen, ["\n"])
     assert wrong.text == f"is '\\n', but {qwen.name} has '' there: set it so and prepare again"
+
+
+# --- against LLaMA-Factory's own pipeline ---
+
+TEXTS = [  # (prompt, answer)
+    ("Which?", "calm"),
+    ("Which is it,\n\n\tcalm or  busy?  ", " a person\nwalks; "),
+    ("它是什么？ Was ist es – ẞ? 🎬", "Ruhig. \u200d👩\u200d👧 静か"),
+    ("Say <|im_end|> or </s>. {{content}} {}", "<think>\n\n</think>\n\nbusy <|endoftext|>"),
+    ("Why?", "because of this and that, " * 60),
+    ("Why? " * 40, "so."),
+]
+
+
+def examples_of(family: str, merged: dict[str, Any]) -> list[tuple[int, int]]:
+    """(tokens, label tokens) of each row, by LLaMA-Factory's own parser, tokenizer, template and dataset code."""
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    paths = {"model_name_or_path": family, "dataset": "mine_label", "dataset_dir": "rows", "output_dir": "out"}
+    on_cpu = {"bf16": False, "use_cpu": True, "preprocessing_num_workers": 1, "dataloader_num_workers": 0}
+    model, data, training, *_ = get_train_args(merged | paths | on_cpu)
+    module = load_tokenizer(model)
+    template = get_template_and_fix_tokenizer(module["tokenizer"], data)
+    made = get_dataset(template, model, data, training, stage="sft", **module)["train_dataset"]
+    return [(len(row["input_ids"]), sum(int(label) != -100 for label in row["labels"])) for row in made]
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_rows_have_as_many_tokens_as_llama_factory_makes_and_are_cut_where_the_check_says_so(
+    family: str, ws: Path
+) -> None:
+    given = recipe(base_model=str(build(family, Path(family))))
+    side = MULTIPLES[family]
+    rows = []
+    for i, (prompt, answer) in enumerate(TEXTS):
+        frames = np.full((4 + 2 * (i % 3), 2 * side, (2 + i % 2) * side, 3), 40 * i, np.uint8)
+        clips.write(Path(f"{i}.mp4"), frames, Fraction(1000, 510 + 130 * i), 18)
+        sample = {"id": str(i), "video": f"{i}.mp4", "after_video": after_video(load_base(family))}
+        rows.append(training_row(sample, prompt, answer))
+    write_rows(Path("rows/label.jsonl"), rows)
+    registry.write_entries(Path("rows"), {"mine_label": registry.entry("label.jsonl")})
+    settings = ClipSettings(frames=8, max_fps=2, max_pixels=10_000, multiple=side)
+    merged = yaml.safe_load(Path("recipes/stage1.yaml").read_text()) | {"template": TEMPLATES[family]}
+
+    whole = examples_of(family, merged)
+    lengths = [length for length, _ in whole]
+    assert [fit.run_tokens(family, [row]) for row in rows] == lengths
+    assert fit.run_tokens(family, rows) == sum(lengths)
+    if family == "qwen3_vl":  # another family's template: a system message more, and no seconds beside the frames
+        assert sum(n for n, _ in examples_of(family, merged | {"template": "qwen2_vl"})) != sum(lengths)
+    for cutoff in (min(lengths) - 1, min(lengths), max(lengths) - 1, max(lengths)):
+        merged["cutoff_len"] = cutoff
+        made = examples_of(family, merged)
+        cut = [i for i, (now, before) in enumerate(zip(made, whole, strict=True)) if now != before]
+        refused = fit.run_problems(given, settings, merged, "label", rows)
+        assert [line.split(",")[0] for line in refused if line.startswith("row")] == [
+            f"row {i + 1} (id '{i}'): {lengths[i]} tokens" for i in cut[:5]
+        ]
+        assert [made[i][0] for i in cut] == [cutoff] * len(cut)
+        if cutoff == max(lengths) - 1:  # a token of a long answer is lost, of a long prompt it would be one of that
+            assert [before[1] - now[1] for now, before in zip(made, whole, strict=True)] == [0, 0, 0, 0, 1, 0]
+
+
+def test_the_tokens_of_rows_are_not_known_where_the_model_cannot_be_loaded(ws: Path) -> None:
+    assert fit.run_tokens("no/such/folder", []) is None

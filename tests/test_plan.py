@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from conftest import BASE, read_jsonl, small_dataset
 
-from rbft_plugin import plan, preparation, recipe
+from rbft_plugin import fit, plan, preparation, recipe
 from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import load
 from rbft_plugin.errors import RbftError
@@ -39,6 +40,7 @@ def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
     return {(s.name, s.seed): s.model for s in made.scored}
 
 
+TOKENS = "include_effective_tokens_per_second=true"  # see training.trained_tokens
 STEPS = [
     *("write rationales", "collect rationales"),
     "score zero_shot seed 0",
@@ -74,16 +76,17 @@ def test_the_commands_of_rbft_yaml(ws: Path) -> None:
     ]
     assert argv_of(made, "train direct_sft seed 0 label") == [
         *label,
-        *("media_dir=.", base, *fresh, f"output_dir={run}/direct_sft/seed-0/label", "seed=0"),
+        *("media_dir=.", base, *fresh, f"output_dir={run}/direct_sft/seed-0/label", "seed=0", TOKENS),
     ]
     assert argv_of(made, "train rbft seed 0 rationale") == [
         *rationale,
         *(f"dataset_dir={run}/rows", "media_dir=.", base, *fresh, f"output_dir={run}/rbft/seed-0/rationale", "seed=0"),
+        TOKENS,
     ]
     assert argv_of(made, "train rbft seed 0 label") == [
         *label,
         *("media_dir=.", base, f"adapter_name_or_path={run}/rbft/seed-0/rationale", "create_new_adapter=true"),
-        *(f"output_dir={run}/rbft/seed-0/label", "seed=0"),
+        *(f"output_dir={run}/rbft/seed-0/label", "seed=0", TOKENS),
     ]
     adapters = f"{run}/rbft/seed-0/rationale:{run}/rbft/seed-0/label"
     assert argv_of(made, "score rbft seed 0") == [
@@ -118,12 +121,19 @@ def test_the_commands_of_demo_yaml(ws: Path) -> None:
             "dataset_dir=runs/demo/rows",
         ),
         *("media_dir=.", "model_name_or_path=data/demo/base", *fresh),
-        *("output_dir=runs/demo/rbft/seed-0/rationale", "seed=0", *shared, "max_steps=100", "learning_rate=0.0005"),
+        *(
+            "output_dir=runs/demo/rbft/seed-0/rationale",
+            "seed=0",
+            TOKENS,
+            *shared,
+            "max_steps=100",
+            "learning_rate=0.0005",
+        ),
     ]
     assert argv_of(made, "train rbft seed 0 label") == [
         *(*env, "llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
         *("media_dir=.", "model_name_or_path=runs/demo/rbft/seed-0/rationale", *fresh),
-        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", *shared, "max_steps=160", "learning_rate=0.0006"),
+        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", TOKENS, *shared, "max_steps=160", "learning_rate=0.0006"),
     ]
     assert argv_of(made, "score rbft seed 0") == [
         *(*env, "lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
@@ -380,6 +390,51 @@ def test_every_step_of_a_harness_refuses_clips_that_the_model_would_see_otherwis
         assert step_of(made, name).problems_before() == []
 
 
+def refused(made: Plan) -> list[str]:
+    return step_of(made, "train direct_sft seed 0 label").problems_before()
+
+
+def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Plan) -> None:
+    file = Path("data/mine/label.jsonl")
+    rows = read_jsonl(file)
+    clip = Path(rows[1]["videos"][0])
+    clip.rename("elsewhere.mp4")
+    assert refused(prepared) == [f"row 2 (id 'train1'): no such clip: {clip}"]
+    clip.write_bytes(Path("elsewhere.mp4").read_bytes()[:100])
+    assert refused(prepared)[0].startswith(f"row 2 (id 'train1'): {clip} cannot be opened")
+    Path("elsewhere.mp4").replace(clip)
+    assert refused(prepared) == []
+    rows[0]["messages"][1]["content"] = " "
+    preparation.write_rows(file, [*rows, {"videos": []}])
+    assert refused(prepared) == [
+        *("row 1 (id 'train0'): a message is empty", "row 3: must have 'messages' and 'videos'"),
+    ]
+    file.write_text("")
+    assert refused(prepared) == ["there are no rows"]
+    file.unlink()
+    assert refused(prepared) == ["data/mine/label.jsonl is missing"]
+
+
+def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
+    shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
+    given = preparation.read_jsonl(Path("data/mine/label.jsonl"))
+    long, short = (fit.run_tokens(prepared.recipe.base_model, [row]) for row in (given[1], given[0]))
+    assert long and short and long > short
+    training = prepared.recipe.training.model_dump(mode="json")
+
+    def at(cutoff: int) -> list[str]:
+        training["overrides"]["cutoff_len"] = cutoff
+        return refused(shipped("demo", dataset="mine", training=training))
+
+    assert at(long) == []
+    cut = f"training.stages.label cuts at {{}} without a word; cutoff_len: {long} would hold every sample"
+    assert at(long - 1) == [f"row 2 (id 'train1'): {long} tokens, and {cut.format(long - 1)}"]
+    assert at(short - 1) == [
+        f"row 1 (id 'train0'): {short} tokens, and {cut.format(short - 1)}",
+        f"row 2 (id 'train1'): {long} tokens, and {cut.format(short - 1)}",
+    ]
+
+
 def test_a_score_without_results_has_failed(prepared: Plan) -> None:
     score = step_of(prepared, "score zero_shot seed 0")
     assert len(score.problems_after("")) == 1
@@ -398,6 +453,28 @@ def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> 
     train.finish()
     assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
     assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
+
+
+def test_a_model_of_all_weights_and_an_exported_one_get_their_bases_files(prepared: Plan) -> None:
+    shutil.copytree(BASE, "data/demo/base")
+    training = prepared.recipe.training.model_dump(mode="json")
+    training["overrides"] |= {"finetuning_type": "lora"}
+    lora = shipped("demo", dataset="mine", training=training | {"export": True})
+    for made, name, kept in (
+        (prepared, "train direct_sft seed 0 label", True),
+        (lora, "train direct_sft seed 0 label", False),
+        (lora, "export direct_sft seed 0", True),
+    ):
+        step = step_of(made, name)
+        assert step.output is not None
+        shutil.rmtree(step.output, ignore_errors=True)
+        step.output.mkdir(parents=True)
+        (step.output / "config.json").write_text('{"dtype": "bfloat16"}')
+        step.finish()
+        assert (
+            (step.output / "tokenizer.json").is_file(),
+            "model_type" in (step.output / "config.json").read_text(),
+        ) == (*(kept, kept),)
 
 
 def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
@@ -499,10 +576,24 @@ def test_a_second_stage_that_cannot_stack_adapters_starts_from_a_merged_model(ws
     names = [s.name for s in made.steps]
     at = names.index("export rbft seed 0 rationale")
     assert names[at - 1 : at + 2] == ["train rbft seed 0 rationale", names[at], "train rbft seed 0 label"]
-    assert f"export_dir={merged}" in made.steps[at].argv
+    assert made.steps[at].argv[-2:] == ["--export_dir", merged]
     argv = argv_of(made, "train rbft seed 0 label")
     assert f"model_name_or_path={merged}" in argv and "adapter_name_or_path=null" in argv
     assert models_of(made)["rbft", 0] == Checkpoint(merged, ("runs/smarthome/rbft/seed-0/label",), "smarthome")
+    going_on = shipped("rbft", training=training | {"adapters": "continue"}, arms={"rbft": ["rationale", "label"]})
+    assert not [s.name for s in going_on.steps if s.name.startswith("export")]
+
+
+def test_policies_for_adapters_share_the_stage_before_which_they_are_the_same(ws: Path) -> None:
+    made = shipped("rbft", sweep={"training.adapters": ["fresh", "continue"]}, arms={"rbft": ["rationale", "label"]})
+    fresh, going_on = "adapters-fresh/rbft seed 0", "adapters-continue/rbft seed 0"
+    assert [s.name for s in made.steps if s.name.startswith(("train", "score"))] == [
+        *(f"train {fresh} rationale", f"train {fresh} label", f"score {fresh}"),
+        *(f"train {going_on} label", f"score {going_on}"),
+    ]
+    first = "runs/smarthome/adapters-fresh/rbft/seed-0/rationale"
+    last = ["runs/smarthome/adapters-fresh/rbft/seed-0/label", "runs/smarthome/adapters-continue/rbft/seed-0/label"]
+    assert [s.model.adapters for s in made.scored] == [(first, last[0]), (last[1],)]
 
 
 def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:

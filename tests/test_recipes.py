@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from conftest import QUIET, small_dataset
 from families import MULTIPLES, build
+from pydantic import ValidationError
 
 from rbft_plugin import preparation, recipe, rows, workspace
 from rbft_plugin.dataset import load
@@ -135,9 +138,44 @@ def test_each_recipe_trains_a_model_of_its_family(
         given["model_name_or_path"] = before
     else:
         given["model_name_or_path"] = f"models/{family}"
-    given.pop("deepspeed", None)  # tests/e2e/test_distribution.py
+    given.pop("deepspeed", None)  # below, and tests/e2e/test_distribution.py
     changed = {key for key in {*shipped, *given} if shipped.get(key) != given.get(key)}
     assert changed <= {*ELSEWHERE, *ON_CPU, *SMALL, "deepspeed"}
     run_exp(given)
     state = json.loads((output / "trainer_state.json").read_text())
     assert state["global_step"] == 2
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+@pytest.mark.parametrize(("name", "zero"), [("zero2", 2), ("zero3_offload", 3)])
+def test_deepspeed_takes_its_files_with_the_settings_of_the_full_recipe(
+    name: str, zero: int, stage: str, families: Path, tmp_path: Path
+) -> None:
+    """By the classes that the trainer and DeepSpeed read them with; ZeRO-3 itself needs GPUs."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+    from transformers import AutoConfig, Seq2SeqTrainingArguments
+    from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
+
+    shipped = read("qwen2_5_vl_7b_full", stage)
+    assert shipped["deepspeed"] == "recipes/deepspeed/zero3_offload.json"
+    known = {f.name for f in fields(Seq2SeqTrainingArguments)} - {"deepspeed"}
+    given = {k: v for k, v in shipped.items() if k in known} | {"use_cpu": True, "output_dir": str(tmp_path)}
+    arguments = Seq2SeqTrainingArguments(**given)
+    config = HfTrainerDeepSpeedConfig(str(RECIPES / f"deepspeed/{name}.json"))
+    config.trainer_config_process(arguments)
+    model = SimpleNamespace(config=AutoConfig.from_pretrained(families / "models/qwen2_5_vl"))
+    config.trainer_config_finalize(arguments, model, shipped["max_steps"])  # refuses what contradicts the recipe
+    assert "auto" not in json.dumps(config.config)
+
+    read_by = DeepSpeedConfig(config.config)
+    assert (read_by.zero_config.stage, read_by.bfloat16_config.enabled, read_by.float16_config.enabled) == (
+        *(zero, True, False),
+    )
+    assert (read_by.train_micro_batch_size_per_gpu, read_by.gradient_accumulation_steps) == (1, 8)
+    assert read_by.gradient_clipping == arguments.max_grad_norm
+    if zero == 3:
+        assert read_by.zero_config.offload_optimizer.device == read_by.zero_config.offload_param.device == "cpu"
+        assert read_by.zero_config.gather_16bit_weights_on_model_save  # else no weights would be saved
+    wrong = config.config | {"zero_optimization": config.config["zero_optimization"] | {"overlap_com": True}}
+    with pytest.raises(ValidationError, match="overlap_com"):
+        DeepSpeedConfig(wrong)

@@ -86,6 +86,15 @@ def test_a_kind_of_finetuning_that_leaves_another_model_is_refused(folder: Path)
     )
 
 
+@pytest.mark.parametrize("key", training.OTHER_EXAMPLES)
+def test_settings_that_make_other_examples_of_the_rows_are_refused(folder: Path, key: str) -> None:
+    recipe = "max_steps: 5\nfinetuning_type: lora\n"
+    assert said(recipe, {key: 0.5}).endswith(
+        f": 1 problem\n  - {key} must not be set: a stage learns each of its rows, as it stands"
+    )
+    assert training.settings(stages(recipe, {key: None}), "label")[1] == {key: None}
+
+
 def test_a_recipe_that_cannot_be_read_is_named(folder: Path) -> None:
     assert said(None) == "training.stages.label.recipe: stage2.yaml: no such file"
     assert said("") == "stage2.yaml: 1 problem\n  - must be a mapping of keys"
@@ -179,29 +188,40 @@ def test_a_lora_chain_may_go_on_with_one_adapter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("merged", "must"),
+    ("merged", "adapters", "must"),
     [
-        ({}, False),
-        ({"quantization_bit": 4}, True),
-        ({"deepspeed": "zero2.json"}, False),
-        ({"deepspeed": "z3.json"}, True),
+        ({}, "fresh", False),
+        ({"deepspeed": "zero2.json"}, "fresh", False),
+        ({"deepspeed": "z3.json"}, "fresh", True),
+        ({"quantization_bit": 4}, "fresh", True),
+        ({"use_unsloth": True}, "fresh", True),
+        ({"deepspeed": "z3.json"}, "continue", False),
+        ({"quantization_bit": 4}, "continue", False),
+        ({"finetuning_type": "full"}, "fresh", True),
+        ({"finetuning_type": "full"}, "continue", True),
     ],
 )
-def test_where_no_fresh_adapter_can_be_put_on_another_the_model_has_to_be_merged(
-    folder: Path, merged: dict[str, Any], must: bool
+def test_where_a_stage_cannot_start_from_adapters_the_model_has_to_be_merged(
+    folder: Path, merged: dict[str, Any], adapters: str, must: bool
 ) -> None:
     Path("zero2.json").write_text('{"zero_optimization": {"stage": 2}}')
     Path("z3.json").write_text('{"zero_optimization": {"stage": 3}}')
-    assert training.must_merge(Checkpoint("Qwen/base", ("a",), "mine"), merged) is must
-    assert training.must_merge(BASE, merged) is False
+    merged = {"finetuning_type": "lora"} | merged
+    assert training.must_merge(Checkpoint("Qwen/base", ("a",), "mine"), merged, adapters) is must
+    assert training.must_merge(BASE, merged, adapters) is False
 
 
-def test_an_export_merges_adapters_in_their_order_in_the_precision_of_training() -> None:
+@pytest.mark.parametrize(
+    ("merged", "dtype"), [({"bf16": True}, "bfloat16"), ({"pure_bf16": True}, "bfloat16"), ({}, "float32")]
+)
+def test_an_export_merges_adapters_in_their_order_in_the_precision_of_training(
+    merged: dict[str, Any], dtype: str
+) -> None:
     model = Checkpoint("Qwen/base", ("a", "b"), "mine")
-    keys = ["model_name_or_path=Qwen/base", "adapter_name_or_path=a,b", "template=qwen2_vl", "trust_remote_code=false"]
-    argv = training.export_argv(model, Path("out"), {"template": "qwen2_vl", "bf16": True})
-    assert argv == ["llamafactory-cli", "export", *keys, "infer_dtype=bfloat16", "export_dir=out"]
-    assert training.export_argv(model, Path("out"), {"template": "qwen2_vl"})[-2] == "infer_dtype=float32"
+    assert training.export_argv(model, Path("out"), {"template": "qwen2_vl"} | merged) == [
+        *("llamafactory-cli", "export", "--model_name_or_path", "Qwen/base", "--adapter_name_or_path", "a,b"),
+        *("--template", "qwen2_vl", "--trust_remote_code", "false", "--infer_dtype", dtype, "--export_dir", "out"),
+    ]
 
 
 def test_an_exported_model_that_cannot_be_loaded_everywhere_is_said(folder: Path) -> None:
@@ -379,6 +399,33 @@ def test_dropped_rows_are_said(folder: Path) -> None:
     assert problems(trained(), rows=1300) == [
         "it trained on 1,234 of 1300 rows; its log says why it dropped the others"
     ]
+
+
+def spoken(tokens: int, epoch: float = 2.5, seconds: float = 0.3371, processes: int = 1) -> None:
+    """What LLaMA-Factory writes of the tokens of its rows: its extras/misc.py."""
+    rate = tokens * epoch / seconds / processes
+    said = {"effective_tokens_per_sec": rate, "epoch": epoch, "train_runtime": seconds}
+    Path("label/train_results.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+@pytest.mark.parametrize("processes", [1, 8])
+@pytest.mark.parametrize(("made", "epoch", "seconds"), [(656, 2.5, 0.3371), (123_456_789, 1 / 3, 98_765.4321)])
+def test_another_number_of_tokens_is_said(
+    folder: Path, processes: int, made: int, epoch: float, seconds: float
+) -> None:
+    output = trained()
+    spoken(made, epoch, seconds, processes)
+    merged = {"max_steps": 10, "finetuning_type": "lora", "per_device_train_batch_size": 2}
+    log = LOG + f"  Total train batch size (w. parallel, distributed & accumulation) = {2 * processes}\n"
+    assert training.output_problems(output, log, 1234, merged, Launch(), made) == []
+    for meant in (made - 1, made + 1):
+        assert training.output_problems(output, log, 1234, merged, Launch(), meant) == [
+            f"it made {made} tokens of its rows, not {meant} as the evaluation would: it cut some, or its template "
+            "writes them otherwise"
+        ]
+    (output / "train_results.json").unlink()
+    (unknown,) = training.output_problems(output, log, 1234, merged, Launch(), made)
+    assert unknown.startswith(f"it made an unknown number of tokens of its rows, not {made} ")
 
 
 def test_a_resumed_training_that_lost_its_weights_is_said(folder: Path) -> None:

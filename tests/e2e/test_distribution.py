@@ -15,7 +15,7 @@ import pytest
 from conftest import QUIET, small_dataset
 from families import build
 
-from rbft_plugin import preparation, processes, training
+from rbft_plugin import fit, preparation, processes, training
 from rbft_plugin.config import read_yaml
 from rbft_plugin.dataset import load
 from rbft_plugin.recipe import Launch
@@ -24,7 +24,7 @@ RECIPE = Path("recipes/stage1.yaml")
 KEYS = {
     **{"dataset": "mine_label", "model_name_or_path": "model", "bf16": False, "use_cpu": True, "plot_loss": False},
     **{"max_steps": 4, "warmup_steps": 0, "learning_rate": 1e-2, "logging_steps": 1, "save_steps": 2},
-    **{"preprocessing_num_workers": 1, "dataloader_num_workers": 0},
+    **{"preprocessing_num_workers": 1, "dataloader_num_workers": 0, "include_effective_tokens_per_second": True},
 }
 
 
@@ -56,7 +56,8 @@ def finished(name: str, command: list[str], launch: Launch) -> list[float]:
     merged = read_yaml(RECIPE) | KEYS | accumulated(launch)
     assert processes.run(command, log, lambda line: None, processes.Processes()) == 0, log.read_text()[-3000:]
     output = Path("runs") / name
-    assert training.output_problems(output, log.read_text(), 16, merged, launch) == []
+    tokens = fit.run_tokens("model", preparation.read_jsonl(Path("data/mine/label.jsonl")))
+    assert training.output_problems(output, log.read_text(), 16, merged, launch, tokens) == []
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import QUIET
 
-from rbft_plugin import dataset, plan, preparation, recipe, runner
+from rbft_plugin import dataset, fit, plan, preparation, recipe, runner
 from rbft_plugin.errors import RbftError
 from rbft_plugin.steps import Plan, Step
 
@@ -77,6 +77,23 @@ def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
     message = failure(ready, replace(step, problems_before=lambda: []))
     assert "  - it trained on 3 of 4 rows; its log says why it dropped the others\n" in message
     assert "it exited with status" not in message
+
+
+def test_a_training_that_stops_early_and_cuts_an_answer(ready: Plan) -> None:
+    rows = preparation.read_jsonl(Path("data/mine/label.jsonl"))
+    rows[2]["messages"][1]["content"] = "calm and busy, " * 20
+    preparation.write_rows(Path("data/mine/label.jsonl"), rows)
+    step = step_of(ready, "train")
+    assert step.problems_before() == []
+    lengths = [fit.run_tokens("base", [row]) or 0 for row in rows]
+    cutoff = max(lengths) - 1
+    message = failure(ready, replace(step, argv=[*step.argv, f"cutoff_len={cutoff}", "max_steps=2"]))
+    assert message.split("\nIts log is ")[0].splitlines() == [
+        "train direct_sft seed 3 label: failed: 2 problems",
+        "  - it made 2 of 3 optimizer steps",
+        f"  - it made {sum(lengths) - 1} tokens of its rows, not {sum(lengths)} as the evaluation would: it cut "
+        "some, or its template writes them otherwise",
+    ]
 
 
 def test_an_output_folder_that_was_used_before(ready: Plan) -> None:
