@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
@@ -15,9 +15,11 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from rbft_plugin.demo.meanings import ANSWER, EXPLAIN, NAMES, draw
 from rbft_plugin.demo.world import random_scene
 
 PIXELS = 56  # both sides of a canonical clip of the demo
+LONG = 84  # the longer side of other clips that it is trained on
 PATCH, MERGE, SECOND_TOKENS = 14, 2, 4
 SYSTEM = "You are a helpful assistant."
 PROMPTS = (
@@ -27,12 +29,15 @@ PROMPTS = (
     "What do you see in this clip?",
     "Say what is seen and what changes over time.",
 )
-# Text that the tokenizer should spell in few tokens: the world's captions, and ordinary English of prompts.
+# Text that the tokenizer should spell in few tokens, beside what the base model learns: ordinary English of prompts.
 ENGLISH = (
     "Which of these events does the video show? Answer with one of the labels and nothing else. Classify the video. "
-    "delivery theft loitering patrol passing normal abnormal someone leaves something takes something away stays turns "
-    "around goes on without stopping label: answer: a camera at night in front of a house. yes no because first then."
+    "normal abnormal someone leaves something takes something away stays turns around goes on without stopping label: "
+    "answer: a camera at night in front of a house. yes no because first then."
 )
+# A word with its colon and space is one chunk: the name after it then follows the word that it defines at once, which is
+# what a model this small learns to look up (with two tokens in between, it did not in ten times the steps).
+CHUNKS = r"[A-Za-z]+: | ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -62,13 +67,17 @@ CHAT_TEMPLATE = (
 def build(seed: int) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """The untrained model and its processor."""
     rng = random.Random(seed)
-    corpus = [random_scene(rng).caption for _ in range(2000)] + [*PROMPTS, ENGLISH] * 60
+    scenes = [random_scene(rng) for _ in range(4000)]
+    corpus = [f"{c.prompt(rng.choice((EXPLAIN, ANSWER)))}\n{c.rationale(s)}" for s in scenes for c in [draw(s, rng)]]
+    corpus += [*PROMPTS, ENGLISH, "\n".join(NAMES)] * 60
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    chunks = pre_tokenizers.Split(Regex(CHUNKS), "isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([chunks, bytes_])
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=512, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
+        corpus, trainers.BpeTrainer(vocab_size=800, special_tokens=list(SPECIAL), initial_alphabet=alphabet)
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -119,7 +128,7 @@ def build(seed: int) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProc
     model = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    size = dict(min_pixels=PIXELS**2, max_pixels=PIXELS**2, patch_size=PATCH, merge_size=MERGE)
+    size = dict(min_pixels=PIXELS**2, max_pixels=PIXELS * LONG, patch_size=PATCH, merge_size=MERGE)
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**size),
         video_processor=Qwen2VLVideoProcessor(**size),

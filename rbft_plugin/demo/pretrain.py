@@ -1,8 +1,8 @@
 """Trains the demo's base model from a seed: a 1.6 M parameter Qwen2.5-VL that describes clips of `world`.
 
-    python -m rbft_plugin.demo.pretrain OUT_DIR
+    python -m rbft_plugin.demo.pretrain OUT
 
-It sees captions only, never a label of the demo's domain nor its look. About 25 minutes on one CPU core.
+It never sees the demo's look, nor a class of the demo: classes are made up (`meanings`). About XX minutes on one CPU core.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import io
 import random
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,32 +22,48 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 
-from rbft_plugin.demo.architecture import MERGE, PIXELS, PROMPTS, build
+from rbft_plugin.demo import lessons
+from rbft_plugin.demo.architecture import LONG, MERGE, PIXELS, PROMPTS, build
+from rbft_plugin.demo.meanings import ANSWER, EXPLAIN, NAMES, Classes, draw
 from rbft_plugin.demo.world import EVENTS, GENERAL, Scene, frame_times, random_scene, render
 
+Shape = tuple[int, int, int]  # frames, height, width
+# Of all training clips, how many have which shape; most are as in the demo.
+POOLS: dict[Shape, float] = {
+    (8, PIXELS, PIXELS): 0.7,
+    (6, PIXELS, PIXELS): 0.08,
+    (10, PIXELS, PIXELS): 0.08,
+    (8, PIXELS, LONG): 0.07,
+    (8, LONG, PIXELS): 0.07,
+}
+SECONDS = (0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2.5, 3)  # between the model's time steps, each two frames
 
-def draw_clips(n: int, seed: int, frames: int, processes: int = 2) -> tuple[list[Scene], np.ndarray]:
-    """`n` scenes in the general look; the clips are uint8 (n, frames, PIXELS, PIXELS, 3)."""
-    jobs = [(seed * 100_003 + i, 64, frames) for i in range(-(-n // 64))]
+
+def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2) -> tuple[list[Scene], np.ndarray]:
+    """`n` scenes in the general look; the clips are uint8 (n, frames, height, width, 3), of one Shape."""
+    jobs = [(seed * 100_003 + i, 64, shape) for i in range(-(-n // 64))]
     with get_context("fork").Pool(processes) as pool:
         parts = pool.starmap(_draw_some, jobs)
     return [s for scenes, _ in parts for s in scenes][:n], np.concatenate([clips for _, clips in parts])[:n]
 
 
-def _draw_some(seed: int, n: int, frames: int) -> tuple[list[Scene], np.ndarray]:
+def _draw_some(seed: int, n: int, shape: Shape) -> tuple[list[Scene], np.ndarray]:
     rng = random.Random(seed)
     scenes = [random_scene(rng) for _ in range(n)]
-    return scenes, np.stack([_shrink(render(s, GENERAL, frame_times(frames), rng), rng) for s in scenes])
+    frames, height, width = shape
+    return scenes, np.stack(
+        [_shrink(render(s, GENERAL, frame_times(frames), rng), (width, height), rng) for s in scenes]
+    )
 
 
-def _shrink(frames: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Halve the frames and compress them a little, as a canonical clip does."""
+def _shrink(frames: np.ndarray, size: tuple[int, int], rng: random.Random) -> np.ndarray:
+    """Make the frames smaller, (width, height), and compress them a little, as a canonical clip does."""
     filter_ = rng.choice([Image.Resampling.BOX, Image.Resampling.BICUBIC])
     quality = rng.randint(70, 95)
     small = []
     for frame in frames:
         file = io.BytesIO()
-        Image.fromarray(frame).resize((PIXELS, PIXELS), filter_).save(file, "JPEG", quality=quality)
+        Image.fromarray(frame).resize(size, filter_).save(file, "JPEG", quality=quality)
         small.append(np.asarray(Image.open(file)))
     return np.stack(small)
 
@@ -62,13 +79,13 @@ def _equal_frames_attention(self, hidden_states, cu_seqlens, rotary_pos_emb=None
 
 
 class Captioner:
-    """Batches of clips with one frame count and one time step, so that prompts and positions are computed once."""
+    """Batches of clips of one Shape and one time step, so that prompts and positions are computed once."""
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
         self.positions: dict[tuple, torch.Tensor] = {}
 
-    def inputs(self, clips: np.ndarray, prompts: list[str], captions: list[str], step: int) -> dict:
+    def inputs(self, clips: np.ndarray, prompts: Sequence[str], captions: Sequence[str], step: float) -> dict:
         """Right-padded input_ids, labels (-100 but on the caption and its end), positions and pixels."""
         videos = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in clips]
         seen = self.processor.video_processor(videos, do_resize=False, do_sample_frames=False, return_tensors="pt")
@@ -103,25 +120,35 @@ class Captioner:
         return self.tokenizer(text.replace("<|video_pad|>", "<|video_pad|>" * tokens))["input_ids"]
 
     @torch.no_grad()
-    def describe(self, clips: np.ndarray, step: int, batch: int = 100) -> list[str]:
-        """Greedy captions."""
+    def answer(self, clips: np.ndarray, prompts: list[str], step: float, batch: int = 100) -> list[str]:
+        """Greedy answers."""
         self.model.eval()
         texts: list[str] = []
-        for some in np.split(clips, range(batch, len(clips), batch)):
-            given = self.inputs(some, [PROMPTS[0]] * len(some), [""] * len(some), step)
-            ids = given["input_ids"][:, :-1]  # without the end of turn
-            out = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                pixel_values_videos=given["pixel_values_videos"],
-                video_grid_thw=given["video_grid_thw"],
-                second_per_grid_ts=torch.tensor([step] * len(some)),
-                max_new_tokens=32,
-                do_sample=False,
-            )
-            texts += self.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        order = sorted(range(len(clips)), key=lambda i: len(self._prompt_ids(prompts[i], 0)))
+        for some in (order[i : i + batch] for i in range(0, len(order), batch)):
+            texts += self._answer(clips[some], [prompts[i] for i in some], step)
         self.model.train()
-        return texts
+        return [text for _, text in sorted(zip(order, texts, strict=True))]
+
+    def _answer(self, clips: np.ndarray, prompts: list[str], step: float) -> list[str]:
+        given = self.inputs(clips, prompts, [""] * len(prompts), step)
+        ids = given["input_ids"]
+        lengths = (given["labels"] == -100).long().cumprod(1).sum(1)  # up to the end of turn
+        left = torch.full((len(ids), int(lengths.max())), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(left)
+        for i, n in enumerate(lengths.tolist()):
+            left[i, left.shape[1] - n :] = ids[i, :n]
+            mask[i, left.shape[1] - n :] = 1
+        out = self.model.generate(
+            input_ids=left,
+            attention_mask=mask,
+            pixel_values_videos=given["pixel_values_videos"],
+            video_grid_thw=given["video_grid_thw"],
+            second_per_grid_ts=torch.tensor([step] * len(ids)),
+            max_new_tokens=40,
+            do_sample=False,
+        )
+        return [t.strip() for t in self.tokenizer.batch_decode(out[:, left.shape[1] :], skip_special_tokens=True)]
 
 
 def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
@@ -137,38 +164,63 @@ def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
 
     pairs = list(zip(texts, scenes, strict=True))
     parts = {k: float(np.mean([words(s)[k] in t for t, s in pairs])) for k in words(scenes[0])}
-    return {"exact": float(np.mean([t.strip() == s.caption for t, s in pairs])), **parts}
+    return {"exact": float(np.mean([t == s.caption for t, s in pairs])), **parts}
 
 
-def train(out: Path, seed: int, steps: tuple[int, int], pool: int, batch: int = 32) -> None:
+def measure(captioner: Captioner, scenes: list[Scene], clips: np.ndarray, step: float, seed: int) -> dict[str, float]:
+    """Shares of right captions (see `accuracy`), and of right names of made-up classes of events: `explained`, after a
+    description, and `named` at once; both among all five events, of which it has never been shown more than MOST.
+    """
+    rng = random.Random(seed)
+    classes = [Classes("event", dict(zip(EVENTS, rng.sample(NAMES, len(EVENTS)), strict=True))) for _ in scenes]
+    names = [c.name(s) for c, s in zip(classes, scenes, strict=True)]
+    captions = captioner.answer(clips, [PROMPTS[0]] * len(scenes), step)
+    explained = captioner.answer(clips, [c.prompt(EXPLAIN) for c in classes], step)
+    named = captioner.answer(clips, [c.prompt(ANSWER) for c in classes], step)
+    return accuracy(captions, scenes) | {
+        "explained": float(np.mean([t.endswith(f": {n}") for t, n in zip(explained, names, strict=True)])),
+        "named": float(np.mean([t == n for t, n in zip(named, names, strict=True)])),
+    }
+
+
+def lesson(scene: Scene, rng: random.Random) -> tuple[str, str]:
+    """(prompt, answer): a description, one that ends with the definition it meets, or the defined name alone."""
+    kind = rng.choices(["describe", "explain", "name"], [0.5, 0.3, 0.2])[0]
+    if kind == "describe":
+        return rng.choice(PROMPTS), scene.caption
+    classes = draw(scene, rng)
+    return (
+        (classes.prompt(EXPLAIN), classes.rationale(scene))
+        if kind == "explain"
+        else (classes.prompt(ANSWER), classes.name(scene))
+    )
+
+
+def train(out: Path, seed: int, steps: tuple[int, int, int], pool: int, batch: int = 32) -> None:
     model, processor = build(seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
     started = time.time()
-    pools = {n: draw_clips(size, seed + n, n) for n, size in ((8, pool), (6, pool // 8))}
-    held_out = {n: draw_clips(300, 99_991 + n, n) for n in pools}
+    sizes = {shape: round(pool * share) for shape, share in POOLS.items()}
+    pools = {shape: draw_clips(n, seed + i, shape) for i, (shape, n) in enumerate(sizes.items())}
+    held_out = {shape: draw_clips(300, 99_991 + i, shape) for i, shape in enumerate(POOLS)}
     print(f"clips drawn in {time.time() - started:.0f} s", flush=True)
     for block in model.model.visual.blocks:
         block.attn.forward = _equal_frames_attention.__get__(block.attn)
     captioner, rng, started = Captioner(model, processor), random.Random(seed + 1), time.time()
-    model.train()
-    for total, peak, hard in ((steps[0], 2e-3, 1.0), (steps[1], 1.2e-3, 3.0)):
+    lessons.learn(model, processor.tokenizer, rng, steps[0])
+    for total, peak, hard in ((steps[1], 2e-3, 1.0), (steps[2], 1.2e-3, 3.0)):
         optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.02, betas=(0.9, 0.98))
         losses: list[float] = []
         for step in range(total):
             warm, cosine = min(1, (step + 1) / min(100, total)), 0.5 * (1 + np.cos(np.pi * step / total))
             for group in optimizer.param_groups:
                 group["lr"] = peak * warm * (0.02 + 0.98 * cosine)
-            # Most clips have 8 frames and a time step of 1 s; the rest keeps the model from knowing only those.
-            scenes, clips = pools[rng.choices([8, 6], [0.85, 0.15])[0]]
-            second = rng.choices([1, 2, 3], [0.6, 0.25, 0.15])[0]
+            scenes, clips = pools[rng.choices(list(POOLS), list(POOLS.values()))[0]]
+            second = rng.choice(SECONDS)
             odds = [hard if s.event in ("drop", "take") and step < 0.7 * total else 1.0 for s in scenes]
             chosen = rng.choices(range(len(scenes)), odds, k=batch)
-            loss = model(
-                **captioner.inputs(
-                    clips[chosen], [rng.choice(PROMPTS)] * batch, [scenes[i].caption for i in chosen], second
-                ),
-                use_cache=False,
-            ).loss
+            prompts, answers = zip(*(lesson(scenes[i], rng) for i in chosen), strict=True)
+            loss = model(**captioner.inputs(clips[chosen], prompts, answers, second), use_cache=False).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -179,21 +231,35 @@ def train(out: Path, seed: int, steps: tuple[int, int], pool: int, batch: int = 
             if (step + 1) % 400 == 0 or step + 1 == total:
                 model.save_pretrained(out)
                 processor.save_pretrained(out)
-                for n, (scenes_, clips_) in held_out.items():
-                    for second in (1, 2):
-                        shares = accuracy(captioner.describe(clips_, second), scenes_)
-                        print(f"held out, {n} frames, {second} s a step:", shares, flush=True)
+                _report(captioner, held_out, (1,))
+    _report(captioner, held_out, (1, 1.5, 2))
+
+
+def _report(
+    captioner: Captioner, held_out: dict[Shape, tuple[list[Scene], np.ndarray]], steps: Sequence[float]
+) -> None:
+    for shape, (scenes, clips) in held_out.items():
+        for second in steps:
+            shares = {k: round(v, 3) for k, v in measure(captioner, scenes, clips, second, 0).items()}
+            print(f"held out, {shape}, {second} s a step:", shares, flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, nargs=2, default=(2400, 750))
-    parser.add_argument("--pool", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, nargs=3, default=(1000, 2400, 1000), help="words, videos, hard videos")
+    parser.add_argument("--pool", type=int, default=20_000)
+    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure the model OUT on new clips")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
-    train(args.out, args.seed, tuple(args.steps), args.pool)
+    if args.measure is None:
+        train(args.out, args.seed, tuple(args.steps), args.pool)
+        return
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.out)
+    captioner = Captioner(model, Qwen2_5_VLProcessor.from_pretrained(args.out))
+    fresh = {shape: draw_clips(500, args.measure + i, shape) for i, shape in enumerate(POOLS)}
+    _report(captioner, fresh, (1, 1.5, 2))
 
 
 if __name__ == "__main__":
