@@ -35,8 +35,8 @@ ENGLISH = (
     "normal abnormal someone leaves something takes something away stays turns around goes on without stopping label: "
     "answer: a camera at night in front of a house. yes no because first then."
 )
-# A word with its colon and space is one chunk: the name after it then follows the word that it defines at once, which is
-# what a model this small learns to look up (with two tokens in between, it did not in ten times the steps).
+# A word with its colon and space is one chunk: the name then comes right after the word that it defines, which a model
+# this small learns to look up (with two tokens in between, it did not in ten times the steps).
 CHUNKS = r"[A-Za-z]+: | ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
 SPECIAL = (
     "<|endoftext|>",

@@ -63,10 +63,11 @@ def learn(
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 100)
         looking = level < LEVELS or rng.random() < 0.2
-        make = (
-            (lambda: look_up(tokenizer, rng, min(level, LEVELS - 1))) if looking else (lambda: relate(tokenizer, rng))
-        )
-        ids, labels = _padded([make() for _ in range(32 if looking else 8)], tokenizer.pad_token_id)
+        if looking:
+            rows = [look_up(tokenizer, rng, min(level, LEVELS - 1)) for _ in range(32)]
+        else:
+            rows = [relate(tokenizer, rng) for _ in range(8)]
+        ids, labels = _padded(rows, tokenizer.pad_token_id)
         result = model(input_ids=ids, labels=labels)
         result.loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -75,9 +76,9 @@ def learn(
         wanted = labels[:, 1:] != -100
         right.append((result.logits[:, :-1].argmax(-1) == labels[:, 1:])[wanted].float().mean().item())
         if (step + 1) % 50 == 0:
-            share = np.mean(right[-10:])
+            share = float(np.mean(right[-10:]))
             print(f"{step + 1} words, level {level}: right {share:.3f}  {time.time() - started:.0f} s", flush=True)
-            level += level < LEVELS and share > LEARNT
+            level += int(level < LEVELS and share > LEARNT)
 
 
 def _padded(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

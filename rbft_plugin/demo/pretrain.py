@@ -2,7 +2,7 @@
 
     python -m rbft_plugin.demo.pretrain OUT
 
-It never sees the demo's look, nor a class of the demo: classes are made up (`meanings`). About XX minutes on one CPU core.
+It never sees the demo's look, nor a class of the demo: its classes are made up (`meanings`). XX minutes on one core.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rbft_plugin.demo.meanings import ANSWER, EXPLAIN, NAMES, Classes, draw
 from rbft_plugin.demo.world import EVENTS, GENERAL, Scene, frame_times, random_scene, render
 
 Shape = tuple[int, int, int]  # frames, height, width
+Clips = tuple[list[Scene], np.ndarray]  # scenes, and uint8 (n, frames, height, width, 3)
 # Of all training clips, how many have which shape; most are as in the demo.
 POOLS: dict[Shape, float] = {
     (8, PIXELS, PIXELS): 0.7,
@@ -39,15 +40,15 @@ POOLS: dict[Shape, float] = {
 SECONDS = (0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2.5, 3)  # between the model's time steps, each two frames
 
 
-def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2) -> tuple[list[Scene], np.ndarray]:
-    """`n` scenes in the general look; the clips are uint8 (n, frames, height, width, 3), of one Shape."""
+def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2) -> Clips:
+    """`n` clips of one shape, in the general look."""
     jobs = [(seed * 100_003 + i, 64, shape) for i in range(-(-n // 64))]
     with get_context("fork").Pool(processes) as pool:
         parts = pool.starmap(_draw_some, jobs)
     return [s for scenes, _ in parts for s in scenes][:n], np.concatenate([clips for _, clips in parts])[:n]
 
 
-def _draw_some(seed: int, n: int, shape: Shape) -> tuple[list[Scene], np.ndarray]:
+def _draw_some(seed: int, n: int, shape: Shape) -> Clips:
     rng = random.Random(seed)
     scenes = [random_scene(rng) for _ in range(n)]
     frames, height, width = shape

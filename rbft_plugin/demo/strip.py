@@ -24,7 +24,7 @@ RIGHT, WRONG = "#00664f", "#a03c00"  # green and brown of one lightness, after O
 
 @dataclass(frozen=True)
 class Line:
-    """One class: its clip as uint8 (frames, H, W, 3), the base's rationale, and {arm: (answer, whether it is right)}."""
+    """One class: its clip, uint8 (frames, H, W, 3); the base's rationale; and {arm: (answer, whether it is right)}."""
 
     label: str
     frames: np.ndarray
@@ -60,7 +60,8 @@ def _frames(clip: Path) -> np.ndarray:
     import av
 
     with av.open(str(clip)) as opened:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)])
+        frames = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+    return np.stack(frames)
 
 
 def draw(given: Sequence[Line], output: Path) -> None:
