@@ -44,9 +44,10 @@ def main() -> None:
     except RbftError as error:
         errors.print(f"rbft: {error}", style="red")
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("rbft: stopped; the same command goes on from here")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C, without a word
+            errors.print("rbft: stopped; the same command goes on from here")
+        raise
 
 
 @app.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,16 @@ class Cell:
     values: dict[str, Any]
     recipe: Recipe
 
-    @property
-    def folder(self) -> Path:
-        return self.recipe.folder / self.name
+    def shared(self, keys: Iterable[str]) -> str:
+        """The name of all cells together that do not differ in these keys of the recipe; "" where all are alike.
+
+        What a step makes lies under the name of the keys that it depends on: a further value moves nothing.
+        """
+        read = [key.split(".") for key in keys]
+        return _name({k: v for k, v in self.values.items() if any(_overlap(k.split("."), key) for key in read)})
+
+    def folder(self, keys: Iterable[str]) -> Path:
+        return self.recipe.folder / self.shared(keys)
 
 
 def cells(recipe: Recipe) -> list[Cell]:
@@ -39,7 +47,7 @@ def cells(recipe: Recipe) -> list[Cell]:
     found, plain = [], recipe.model_dump() | {"sweep": {}}
     for values in product(*recipe.sweep.values()):
         chosen = dict(zip(recipe.sweep, values, strict=True))
-        name = "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in chosen.items())
+        name = _name(chosen)
         content = plain
         for key, value in chosen.items():
             content = _with(content, key.split("."), value)
@@ -49,7 +57,8 @@ def cells(recipe: Recipe) -> list[Cell]:
             problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
     names = [cell.name for cell in found]
     problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
-    if clash := sorted(set(names) & set(recipe.arms)):
+    of_parts = {_name(part) for cell in found for part in _parts(cell.values)}
+    if clash := sorted(of_parts & set(recipe.arms)):
         problems.append(f"sweep: a cell and an arm have the same name: {', '.join(clash)}")
     if problems:
         raise ProblemsError(recipe.run, list(dict.fromkeys(problems)))
@@ -61,6 +70,20 @@ def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any
     key, *rest = path
     inner = content.get(key)
     return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Whether one path is the other, or leads to it."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _parts(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """The values of each choice of keys, in their order."""
+    return (dict(items) for n in range(1, len(values) + 1) for items in combinations(values.items(), n))
+
+
+def _name(values: dict[str, Any]) -> str:
+    return "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in values.items())
 
 
 def _word(value: Any) -> str:

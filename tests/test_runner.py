@@ -473,12 +473,14 @@ def test_a_run_that_is_at_work_is_not_joined_and_a_dead_one_holds_nothing() -> N
 
 
 DRIVER = """
-    import signal, sys
-    sys.path.insert(0, sys.argv[1])
+    import sys
+    import typer
+    sys.path.insert(0, sys.argv.pop())
     import test_runner
     from rbft_plugin import cli, runner
     child = test_runner.step("child", test_runner.CHILD, output=test_runner.RUN / "child", resumable=True)
-    cli.app = lambda: runner.execute(test_runner.plan(child), lambda *told: None)
+    cli.app = typer.Typer()  # as the real one, which has its own way with Ctrl-C
+    cli.app.command()(lambda: runner.execute(test_runner.plan(child), lambda *told: None))
     cli.main()
 """
 CHILD = """
