@@ -47,9 +47,9 @@ def videos(dataset: str, run: Path | None) -> list[Video]:
     A rationale that was dropped is shown with its reason.
     """
     test = [_video(row, "test") for row in preparation.read_split(dataset, "test")]
-    own = [run / rows / "rationale.jsonl" for rows in ("rows", "rows_hinted")] if run else []
-    shared = Path("data") / dataset / "rationale.jsonl"
-    file = next((path for path in own if path.is_file()), shared)
+    folders = ("rows", "*/rows", "rows_hinted", "*/rows_hinted")  # some of a cell: those that a sweep's bases wrote
+    own = [path for rows in folders for path in sorted(run.glob(f"{rows}/rationale.jsonl"))] if run else []
+    file = next(iter(own), Path("data") / dataset / "rationale.jsonl")
     if not file.is_file():
         return test
     written = {str(row["id"]): row["messages"][-1]["content"] for row in preparation.read_jsonl(file)}

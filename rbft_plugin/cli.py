@@ -165,8 +165,15 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
         if recipe.launch.node_rank:
             return runner.follow(plan, live.notify)
         announce(plan)
-        runner.execute(plan, live.notify, jobs)
-    print_outcome(plan)
+        failed = None
+        try:
+            runner.execute(plan, live.notify, jobs)
+        except RbftError as error:
+            failed = error
+    if runner.is_done(plan, plan.steps[-1]):  # the report, of what there is
+        print_outcome(plan)
+    if failed:
+        raise failed
 
 
 def _require_positions(base_model: str) -> None:

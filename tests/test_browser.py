@@ -118,3 +118,5 @@ def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path
         Video("b", "train", "calm", Path("clips/b.mp4"), "raw/b.mp4", 3.5, "It is calm."),
         Video("c", "train", "calm", Path("clips/c.mp4"), "raw/c.mp4", 3.5, "(dropped: copied) Describe it."),
     ]
+    lines("runs/swept/base_model-x/rows/rationale.jsonl", [rationale("c", "Of a cell.")])
+    assert [v.rationale for v in browser.videos("mine", Path("runs/swept"))] == [None, "Of a cell."]
