@@ -1,8 +1,8 @@
 """What one clip costs, by its source and by `clips` in the dataset YAML; docs/scale.md multiplies these figures.
 
 Of each source, on one core: making its clip as `rbft prepare` does, and looking at it as `rbft check --deep` does. Of
-the clips of the longest one: the bytes, LLaMA-Factory's preprocessing, which decodes each clip once at every start of a
-training, and its collator, which does so for each training sample.
+the clips of the longest one: LLaMA-Factory's preprocessing of a row, at every start of a training, which reads the
+clip's header; and its collator, which decodes the clip, for each sample of each step.
 
 python benchmarks/sources.py [--rounds 3] [--keep FOLDER]
 """

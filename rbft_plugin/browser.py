@@ -18,6 +18,7 @@ BUDGET = 20_000_000  # bytes that all strips may take in the page
 TIERS = ((8, 112, 74), (8, 96, 70), (8, 80, 64), (6, 72, 60), (6, 64, 55), (4, 64, 50), (4, 48, 45), (3, 40, 40))
 GAP, GREY = 2, (128, 128, 128)  # pixels between frames
 MEASURED = 16  # strips that are made to choose among TIERS
+AT_ONCE = 256  # strips that are made before the budget is looked at again
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,20 @@ def strips(shown: Sequence[Video]) -> Strips:
         sizes = [len(one) for video in there[::every] if (one := strip(video.clip, *tier))]
         if sum(sizes) / max(1, len(sizes)) * len(there) <= BUDGET:
             break
+    found, size = {}, 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda video: strip(video.clip, *tier), there)
-        found, size, beyond = {}, 0, 0
-        for video, one in zip(there, made, strict=True):
-            size += len(one or "")
-            if one and size <= 1.5 * BUDGET:
-                found[video.id] = one
-            else:
-                beyond += 1
+        for start in range(0, len(there), AT_ONCE):
+            part = there[start : start + AT_ONCE]
+            for video, one in zip(part, pool.map(lambda video: strip(video.clip, *tier), part), strict=True):
+                size += len(one or "")
+                if one and size <= 1.5 * BUDGET:
+                    found[video.id] = one
+            if size > 1.5 * BUDGET:  # of many thousands, the rest would be decoded for nothing
+                break
     said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
         said += " They are few and small so that this file stays small."
-    if beyond:
+    if beyond := len(there) - len(found):
         said += f" Without frames, since unreadable or beyond the file's size: {beyond}."
     return Strips(found, said + lost)
 
