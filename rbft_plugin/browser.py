@@ -103,15 +103,24 @@ def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:
     import av
     from PIL import Image
 
+    def spaced(every: list[Any]) -> list[Any]:
+        count = min(frames, len(every))
+        return [every[(2 * place + 1) * len(every) // (2 * count)] for place in range(count)]
+
     try:
         with av.open(str(clip)) as container:
-            every = [frame.to_image() for frame in container.decode(video=0)]
+            stream = container.streams.video[0]
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            alone = all(packet.is_keyframe for packet in packets)  # as in every canonical clip: others are not decoded
+            shown = [
+                f for p in [*(spaced(packets) if alone else packets), None] for f in stream.codec_context.decode(p)
+            ]
+            picked = [frame.to_image() for frame in (shown if alone else spaced(shown))]
     except (av.FFmpegError, IndexError, OSError):
         return None
-    if not every:
+    if not picked:
         return None
-    count = min(frames, len(every))
-    picked = [every[(2 * place + 1) * len(every) // (2 * count)] for place in range(count)]
+    count = len(picked)
     scale = min(1.0, height / picked[0].height)
     size = (max(1, round(picked[0].width * scale)), max(1, round(picked[0].height * scale)))
     whole = Image.new("RGB", ((size[0] + GAP) * count - GAP, size[1]), GREY)
