@@ -18,7 +18,7 @@ from rbft_plugin.sweep import Cell, cells
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
 COLLECTING = (*WRITING, "filters")
 PART = ("shots", "train_fraction")
-TRAINING = ("base_model", *PART, "training.overrides", "training.adapters")
+TRAINING = ("base_model", *PART, "training.overrides")
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
@@ -47,6 +47,7 @@ def _of_training(cell: Cell, stages: Sequence[str]) -> tuple[str, ...]:
     """The keys of a recipe that a model trained in these stages depends on."""
     own = cell.recipe.training.stages
     keys = (*TRAINING, *(f"training.stages.{stage}" for stage in stages)) if stages else ("base_model",)
+    keys += ("training.adapters",) if len(stages) > 1 else ()
     return keys + (COLLECTING if any(own[stage].rows in rows.OF_RATIONALES for stage in stages) else ())
 
 
@@ -177,7 +178,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], s
         )
         return step, result
 
-    settings = (str(recipe), repr(overrides), own.adapters)
+    settings = (str(recipe), repr(overrides), own.adapters if start.adapters else None)
     trained: Checkpoint = plan.once(("train", seed, start, file, *settings), train)
     return trained
 
