@@ -12,13 +12,7 @@ from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Evaluation, Recipe, Stage
 from rbft_plugin.steps import Plan, Scored, Step
-from rbft_plugin.sweep import Cell, cells
-
-# Keys of a recipe that steps depend on; what cells have in common is made once, see Cell.shared.
-WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
-COLLECTING = (*WRITING, "filters")
-PART = ("shots", "train_fraction")
-TRAINING = ("base_model", *PART, "training.overrides")
+from rbft_plugin.sweep import COLLECTING, PART, WRITING, Cell, cells, of_training
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
@@ -34,21 +28,13 @@ def make(recipe: Recipe, dataset: Dataset) -> Plan:
                 model = Checkpoint(cell.recipe.base_model, (), dataset.name)
                 for last in range(1, len(stages) + 1):
                     model = _train(plan, cell, arm, seed, stages[:last], model)
-                named, folder = _place(cell, _of_training(cell, stages), arm, seed)
+                named, folder = _place(cell, of_training(cell.recipe, stages), arm, seed)
                 if cell.recipe.training.export and model.adapters:
                     merged = training.settings(cell.recipe.training, stages[-1])[2]
                     _export(plan, named, model, merged, folder / "merged")
                 plan.scored.append(Scored(cell, arm, seed, _score(plan, cell, arm, seed, stages, model), model))
     plan.steps.append(_report(plan))
     return plan
-
-
-def _of_training(cell: Cell, stages: Sequence[str]) -> tuple[str, ...]:
-    """The keys of a recipe that a model trained in these stages depends on."""
-    own = cell.recipe.training.stages
-    keys = (*TRAINING, *(f"training.stages.{stage}" for stage in stages)) if stages else ("base_model",)
-    keys += ("training.adapters",) if len(stages) > 1 else ()
-    return keys + (COLLECTING if any(own[stage].rows in rows.OF_RATIONALES for stage in stages) else ())
 
 
 def _named(cell: Cell, keys: Sequence[str], what: str) -> str:
@@ -131,13 +117,13 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
 def _train(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], start: Checkpoint) -> Checkpoint:
     """The model that the last of these stages makes of the model of those before it."""
     own, stage = cell.recipe.training, stages[-1]
-    named, folder = _place(cell, _of_training(cell, stages), arm, seed)
+    named, folder = _place(cell, of_training(cell.recipe, stages), arm, seed)
     recipe, overrides, merged = training.settings(own, stage)
     file, registered = _rows(plan, cell, own.stages[stage], seed)
     if training.must_merge(start, merged):
         last = Path(start.adapters[-1])
         target = last.with_name(f"{last.name}_merged")
-        before = _place(cell, _of_training(cell, stages[:-1]), arm, seed)[0]
+        before = _place(cell, of_training(cell.recipe, stages[:-1]), arm, seed)[0]
         start = _export(plan, f"{before} {last.name}", start, merged, target)
     output = folder / stage
     result = training.result(start, output, merged["finetuning_type"], own.adapters)
@@ -202,7 +188,7 @@ def _export(plan: Plan, name: str, model: Checkpoint, merged: dict[str, Any], ou
 
 def _score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], model: Checkpoint) -> Path:
     settings = cell.recipe.evaluation
-    named, folder = _place(cell, (*_of_training(cell, stages), "evaluation"), arm, seed)
+    named, folder = _place(cell, (*of_training(cell.recipe, stages), "evaluation"), arm, seed)
 
     def score() -> tuple[Step, Path]:
         output = folder / "eval"

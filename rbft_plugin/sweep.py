@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -14,8 +14,23 @@ from pydantic import ValidationError
 from rbft_plugin.config import explained
 from rbft_plugin.errors import ProblemsError
 from rbft_plugin.recipe import Recipe
+from rbft_plugin.rows import OF_RATIONALES
 
 FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
+
+# Keys of a recipe that steps depend on, see Cell.shared: writing rationales, collecting them, taking a part of the rows.
+WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
+COLLECTING = (*WRITING, "filters")
+PART = ("shots", "train_fraction")
+
+
+def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
+    """The keys that a model trained in these stages depends on."""
+    if not stages:
+        return ("base_model",)
+    keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
+    keys += ("training.adapters",) if len(stages) > 1 else ()
+    return keys + (COLLECTING if any(recipe.training.stages[s].rows in OF_RATIONALES for s in stages) else ())
 
 
 @dataclass(frozen=True)
