@@ -18,7 +18,7 @@ from rbft_plugin.rows import OF_RATIONALES
 
 FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
 
-# Keys of a recipe that steps depend on, see Cell.shared: writing rationales, collecting them, taking a part of the rows.
+# Keys of a recipe that steps depend on (see Cell.shared): writing rationales, collecting them, taking a part of rows.
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
 COLLECTING = (*WRITING, "filters")
 PART = ("shots", "train_fraction")
