@@ -1,8 +1,7 @@
-"""What the benchmarks of `rbft_vl` share: clips, models, rounds, a table and its JSON.
+"""What the benchmarks of `rbft_vl` share: clips, models, rates of work, a table and its JSON.
 
-A figure is the median over rounds, in each of which all cases run once, one after the other, in one process: what else
-the machine does then falls on all of them. A ratio is the median of the rounds' ratios. Time is that of the clock, and
-beside it that of the processor (the case's own processes together), which other load changes less.
+A figure is the median over the rounds of `timing`; a ratio is the median of the rounds' ratios. Time is that of the
+clock, and beside it that of the processor, which other load changes less.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ import json
 import os
 import random
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import timing
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -110,26 +108,11 @@ class Rates:
 
 
 def measure(cases: dict[str, Callable[[], float]], rounds: int) -> Rates:
-    """Run each case once to warm up, and once a round, in another order each time; a case returns its units of work."""
-    rates = Rates({name: [] for name in cases}, {name: [] for name in cases})
-    for case in cases.values():
-        case()
-    order = list(cases)
-    for number in range(rounds):
-        random.Random(number).shuffle(order)
-        for name in order:
-            began, worked = time.perf_counter(), processor_time()
-            done = cases[name]()
-            rates.clock[name].append(done / (time.perf_counter() - began))
-            rates.processor[name].append(done / (processor_time() - worked))
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    return rates
-
-
-def processor_time() -> float:
-    """Seconds of this process and of its children that have ended."""
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    """Run each case once to warm up, and once a round; a case returns its units of work, always as many."""
+    done: dict[str, float] = {}
+    spent = timing.rounds({name: lambda name=name: done.update({name: cases[name]()}) for name in cases}, rounds)
+    clock, processor = ({n: [done[n] / seconds for seconds in spent[n][k]] for n in cases} for k in ("wall", "cpu"))
+    return Rates(clock, processor)
 
 
 def report(name: str, unit: str, rates: Rates, goals: list[tuple[str, str, str, str]], size: str) -> None:

@@ -17,8 +17,9 @@ import pstats
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timing
 import yaml
@@ -48,16 +49,11 @@ def run(folder: Path, count: int, seconds: float) -> None:
 
     frames = [Image.fromarray(frame) for frame in clips.load(folder / "clip.mp4")[0]]
     with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory prints its first sample
-        collate, sample = loader(folder, clip.frames, settings.max_pixels)
-
-    def batch(video: Any) -> Any:
-        row = copy.deepcopy(sample) | {"videos": [video]}
-        return collate([row])
-
+        read = loader(folder, clip.frames, settings.max_pixels)
     cases = {
-        SOURCE: lambda: batch(str(folder / "source.mp4")),
-        CLIP: lambda: batch(str(folder / "clip.mp4")),
-        MEMORY: lambda: batch(frames),
+        SOURCE: lambda: read.batch(str(folder / "source.mp4")),
+        CLIP: lambda: read.batch(str(folder / "clip.mp4")),
+        MEMORY: lambda: read.batch(frames),
     }
     grids = {name: case()["video_grid_thw"].tolist() for name, case in cases.items()}
     assert len({str(grid) for grid in grids.values()}) == 1, grids
@@ -85,9 +81,15 @@ def run(folder: Path, count: int, seconds: float) -> None:
     timing.write("loader", {"ratios": ratios, "rounds": spent, "profile_of_clip": profiled, "sample": what})
 
 
-def loader(folder: Path, frames: int, pixels: int) -> tuple[Any, dict[str, Any]]:
-    """LLaMA-Factory's collator under recipes/stage2.yaml, and a sample of the clip as its dataset gives it."""
+class Loader(NamedTuple):
+    batch: Callable[[Any], Any]  # a video (path or frames) -> what the model gets
+    tokenize: Callable[[], Any]  # the clip's row once more, as before every training
+
+
+def loader(folder: Path, frames: int, pixels: int) -> Loader:
+    """LLaMA-Factory under recipes/stage2.yaml, for a sample with folder/clip.mp4."""
     from llamafactory.data import SFTDataCollatorWith4DAttentionMask, get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.data.processor import SupervisedDatasetProcessor
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
@@ -119,7 +121,14 @@ def loader(folder: Path, frames: int, pixels: int) -> tuple[Any, dict[str, Any]]
     collate = SFTDataCollatorWith4DAttentionMask(
         template=template, model=model, label_pad_token_id=-100, pad_to_multiple_of=8, **tokens
     )
-    return collate, data[0]
+    rows = {"_prompt": [answer[:1]], "_response": [answer[1:]], "_videos": [[str(folder / "clip.mp4")]]}
+    rows |= {key: [None] for key in ("_system", "_tools", "_images", "_audios")}
+    processor = SupervisedDatasetProcessor(template=template, data_args=data_args, **tokens)
+    assert processor.preprocess_dataset(rows)["input_ids"] == [data[0]["input_ids"]]
+    return Loader(
+        lambda video: collate([copy.deepcopy(data[0]) | {"videos": [video]}]),
+        lambda: processor.preprocess_dataset(rows),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks of clips share: source videos, interleaved rounds, a table and its JSON."""
+"""What the benchmarks share: interleaved rounds; and those of clips: source videos, a table and its JSON."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def write_source(
 
 
 def rounds(cases: dict[str, Callable[[], object]], count: int, warm: bool = True) -> dict[str, dict[str, list[float]]]:
-    """Wall-clock and processor seconds of each case; all cases once a round, so that other load falls on all.
-
-    With `warm`, each runs once before that.
+    """Wall-clock and processor seconds of each case; all cases once a round, so that other load falls on all, and each
+    round begins with another one, so that none has the better place. With `warm`, each runs once before that.
     """
     spent: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in cases}
     for case in cases.values() if warm else ():
         case()
     for number in range(count):
-        for name, case in cases.items():
+        first = number % len(cases)
+        for name in [*cases][first:] + [*cases][:first]:
             began, worked = time.perf_counter(), processor_seconds()
-            case()
+            cases[name]()
             spent[name]["wall"].append(time.perf_counter() - began)
             spent[name]["cpu"].append(processor_seconds() - worked)
         print(f"round {number + 1} of {count}", file=sys.stderr)

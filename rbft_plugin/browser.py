@@ -18,6 +18,7 @@ BUDGET = 20_000_000  # bytes that all strips may take in the page
 TIERS = ((8, 112, 74), (8, 96, 70), (8, 80, 64), (6, 72, 60), (6, 64, 55), (4, 64, 50), (4, 48, 45), (3, 40, 40))
 GAP, GREY = 2, (128, 128, 128)  # pixels between frames
 MEASURED = 16  # strips that are made to choose among TIERS
+AT_ONCE = 256  # strips that are made before the budget is looked at again
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ def videos(dataset: str, run: Path | None) -> list[Video]:
     A rationale that was dropped is shown with its reason.
     """
     test = [_video(row, "test") for row in preparation.read_split(dataset, "test")]
-    own = [run / rows / "rationale.jsonl" for rows in ("rows", "rows_hinted")] if run else []
-    shared = Path("data") / dataset / "rationale.jsonl"
-    file = next((path for path in own if path.is_file()), shared)
+    folders = ("rows", "*/rows", "rows_hinted", "*/rows_hinted")  # some of a cell: those that a sweep's bases wrote
+    own = [path for rows in folders for path in sorted(run.glob(f"{rows}/rationale.jsonl"))] if run else []
+    file = next(iter(own), Path("data") / dataset / "rationale.jsonl")
     if not file.is_file():
         return test
     written = {str(row["id"]): row["messages"][-1]["content"] for row in preparation.read_jsonl(file)}
@@ -79,19 +80,20 @@ def strips(shown: Sequence[Video]) -> Strips:
         sizes = [len(one) for video in there[::every] if (one := strip(video.clip, *tier))]
         if sum(sizes) / max(1, len(sizes)) * len(there) <= BUDGET:
             break
+    found, size = {}, 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda video: strip(video.clip, *tier), there)
-        found, size, beyond = {}, 0, 0
-        for video, one in zip(there, made, strict=True):
-            size += len(one or "")
-            if one and size <= 1.5 * BUDGET:
-                found[video.id] = one
-            else:
-                beyond += 1
+        for start in range(0, len(there), AT_ONCE):
+            part = there[start : start + AT_ONCE]
+            for video, one in zip(part, pool.map(lambda video: strip(video.clip, *tier), part), strict=True):
+                size += len(one or "")
+                if one and size <= 1.5 * BUDGET:
+                    found[video.id] = one
+            if size > 1.5 * BUDGET:  # of many thousands, the rest would be decoded for nothing
+                break
     said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
         said += " They are few and small so that this file stays small."
-    if beyond:
+    if beyond := len(there) - len(found):
         said += f" Without frames, since unreadable or beyond the file's size: {beyond}."
     return Strips(found, said + lost)
 
@@ -101,15 +103,24 @@ def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:
     import av
     from PIL import Image
 
+    def spaced(every: list[Any]) -> list[Any]:
+        count = min(frames, len(every))
+        return [every[(2 * place + 1) * len(every) // (2 * count)] for place in range(count)]
+
     try:
         with av.open(str(clip)) as container:
-            every = [frame.to_image() for frame in container.decode(video=0)]
+            stream = container.streams.video[0]
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            alone = all(packet.is_keyframe for packet in packets)  # as in every canonical clip: others are not decoded
+            shown = [
+                f for p in [*(spaced(packets) if alone else packets), None] for f in stream.codec_context.decode(p)
+            ]
+            picked = [frame.to_image() for frame in (shown if alone else spaced(shown))]
     except (av.FFmpegError, IndexError, OSError):
         return None
-    if not every:
+    if not picked:
         return None
-    count = min(frames, len(every))
-    picked = [every[(2 * place + 1) * len(every) // (2 * count)] for place in range(count)]
+    count = len(picked)
     scale = min(1.0, height / picked[0].height)
     size = (max(1, round(picked[0].width * scale)), max(1, round(picked[0].height * scale)))
     whole = Image.new("RGB", ((size[0] + GAP) * count - GAP, size[1]), GREY)

@@ -44,9 +44,10 @@ def main() -> None:
     except RbftError as error:
         errors.print(f"rbft: {error}", style="red")
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("rbft: stopped; the same command goes on from here")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C, without a word
+            errors.print("rbft: stopped; the same command goes on from here")
+        raise
 
 
 @app.command()
@@ -164,8 +165,15 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
         if recipe.launch.node_rank:
             return runner.follow(plan, live.notify)
         announce(plan)
-        runner.execute(plan, live.notify, jobs)
-    print_outcome(plan)
+        failed = None
+        try:
+            runner.execute(plan, live.notify, jobs)
+        except RbftError as error:
+            failed = error
+    if runner.is_done(plan, plan.steps[-1]):  # the report, of what there is
+        print_outcome(plan)
+    if failed:
+        raise failed
 
 
 def _require_positions(base_model: str) -> None:

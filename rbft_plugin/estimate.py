@@ -36,7 +36,7 @@ class Estimate:
             else f"trained models at most {_size(self.model_bytes)}"
         )
         time = (
-            f"about {_minutes(self.seconds)}, by earlier runs"
+            f"about {_minutes(self.seconds)}, step after step, by earlier runs"
             if self.seconds is not None
             else f"not known before a first run; {self.harness_starts} starts of a harness take 20 to 30 s each"
         )
@@ -51,15 +51,17 @@ class Estimate:
 def estimate(plan: Plan) -> Estimate:
     """Of what is still to do. A step's time is the median of earlier steps of its kind on the same base model."""
     to_do = [s for s in plan.steps if s.always or not runner.is_done(plan, s)]
-    times = [_seconds(step, plan.recipe.base_model) for step in to_do]
-    known = [t for t in times if t is not None]
+    times = [(step, _seconds(step, plan.recipe.base_model)) for step in to_do]
+    known = [seconds for _, seconds in times if seconds is not None]
+    # Our own steps take seconds: not to know one is no reason to say nothing.
+    unknown = [step for step, seconds in times if seconds is None and step.argv[0] != "rbft"]
     trained = sum(s.name.startswith("train ") for s in to_do)
     base = Path(plan.recipe.base_model)
     size = sum(p.stat().st_size for p in base.rglob("*") if p.is_file()) if base.is_dir() else None
     return Estimate(
         to_do,
         len(plan.steps) - len(to_do),
-        sum(known) if len(known) == len(times) else None,
+        None if unknown or not known else sum(known),
         None if size is None else size * trained,
         shutil.disk_usage(".").free,
         *_videos_and_answers(plan, to_do),

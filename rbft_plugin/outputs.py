@@ -87,9 +87,9 @@ def _planned(folder: Path, plan: dict[str, Any]) -> list[Output]:
         everywhere = {one["cell"] for one in ones} == set(cells)
         found.append(
             Output(
-                first["arm"] if everywhere else f"{first['cell']}/{first['arm']}",
+                first["arm"] if everywhere else Path(*Path(output).parts[2:-2]).as_posix(),  # below runs/<run>
                 first["seed"],
-                folder.joinpath(*Path(output).parts[2:]),  # after runs/<run>, which may have been moved
+                folder.joinpath(*Path(output).parts[2:]),  # which may have been moved
                 first["arm"],
                 tuple((one["cell"], tuple(one["values"].items())) for one in ones) if cells != [""] else (),
             )
@@ -124,7 +124,8 @@ def curves(outputs: Sequence[Output]) -> dict[str, Any] | None:
     lines: dict[str, dict[str, str]] = defaultdict(dict)
     for one in outputs:
         for _, of_cell in one.cells:
-            others = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in of_cell if key != x]
+            same = {key for key, value in of_cell if any(dict(other)[key] != value for _, other in one.cells)}
+            others = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in of_cell if key not in (x, *same)]
             lines[one.plain + (f" ({', '.join(others)})" if others else "")][str(dict(of_cell)[x])] = one.arm
     return {"x": AMOUNTS.get(x, x), "lines": dict(lines)}
 

@@ -12,7 +12,7 @@ from rbft_plugin.checkpoint import Checkpoint
 from rbft_plugin.dataset import Dataset
 from rbft_plugin.recipe import Evaluation, Recipe, Stage
 from rbft_plugin.steps import Plan, Scored, Step
-from rbft_plugin.sweep import Cell, cells
+from rbft_plugin.sweep import COLLECTING, PART, WRITING, Cell, cells, of_training
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
@@ -26,22 +26,25 @@ def make(recipe: Recipe, dataset: Dataset) -> Plan:
         for arm, stages in recipe.arms.items():
             for seed in recipe.seeds if stages else recipe.seeds[:1]:
                 model = Checkpoint(cell.recipe.base_model, (), dataset.name)
-                for stage in stages:
-                    model = _train(plan, cell, arm, seed, stage, model)
+                for last in range(1, len(stages) + 1):
+                    model = _train(plan, cell, arm, seed, stages[:last], model)
+                named, folder = _place(cell, of_training(cell.recipe, stages), arm, seed)
                 if cell.recipe.training.export and model.adapters:
                     merged = training.settings(cell.recipe.training, stages[-1])[2]
-                    _export(plan, cell, f"{arm} seed {seed}", model, merged, _folder(cell, arm, seed) / "merged")
-                plan.scored.append(Scored(cell, arm, seed, _score(plan, cell, arm, seed, model), model))
+                    _export(plan, named, model, merged, folder / "merged")
+                plan.scored.append(Scored(cell, arm, seed, _score(plan, cell, arm, seed, stages, model), model))
     plan.steps.append(_report(plan))
     return plan
 
 
-def _folder(cell: Cell, arm: str, seed: int) -> Path:
-    return cell.folder / arm / f"seed-{seed}"
+def _named(cell: Cell, keys: Sequence[str], what: str) -> str:
+    """What a step that depends on these keys makes, in its name."""
+    return "/".join(filter(None, (cell.shared(keys), what)))
 
 
-def _named(cell: Cell, what: str) -> str:
-    return f"{cell.name}/{what}" if cell.name else what
+def _place(cell: Cell, keys: Sequence[str], arm: str, seed: int) -> tuple[str, Path]:
+    """(name, folder) of what is made for an arm and seed and depends on these keys."""
+    return _named(cell, keys, f"{arm} seed {seed}"), cell.folder(keys) / arm / f"seed-{seed}"
 
 
 def _with_env(recipe: Recipe, argv: list[str], more: dict[str, str | int] | None = None) -> list[str]:
@@ -56,34 +59,28 @@ def _prepare(dataset: Dataset) -> Step:
 def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
     """The file of collected rationales of the cell's base model; cells with the same model and settings share it."""
     suffix, word = ("_hinted", "hinted ") if hinted else ("", "")
-
-    def place(what: str) -> tuple[Path, str]:
-        """The run's own folder and name for the first cell that needs it, then the cell's."""
-        first = not any(isinstance(k, tuple) and k[:2] == (what, hinted) for k in plan.made)
-        named = f"{what} {word}rationales"
-        return (plan.folder, named) if first else (cell.folder, _named(cell, named))
+    own = cell.recipe.evaluation
+    key = (hinted, cell.recipe.base_model, str((own.batch_size, own.model_args, own.args)))
 
     def generate() -> tuple[Step, Path]:
         """Its answers so far lie in a cache beside its output, so that a killed generation goes on where it stopped."""
-        folder, name = place("write")
-        output = folder / f"rationales{suffix}"
+        output = cell.folder(WRITING) / f"rationales{suffix}"
         base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), output.with_suffix(".cache")
-        args = {"use_cache": cache.as_posix(), **cell.recipe.evaluation.args}
-        settings = cell.recipe.evaluation.model_copy(update={"args": args})
+        settings = own.model_copy(update={"args": {"use_cache": cache.as_posix(), **own.args}})
+        name = f"write {_named(cell, WRITING, f'{word}rationales')}"
         step = _lmms_eval(plan, cell, name, base, output, [f"rationale{suffix}"], settings)
         return replace(step, cache=cache), output
 
-    key = (hinted, cell.recipe.base_model, str(cell.recipe.evaluation))
     source: Path = plan.once(("write", *key), generate)
 
     def collect() -> tuple[Step, Path]:
-        folder, name = place("collect")
-        target = folder / f"rows{suffix}" / "rationale.jsonl"
+        target = cell.folder(COLLECTING) / f"rows{suffix}" / "rationale.jsonl"
         argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
         for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
             for one in value if isinstance(value, tuple) else [value]:
                 argv += [f"--{option.replace('_', '-')}", str(one)]
         read = (source, plan.dataset.folder / "train.jsonl")
+        name = f"collect {_named(cell, COLLECTING, f'{word}rationales')}"
         return Step(name, argv, leaves=(target,), files=read), target
 
     collected: Path = plan.once(("collect", *key, str(cell.recipe.filters)), collect)
@@ -105,27 +102,31 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
 
     def derive() -> tuple[Step, Path]:
-        target = cell.folder / "rows" / f"{name}.jsonl"
+        keys = PART + (COLLECTING if source else ())
+        target = cell.folder(keys) / "rows" / f"{name}.jsonl"
         argv = ["rbft", "rows", plan.dataset.name, kind, "--output", target.as_posix(), *part]
         argv += [f"--seed={seed}"] if drawn else []
         argv += ["--labelled"] if labelled else []
         argv += ["--rationales", source.as_posix()] if source else []
         read = (plan.dataset.folder / "train.jsonl", *([source] if source else []))
-        return Step(_named(cell, f"rows {name}"), argv, leaves=(target,), files=read), target
+        return Step(f"rows {_named(cell, keys, name)}", argv, leaves=(target,), files=read), target
 
     made: Path = plan.once(("rows", name, source, *part), derive)
     return made, made.parent
 
 
-def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Checkpoint) -> Checkpoint:
-    own = cell.recipe.training
+def _train(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], start: Checkpoint) -> Checkpoint:
+    """The model that the last of these stages makes of the model of those before it."""
+    own, stage = cell.recipe.training, stages[-1]
+    named, folder = _place(cell, of_training(cell.recipe, stages), arm, seed)
     recipe, overrides, merged = training.settings(own, stage)
     file, registered = _rows(plan, cell, own.stages[stage], seed)
     if training.must_merge(start, merged, own.adapters):
         last = Path(start.adapters[-1])
         target = last.with_name(f"{last.name}_merged")
-        start = _export(plan, cell, f"{arm} seed {seed} {last.name}", start, merged, target)
-    output = _folder(cell, arm, seed) / stage
+        before = _place(cell, of_training(cell.recipe, stages[:-1]), arm, seed)[0]
+        start = _export(plan, f"{before} {last.name}", start, merged, target)
+    output = folder / stage
     result = training.result(start, output, merged["finetuning_type"], own.adapters)
     keys = {
         "dataset": registry.llamafactory_name(plan.dataset.name, file.stem),
@@ -159,7 +160,7 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
     def train() -> tuple[Step, Checkpoint]:
         argv = training.argv(recipe, keys | overrides)
         step = Step(
-            f"train {_named(cell, arm)} seed {seed} {stage}",
+            f"train {named} {stage}",
             _with_env(plan.recipe, argv, training.environment(launch, merged)),
             output=output,
             files=(recipe, file),
@@ -176,12 +177,12 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stage: str, start: Check
     return trained
 
 
-def _export(plan: Plan, cell: Cell, name: str, model: Checkpoint, merged: dict[str, Any], output: Path) -> Checkpoint:
+def _export(plan: Plan, name: str, model: Checkpoint, merged: dict[str, Any], output: Path) -> Checkpoint:
     """The model with its adapters merged into one checkpoint."""
 
     def export() -> tuple[Step, Checkpoint]:
         step = Step(
-            f"export {_named(cell, name)}",
+            f"export {name}",
             _with_env(plan.recipe, training.export_argv(model, output, merged)),
             output=output,
             models=(model.base, *model.adapters),
@@ -194,12 +195,13 @@ def _export(plan: Plan, cell: Cell, name: str, model: Checkpoint, merged: dict[s
     return exported
 
 
-def _score(plan: Plan, cell: Cell, arm: str, seed: int, model: Checkpoint) -> Path:
-    output, settings = _folder(cell, arm, seed) / "eval", cell.recipe.evaluation
+def _score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], model: Checkpoint) -> Path:
+    settings = cell.recipe.evaluation
+    named, folder = _place(cell, (*of_training(cell.recipe, stages), "evaluation"), arm, seed)
 
     def score() -> tuple[Step, Path]:
-        name = f"score {_named(cell, arm)} seed {seed}"
-        return _lmms_eval(plan, cell, name, model, output, settings.tasks, settings), output
+        output = folder / "eval"
+        return _lmms_eval(plan, cell, f"score {named}", model, output, settings.tasks, settings), output
 
     scored: Path = plan.once(("score", model, str(settings)), score)
     return scored

@@ -126,6 +126,13 @@ class Recipe(Strict):
             raise ValueError("two arms have the same stages")
         return arms
 
+    @field_validator("shots", "train_fraction", mode="before")
+    @classmethod
+    def _one_value(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(f"must be one value; for several: `sweep: {{{info.field_name}: {value}}}`")
+        return value
+
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:

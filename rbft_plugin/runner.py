@@ -80,8 +80,11 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
     if len(failed) == 1 and not left_out:
         raise next(iter(failed.values()))
     if failed:
-        rest = [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
-        raise RbftError("\n".join([*map(str, failed.values()), *rest]))
+        several = len(failed) > 1
+        said = [_shortened(str(error)) if several else str(error) for error in failed.values()]
+        said += [f"failed, {len(failed)} of {len(plan.steps)} steps: {', '.join(failed)}"] if several else []
+        said += [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
+        raise RbftError("\n".join(said))
 
 
 def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
@@ -191,6 +194,13 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     aside = plan.folder / "superseded" / f"{step.slug}-{time.strftime('%Y%m%d-%H%M%S')}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(step.output, aside)
+
+
+def _shortened(message: str, most: int = 3) -> str:
+    """With less of the log's end, which is what is indented by four."""
+    lines = message.split("\n")
+    quoted = [line for line in lines if line.startswith("    ")]
+    return "\n".join([line for line in lines if line not in quoted] + quoted[-most:])
 
 
 def _ending(log: Path) -> str:

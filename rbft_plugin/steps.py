@@ -78,7 +78,8 @@ class Scored:
 
     @property
     def name(self) -> str:
-        return f"{self.cell.name}/{self.arm}" if self.cell.name else self.arm
+        """The arm, below the part of the cell that its answers depend on."""
+        return self.output.parents[1].relative_to(self.cell.recipe.folder).as_posix()
 
 
 @dataclass(frozen=True)

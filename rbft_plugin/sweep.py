@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,23 @@ from pydantic import ValidationError
 from rbft_plugin.config import explained
 from rbft_plugin.errors import ProblemsError
 from rbft_plugin.recipe import Recipe
+from rbft_plugin.rows import OF_RATIONALES
 
 FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
+
+# Keys of a recipe that steps depend on (see Cell.shared): writing rationales, collecting them, taking a part of rows.
+WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
+COLLECTING = (*WRITING, "filters")
+PART = ("shots", "train_fraction")
+
+
+def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
+    """The keys that a model trained in these stages depends on."""
+    if not stages:
+        return ("base_model",)
+    keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
+    keys += ("training.adapters",) if len(stages) > 1 else ()
+    return keys + (COLLECTING if any(recipe.training.stages[s].rows in OF_RATIONALES for s in stages) else ())
 
 
 @dataclass(frozen=True)
@@ -25,9 +41,16 @@ class Cell:
     values: dict[str, Any]
     recipe: Recipe
 
-    @property
-    def folder(self) -> Path:
-        return self.recipe.folder / self.name
+    def shared(self, keys: Iterable[str]) -> str:
+        """The name of all cells together that do not differ in these keys of the recipe; "" where all are alike.
+
+        What a step makes lies under the name of the keys that it depends on: a further value moves nothing.
+        """
+        read = [key.split(".") for key in keys]
+        return _name({k: v for k, v in self.values.items() if any(_overlap(k.split("."), key) for key in read)})
+
+    def folder(self, keys: Iterable[str]) -> Path:
+        return self.recipe.folder / self.shared(keys)
 
 
 def cells(recipe: Recipe) -> list[Cell]:
@@ -39,7 +62,7 @@ def cells(recipe: Recipe) -> list[Cell]:
     found, plain = [], recipe.model_dump() | {"sweep": {}}
     for values in product(*recipe.sweep.values()):
         chosen = dict(zip(recipe.sweep, values, strict=True))
-        name = "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in chosen.items())
+        name = _name(chosen)
         content = plain
         for key, value in chosen.items():
             content = _with(content, key.split("."), value)
@@ -49,7 +72,8 @@ def cells(recipe: Recipe) -> list[Cell]:
             problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
     names = [cell.name for cell in found]
     problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
-    if clash := sorted(set(names) & set(recipe.arms)):
+    of_parts = {_name(part) for cell in found for part in _parts(cell.values)}
+    if clash := sorted(of_parts & set(recipe.arms)):
         problems.append(f"sweep: a cell and an arm have the same name: {', '.join(clash)}")
     if problems:
         raise ProblemsError(recipe.run, list(dict.fromkeys(problems)))
@@ -61,6 +85,20 @@ def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any
     key, *rest = path
     inner = content.get(key)
     return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Whether one path is the other, or leads to it."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _parts(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """The values of each choice of keys, in their order."""
+    return (dict(items) for n in range(1, len(values) + 1) for items in combinations(values.items(), n))
+
+
+def _name(values: dict[str, Any]) -> str:
+    return "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in values.items())
 
 
 def _word(value: Any) -> str:

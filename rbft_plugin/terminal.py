@@ -55,7 +55,7 @@ def print_outcome(plan: Any) -> None:
 
     folder = plan.folder / "report"
     print_summary(files.read_json(folder / "report.json"))
-    for scored in plan.scored:
+    for scored in {one.output: one for one in plan.scored if one.output.is_dir()}.values():
         console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
     aside, size = runner.superseded(plan)
     if size:

@@ -35,9 +35,9 @@ def fonts(text: str) -> tuple[list[str], frozenset[str]]:
     return families, frozenset(missing)
 
 
-def ticks(names: Sequence[str], missing: frozenset[str]) -> list[str]:
+def ticks(names: Sequence[str], missing: frozenset[str], most: int = NAME_WIDTH) -> list[str]:
     """The names as short as they must be; "#<row>" for those that cannot be drawn or told apart."""
-    short = [cut(" ".join(name.split())) for name in names]
+    short = [cut(" ".join(name.split()), most) for name in names]
     counts = Counter(short)
     return [
         f"#{number}" if missing & set(name) else f"#{number} {name}" if counts[name] > 1 else name
@@ -45,12 +45,12 @@ def ticks(names: Sequence[str], missing: frozenset[str]) -> list[str]:
     ]
 
 
-def cut(name: str) -> str:
-    """At most NAME_WIDTH columns of a terminal, the middle left out: names of classes often share their beginnings."""
-    if width(name) <= NAME_WIDTH:
+def cut(name: str, most: int = NAME_WIDTH) -> str:
+    """At most so many columns of a terminal, the middle left out: names of classes often share their beginnings."""
+    if width(name) <= most:
         return name
     head, tail = name[: len(name) // 2], name[len(name) // 2 :]
-    while width(head) + 1 + width(tail) > NAME_WIDTH:
+    while width(head) + 1 + width(tail) > most:
         head, tail = (head[:-1], tail) if width(head) > width(tail) else (head, tail[1:])
     return f"{head}…{tail}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from conftest import write_video
 from PIL import Image
 
-from rbft_plugin import browser
+from rbft_plugin import browser, clips
 from rbft_plugin.browser import Video
 
 
@@ -46,6 +47,14 @@ def test_a_strip_has_evenly_spaced_frames_in_order(grey: Path) -> None:
     assert made.size == (246, 40)
     greys = [np.asarray(made.convert("L"))[10:30, 62 * n + 15 : 62 * n + 45].mean() for n in range(4)]
     assert greys == pytest.approx([20 + 20 * frame for frame in (1, 3, 6, 8)], abs=6)
+
+
+def test_of_a_clip_of_key_frames_those_shown_alone_are_decoded_and_the_strip_is_the_same(tmp_path: Path) -> None:
+    frames = np.stack([np.full((56, 56, 3), 20 + 20 * number, dtype=np.uint8) for number in range(10)])
+    clips.write(tmp_path / "clip.mp4", frames, Fraction(2), 1)
+    made = np.asarray(picture(browser.strip(tmp_path / "clip.mp4", 4, 56, 95)).convert("L"))
+    greys = [made[10:40, 58 * n + 15 : 58 * n + 45].mean() for n in range(4)]
+    assert greys == pytest.approx([20 + 20 * frame for frame in (1, 3, 6, 8)], abs=3)
 
 
 def test_a_strip_is_never_larger_than_the_clip_and_has_no_more_frames(grey: Path) -> None:
@@ -118,3 +127,5 @@ def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path
         Video("b", "train", "calm", Path("clips/b.mp4"), "raw/b.mp4", 3.5, "It is calm."),
         Video("c", "train", "calm", Path("clips/c.mp4"), "raw/c.mp4", 3.5, "(dropped: copied) Describe it."),
     ]
+    lines("runs/swept/base_model-x/rows/rationale.jsonl", [rationale("c", "Of a cell.")])
+    assert [v.rationale for v in browser.videos("mine", Path("runs/swept"))] == [None, "Of a cell."]

@@ -432,8 +432,8 @@ def test_demo_data_alone_is_written_and_kept(
 def test_an_interrupt_is_said_in_a_line(
     rbft: Callable[..., Outcome], ws: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted() -> None:
+    def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
-    assert rbft() == (130, "", "rbft: stopped; the same command goes on from here\n")
+    monkeypatch.setattr("rbft_plugin.dataset.load", interrupted)
+    assert rbft("check", "demo") == (130, "", "rbft: stopped; the same command goes on from here\n")

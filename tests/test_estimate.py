@@ -67,6 +67,13 @@ def test_times_are_the_median_of_earlier_steps_of_the_same_kind_and_model(plan: 
     assert estimate(plan).seconds == 3 * 60 + 10 + 10 + 30 + 4 * 1
 
 
+def test_steps_of_our_own_that_never_ran_leave_the_time_known(plan: Plan) -> None:
+    for step in plan.steps:
+        if step.argv[0] != "rbft":
+            record(plan, step.name, 10.0, run="other")
+    assert estimate(plan).seconds == 7 * 10
+
+
 def test_times_of_another_base_do_not_count(plan: Plan) -> None:
     for step in plan.steps:
         record(plan, step.name, 1.0, run="other")
@@ -87,7 +94,7 @@ def test_what_is_done_is_not_to_do(plan: Plan) -> None:
     said = estimate(plan)
     assert [s.name for s in said.to_do] == ["prepare mine"] and said.done == 9
     assert all(runner.is_done(plan, s) for s in plan.steps)
-    assert said.lines()[-1] == "time: about 1 s, by earlier runs"
+    assert said.lines()[-1] == "time: about 1 s, step after step, by earlier runs"
 
 
 def test_the_size_of_a_base_on_the_hub_is_not_known(plan: Plan) -> None:
@@ -105,5 +112,5 @@ def test_times_are_said_in_seconds_or_minutes(seconds: float, text: str) -> None
     assert said.lines() == [
         "videos: 40; answers to generate about them: 30",
         "disk: trained models at most 15.2 GB; 99 MB are free",
-        f"time: about {text}, by earlier runs",
+        f"time: about {text}, step after step, by earlier runs",
     ]

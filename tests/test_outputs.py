@@ -96,6 +96,13 @@ def test_arms_of_a_sweep_are_named_by_their_cells_and_shared_ones_are_there_once
     }
 
 
+def test_what_some_cells_share_has_the_name_of_its_folder() -> None:
+    cells = [(f"base-{b}_rate-{r}", {"base": b, "rate": r}) for b in "ab" for r in (1, 2)]
+    given = [(cell, of, "zero", 0, f"base-{of['base']}/zero/seed-0/eval") for cell, of in cells]
+    found, _ = outputs.find([str(plan("s", *given))])
+    assert [one.arm for one in found] == ["base-a/zero", "base-b/zero"]
+
+
 def test_arms_are_compared_within_cells() -> None:
     found, _ = outputs.find([str(a_sweep())])
     arms = dict.fromkeys(one.arm for one in found)
@@ -116,6 +123,12 @@ def test_a_second_swept_key_makes_further_lines_and_words_make_none() -> None:
         "rbft (learning_rate 0.1)": {"4": "0.1_4", "8": "0.1_8"},
         "rbft (learning_rate 0.2)": {"4": "0.2_4", "8": "0.2_8"},
     }
+    both = tuple((f"c{rate}", (("rate", rate), ("shots", 4))) for rate in (0.1, 0.2))  # what depends on shots alone
+    base = Output(
+        "zero", 0, Path(), "zero", tuple((f"{c}_{n}", (*v[:1], ("shots", n))) for c, v in both for n in (4, 8))
+    )
+    drawn = outputs.curves([base, Output("a", 0, Path(), "rbft", both)])
+    assert drawn is not None and drawn["lines"] == {"zero": {"4": "zero", "8": "zero"}, "rbft": {"4": "a"}}
     by_rate = outputs.curves([cell(rate, "all") for rate in (0.1, 0.2)])
     assert by_rate is not None and by_rate["x"] == "training.overrides.learning_rate"
     assert outputs.curves([cell("a", False), cell("b", True)]) is None

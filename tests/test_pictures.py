@@ -163,7 +163,7 @@ def test_losses_have_a_panel_for_each_stage_and_a_line_for_each_arm_and_seed() -
     figure: Any = curves.losses(summarize(evaluations, {"losses": losses}))
     assert [axes.get_title() for axes in figure.axes] == ["stage: rationale", "stage: label"]
     assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[2.0, 1.0], [2.0, 1.0], [2.0, 2.0]]
-    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["sft", "rbft"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rbft", "sft"]
     colours = [line.get_color() for line in figure.axes[1].lines]
     assert colours == [charts.look(0)["color"], charts.look(1)["color"], charts.look(1)["color"]]
 
@@ -177,6 +177,38 @@ def test_learning_curves_are_of_the_arms_that_they_name() -> None:
     assert list(line.get_ydata()) == [result["arms"][arm]["accuracy"]["mean"] for arm in ("four", "eight", "sixteen")]
     assert figure.axes[0].get_xlabel() == "clips a class"
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["4", "8", "16"]
+
+
+def test_learning_curves_of_several_arms_stand_beside_one_another_with_every_seed() -> None:
+    seeds = {"base": (0,), "few": (0, 1), "many": (0, 1)}
+    result = summarize(random_scored(("a", "b"), 30, seeds), {})
+    long = "an arm (training.overrides.learning_rate 0.0001)"
+    result["curves"] = {
+        "x": "share",
+        "lines": {"base": {"0.1": "base", "1": "base"}, long: {"0.1": "few", "1": "many"}},
+    }
+    figure: Any = curves.learning(result)
+    figure.draw_without_rendering()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", long]
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and axes.get_xlim() == pytest.approx((0.1 * 10**-0.12, 10**0.12))
+    base, dots, line = axes.lines
+    right = line.get_transform().transform((1, 0))[0] - base.get_transform().transform((1, 0))[0]
+    assert right == pytest.approx(curves.DODGE / 72 * figure.dpi)
+    of = [result["arms"][arm]["accuracy"] for arm in ("few", "many")]
+    assert list(dots.get_ydata()) == [value for one in of for value in one["per_seed"]]
+    whiskers = [[y for _, y in segment] for segment in axes.collections[1].get_segments()]
+    assert whiskers == [one["ci95"] for one in of]
+
+
+def test_names_of_many_lines_leave_the_panels_their_room() -> None:
+    def panel(arms: int) -> float:
+        losses = [{"arm": f"arm {n}", "seed": 0, "stage": "s", "steps": [1, 2], "loss": [2, 1]} for n in range(arms)]
+        figure: Any = curves.losses({"arms": {}, "losses": losses})
+        figure.draw_without_rendering()
+        return float(figure.axes[0].get_window_extent().height)
+
+    assert panel(60) == pytest.approx(panel(2), rel=0.15)
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:

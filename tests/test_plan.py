@@ -507,22 +507,22 @@ def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
     names = [s.name for s in made.steps]
     assert names[:3] == ["prepare smarthome", "write rationales", "collect rationales"]
     assert names[3:] == [
-        "score shots-4/zero_shot seed 0",
-        *("shots-4/rows label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
-        *("shots-4/rows rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
+        "score zero_shot seed 0",
+        *("rows shots-4/label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
+        *("rows shots-4/rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
         "score shots-4/rbft seed 0",
-        *("shots-8/rows label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
-        *("shots-8/rows rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
+        *("rows shots-8/label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
+        *("rows shots-8/rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
         *("score shots-8/rbft seed 0", "report"),
     ]
     folder = "runs/smarthome/shots-8/rows"
-    assert argv_of(made, "shots-8/rows rationale_seed-0") == [
+    assert argv_of(made, "rows shots-8/rationale_seed-0") == [
         *("rbft", "rows", "smarthome", "rationale", "--output", f"{folder}/rationale_seed-0.jsonl"),
         *("--shots=8", "--seed=0", "--rationales", "runs/smarthome/rows/rationale.jsonl"),
     ]
     assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
     # the base model is scored once, and stands in both cells
-    zero = Path("runs/smarthome/shots-4/zero_shot/seed-0/eval")
+    zero = Path("runs/smarthome/zero_shot/seed-0/eval")
     assert [(s.cell.name, s.output) for s in made.scored if s.arm == "zero_shot"] == [
         *(("shots-4", zero), ("shots-8", zero)),
     ]
@@ -530,8 +530,10 @@ def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
 
 def test_a_swept_base_model_writes_rationales_of_its_own(ws: Path) -> None:
     made = shipped("rbft", sweep={"base_model": ["a", "b"]}, arms={"rbft": ["rationale"]})
-    written = [s.output for s in made.steps if "write" in s.name]
-    assert written == [Path("runs/smarthome/rationales"), Path("runs/smarthome/base_model-b/rationales")]
+    written = {s.name: s.output for s in made.steps if s.name.startswith("write ")}
+    assert written == {
+        f"write base_model-{base}/rationales": Path(f"runs/smarthome/base_model-{base}/rationales") for base in "ab"
+    }
     assert rows_of(made, "train base_model-b/rbft seed 0 rationale") == [
         *("smarthome_rationale", "runs/smarthome/base_model-b/rows"),
     ]
@@ -635,10 +637,61 @@ def test_steps_wait_for_what_they_read(ws: Path) -> None:
 def test_swept_filters_collect_the_same_rationales_anew(ws: Path) -> None:
     made = shipped("rbft", sweep={"filters.min_words": [3, 9]}, arms={"rbft": ["rationale"]})
     assert [s.name for s in made.steps if "rationales" in s.name] == [
-        *("write rationales", "collect rationales", "min_words-9/collect rationales"),
+        *("write rationales", "collect min_words-3/rationales", "collect min_words-9/rationales"),
     ]
-    assert argv_of(made, "min_words-9/collect rationales") == [
+    assert argv_of(made, "collect min_words-9/rationales") == [
         *("rbft", "collect", "runs/smarthome/rationales", "--rows", "runs/smarthome/min_words-9/rows", "--overwrite"),
         *("--min-words", "9"),
     ]
     assert rows_of(made, "train min_words-9/rbft seed 0 rationale")[1] == "runs/smarthome/min_words-9/rows"
+
+
+RATE = "training.stages.label.overrides.learning_rate"
+
+
+def test_what_does_not_depend_on_a_swept_value_is_made_once_and_lies_outside_its_cells(ws: Path) -> None:
+    made = shipped(
+        "rbft", sweep={"shots": [4, 8], RATE: [1e-4, 2e-4]}, arms={"zero": [], "rbft": ["rationale", "label"]}
+    )
+    run, cell = "runs/smarthome", "shots-4_learning_rate-0.0002"
+    assert [str(s.output) for s in made.steps if s.output and "shots-8" not in s.name] == [
+        *(f"{run}/rationales", f"{run}/zero/seed-0/eval", f"{run}/shots-4/rbft/seed-0/rationale"),
+        *(
+            f"{run}/{other}/rbft/seed-0/{what}"
+            for other in (cell.replace("2", "1"), cell)
+            for what in ("label", "eval")
+        ),
+    ]
+    assert models_of(made)[f"{cell}/rbft", 0].adapters == (
+        *(f"{run}/shots-4/rbft/seed-0/rationale", f"{run}/{cell}/rbft/seed-0/label"),
+    )
+
+
+SWEEPS: list[dict[str, list[Any]]] = [
+    {"shots": [4, 8]},
+    {"train_fraction": [0.5, 1.0]},
+    {"base_model": ["a", "b"]},
+    {RATE: [1e-4, 2e-4]},
+    {"training.stages.rationale.overrides.max_steps": [10, 20]},
+    {"training.stages.rationale.rows": ["rationale", "rationale_hinted"]},
+    {"training.stages.rationale.samples": ["all", "labelled"]},
+    {"training.adapters": ["fresh", "continue"]},
+    {"training.overrides.lora_rank": [4, 8]},
+    {"filters.min_words": [3, 9]},
+    {"evaluation.tasks": [["label"], ["label", "ll"]]},
+    {"evaluation.args": [{}, {"gen_kwargs": "max_new_tokens=9"}]},
+    {"shots": [4, 8], "base_model": ["a", "b"], RATE: [1e-4, 2e-4], "filters.min_words": [3, 9]},
+]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=str)
+def test_a_further_value_moves_and_repeats_nothing(ws: Path, sweep: dict[str, list[Any]]) -> None:
+    """Put before the others, where a sorted list gets a smaller one."""
+    arms = {"zero": [], "direct": ["label"], "rbft": ["rationale", "label"]}
+    full = shipped("rbft", arms=arms, sweep=sweep, seeds=[0, 1])
+    part = shipped("rbft", arms=arms, sweep={key: values[1:] for key, values in sweep.items()}, seeds=[0, 1])
+    assert [s.argv for s in part.steps if s.argv not in [o.argv for o in full.steps]] == []
+    assert len(full.scored) == 5 * 2 ** len(sweep) and len(part.steps) < len(full.steps)
+    for of in ("name", "slug", "output", "leaves"):
+        made = [found for s in full.steps if (found := getattr(s, of))]
+        assert len(set(made)) == len(made)

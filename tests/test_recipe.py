@@ -133,6 +133,7 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
             {"arms": {"a": ["rationale", "labels"]}},
             "the file: arms name stages that are not in training.stages (rationale, label): labels",
         ),
+        ({"shots": [4, 8]}, "shots: must be one value; for several: `sweep: {shots: [4, 8]}`"),
         ({"shots": 4, "train_fraction": 0.5}, "the file: give 'shots' or 'train_fraction', not both"),
         ({"launch": {"nodes": 2}}, "launch: 'nodes' needs 'processes', how many each node starts"),
         ({"arms": {"a": ["label", "label"]}}, "arms: 'a': a stage can be there once"),

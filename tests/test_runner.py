@@ -473,12 +473,14 @@ def test_a_run_that_is_at_work_is_not_joined_and_a_dead_one_holds_nothing() -> N
 
 
 DRIVER = """
-    import signal, sys
-    sys.path.insert(0, sys.argv[1])
+    import sys
+    import typer
+    sys.path.insert(0, sys.argv.pop())
     import test_runner
     from rbft_plugin import cli, runner
     child = test_runner.step("child", test_runner.CHILD, output=test_runner.RUN / "child", resumable=True)
-    cli.app = lambda: runner.execute(test_runner.plan(child), lambda *told: None)
+    cli.app = typer.Typer()  # as the real one, which has its own way with Ctrl-C
+    cli.app.command()(lambda: runner.execute(test_runner.plan(child), lambda *told: None))
     cli.main()
 """
 CHILD = """
@@ -558,14 +560,20 @@ def test_what_does_not_need_a_failed_step_goes_on_and_all_failures_are_said() ->
         step("score a", APPEND, "score-a", files=(made / "a",), leaves=(made / "sa",)),
         step("train b", APPEND, "train-b", made / "b", leaves=(made / "b",)),
         step("score b", APPEND, "score-b", made / "sb", files=(made / "b",), leaves=(made / "sb",)),
-        step("train c", "raise SystemExit(2)"),
+        step("train c", "print(*range(9), sep='\\n', flush=True); raise SystemExit(2)"),
         step("report", APPEND, "report", files=(made / "sa", made / "sb"), soft=True),
     ]
     message = failure(*steps)
     assert message.splitlines() == [
         *("train a: failed: 2 problems", "  - it exited with status 1", "  - it left no made/a"),
         "Its log is runs/r/logs/train-a.log",
-        *("train c: failed: 1 problem", "  - it exited with status 2", "Its log is runs/r/logs/train-c.log"),
+        *(
+            "train c: failed: 1 problem",
+            "  - it exited with status 2",
+            "Its log is runs/r/logs/train-c.log, which ends:",
+        ),
+        *("    6", "    7", "    8"),  # of each only a little, where there are several
+        "failed, 2 of 7 steps: train a, train c",
         "not run, for want of these: score a",
     ]
     assert order() == ["prepare", "train-b", "score-b", "report"]

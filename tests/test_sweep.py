@@ -25,7 +25,8 @@ def recipe(**changes: Any) -> Recipe:
 
 def test_without_a_sweep_there_is_one_cell_without_a_folder() -> None:
     (cell,) = cells(recipe())
-    assert (cell.name, cell.values, cell.recipe, cell.folder) == ("", {}, recipe(), Path("runs/r"))
+    assert (cell.name, cell.values, cell.recipe) == ("", {}, recipe())
+    assert (cell.shared(["shots"]), cell.folder(["shots"])) == ("", Path("runs/r"))
 
 
 def test_every_combination_is_a_cell_with_its_values_set() -> None:
@@ -43,7 +44,25 @@ def test_every_combination_is_a_cell_with_its_values_set() -> None:
             "stages": {"label": {"rows": "label", "recipe": "stage2.yaml"}},
         },
     )
-    assert made[1].folder == Path("runs/r/shots-4_learning_rate-0.0002")
+    assert made[1].folder(["shots", key]) == Path("runs/r/shots-4_learning_rate-0.0002")
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ([], ""),
+        (["dataset"], ""),
+        (["shots"], "shots-4"),
+        (["training.overrides"], "learning_rate-0.1"),
+        (["training.overrides.learning_rate", "shots"], "shots-4_learning_rate-0.1"),
+        (["training.overrides.lora_rank", "training.stages.label"], ""),
+        (["evaluation.args.x"], "evaluation-args-x-1"),
+    ],
+)
+def test_cells_that_do_not_differ_in_some_keys_share_a_name_for_them(keys: list[str], name: str) -> None:
+    swept = {"shots": [4], "training.overrides.learning_rate": [0.1], "evaluation": [{"args": {"x": 1}}]}
+    (cell,) = cells(recipe(sweep=swept))
+    assert cell.shared(keys) == name
 
 
 def test_values_that_are_no_names_make_names_of_folders() -> None:
@@ -77,3 +96,5 @@ def test_a_cell_does_not_share_its_folder_with_an_arm() -> None:
     with pytest.raises(ProblemsError) as raised:
         cells(recipe(arms={"shots-4": []}, sweep={"shots": [4]}))
     assert raised.value.problems == ["sweep: a cell and an arm have the same name: shots-4"]
+    with pytest.raises(ProblemsError):  # nor does what several cells share
+        cells(recipe(arms={"shots-4": []}, sweep={"evaluation.batch_size": [1, 2], "shots": [4]}))
