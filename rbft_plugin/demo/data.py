@@ -18,7 +18,7 @@ BASE = Path("data/demo/base")
 # The labels are rules over the event; the base model knows the events, and none of these words' rules.
 LABEL_OF = {"pass": "normal", "stop": "loitering", "turn": "patrol", "drop": "delivery", "take": "theft"}
 # Samples of each label, by split; "extra" are training clips whose label is left blank.
-SIZES = {"train": 8, "extra": 80, "val": 12, "test": 48}
+SIZES = {"train": 8, "extra": 80, "val": 40, "test": 80}
 FPS = 4
 COLUMNS = ("id", "split", "label")
 
@@ -40,10 +40,10 @@ def write_source(
     if annotations.is_file():
         with annotations.open(encoding="utf-8") as lines:
             return sum(1 for _ in lines) - 1
-    rng = random.Random(seed)
     jobs: list[tuple[Path, str, int]] = []
     rows: list[dict[str, str]] = []
     for split, count in (sizes or SIZES).items():
+        rng = random.Random(f"{seed}/{split}")
         events = list(LABEL_OF) * count
         rng.shuffle(events)
         for event in events:

@@ -1,0 +1,178 @@
+"""Chooses the demo's settings on its validation clips, with one budget for each arm, by a loop faster than the harnesses.
+
+    rbft demo --data-only && rbft prepare demo && python benchmarks/demo_search.py BASE
+
+The training is LLaMA-Factory's in small: the same optimizer, schedule, batches and tokens, in another order of rows.
+It never reads the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from rbft_plugin.answers import parse
+from rbft_plugin.demo.architecture import MERGE
+from rbft_plugin.demo.pretrain import _equal_frames_attention
+from rbft_plugin.preparation import read_split
+
+BATCH, WARM_UP = 16, 10
+STAGE1 = {"steps": 100, "rate": 5e-4}
+GRID = {"steps": (80, 160), "rate": (1.5e-4, 3e-4, 6e-4)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training row: the sample, what it is asked, what it is to answer."""
+
+    sample: dict[str, Any]
+    prompt: str
+    answer: str
+
+
+class Loop:
+    """One model, fine-tuned again and again from the same base."""
+
+    def __init__(self, base: Path) -> None:
+        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
+        self.processor = Qwen2_5_VLProcessor.from_pretrained(base)
+        for block in self.model.model.visual.blocks:
+            block.attn.forward = _equal_frames_attention.__get__(block.attn)
+        self.start = {name: weights.clone() for name, weights in self.model.state_dict().items()}
+        self.tokens: dict[str, list[int]] = {}
+
+    def samples(self, split: str) -> list[dict[str, Any]]:
+        return [row | self._seen(row) for row in read_split("demo", split)]
+
+    def _seen(self, row: dict[str, Any]) -> dict[str, Any]:
+        with av.open(row["video"]) as opened:
+            frames = np.stack([frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)])
+        video = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        seen = self.processor.video_processor([video], do_resize=False, do_sample_frames=False, return_tensors="pt")
+        second = 2 * row["meta"]["seconds"] / len(frames)
+        return {"pixels": seen["pixel_values_videos"], "grid": seen["video_grid_thw"][0], "second": second}
+
+    def _ids(self, text: str) -> list[int]:
+        if text not in self.tokens:
+            self.tokens[text] = self.processor.tokenizer(text)["input_ids"]
+        return self.tokens[text]
+
+    def _prompt(self, prompt: str, grid: torch.Tensor) -> list[int]:
+        content = [{"type": "video"}, {"type": "text", "text": prompt}]
+        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return self._ids(text.replace("<|video_pad|>", "<|video_pad|>" * (int(grid.prod()) // MERGE**2)))
+
+    def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:
+        pairs = [(self._prompt(r.prompt, r.sample["grid"]), self._ids(r.answer + "<|im_end|>\n")) for r in rows]
+        length = max(len(p) + len(a) for p, a in pairs)
+        ids = torch.full((len(rows), length), self.processor.tokenizer.pad_token_id)
+        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+        for i, (p, a) in enumerate(pairs):
+            ids[i, : len(p) + len(a)] = torch.tensor(p + a)
+            labels[i, len(p) : len(p) + len(a)] = torch.tensor(a)
+            mask[i, : len(p) + len(a)] = 1
+        return dict(input_ids=ids, labels=labels, attention_mask=mask, **self._videos(rows))
+
+    def _videos(self, rows: Sequence[Row]) -> dict[str, Any]:
+        return dict(
+            pixel_values_videos=torch.cat([r.sample["pixels"] for r in rows]),
+            video_grid_thw=torch.stack([r.sample["grid"] for r in rows]),
+            second_per_grid_ts=torch.tensor([r.sample["second"] for r in rows]),
+        )
+
+    def reset(self) -> None:
+        self.model.load_state_dict(self.start)
+
+    def train(self, rows: Sequence[Row], steps: int, rate: float, seed: int) -> None:
+        self.model.train()
+        optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.0)
+        rng, order = random.Random(seed), []
+        for step in range(steps):
+            while len(order) < BATCH:
+                order += rng.sample(range(len(rows)), len(rows))
+            chosen, order = order[:BATCH], order[BATCH:]
+            cosine = 0.5 * (1 + np.cos(np.pi * (step - WARM_UP) / (steps - WARM_UP)))
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (step / WARM_UP if step < WARM_UP else cosine)
+            self.model(**self._batch([rows[i] for i in chosen]), use_cache=False).loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    @torch.no_grad()
+    def answers(self, samples: Sequence[dict[str, Any]], key: str, most: int = 40, batch: int = 100) -> list[str]:
+        """Greedy answers to the prompt that each sample has under `key`."""
+        self.model.eval()
+        texts: list[str] = []
+        for at in range(0, len(samples), batch):
+            rows = [Row(s, s[key], "") for s in samples[at : at + batch]]
+            prompts = [self._prompt(r.prompt, r.sample["grid"]) for r in rows]
+            assert len(set(map(len, prompts))) == 1
+            ids = torch.tensor(prompts)
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=most,
+                do_sample=False,
+                **self._videos(rows),
+            )
+            texts += self.processor.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def accuracy(self, samples: Sequence[dict[str, Any]], key: str = "label_prompt") -> float:
+        found = [
+            parse(text, s["labels"]) == s["label"] for s, text in zip(samples, self.answers(samples, key), strict=True)
+        ]
+        return float(np.mean(found))
+
+
+def labels(samples: Sequence[dict[str, Any]]) -> list[Row]:
+    return [Row(s, s["label_prompt"], s["label"]) for s in samples if s["label"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--output", type=Path, default=Path("demo_search.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    loop = Loop(args.base)
+    train, val = loop.samples("train"), loop.samples("val")
+    results: dict[str, Any] = {"base": {k: loop.accuracy(val, k) for k in ("label_prompt", "rationale_prompt")}}
+    print(results, flush=True)
+    texts = loop.answers(train, "rationale_prompt")
+    stage1 = [Row(s, s["rationale_prompt"], text) for s, text in zip(train, texts, strict=True)]
+    results["stage2"] = []
+    for seed in args.seeds:
+        loop.reset()
+        loop.train(stage1, STAGE1["steps"], STAGE1["rate"], seed)
+        adapted = {name: weights.clone() for name, weights in loop.model.state_dict().items()}
+        after = {k: loop.accuracy(val, k) for k in ("label_prompt", "rationale_prompt")}
+        print(f"seed {seed}, after stage 1: {after}", flush=True)
+        for arm, start in (("direct_sft", loop.start), ("rbft", adapted)):
+            for steps, rate in itertools.product(*GRID.values()):
+                began = time.time()
+                loop.model.load_state_dict(start)
+                loop.train(labels(train), steps, rate, seed)
+                one = {"arm": arm, "seed": seed, "steps": steps, "rate": rate, "accuracy": loop.accuracy(val)}
+                results["stage2"].append(one)
+                print(one, f"{time.time() - began:.0f} s", flush=True)
+                args.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
