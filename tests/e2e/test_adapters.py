@@ -29,12 +29,12 @@ STAGES = {
 }
 OVERRIDES = {"max_steps": 2, "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "report_to": "wandb"}
 RUN = Path("runs/lora")
-FIRST = RUN / "adapters-fresh/two/seed-0/first"
+FIRST = RUN / "two/seed-0/first"
 FRESH, CONTINUED = (RUN / f"adapters-{kind}/two/seed-0/second" for kind in ("fresh", "continue"))
 EXPORT = RUN / "adapters-fresh/two/seed-0/merged"
 PROMPTS = ["Which is it, calm or busy?", "Describe the video.", "Who comes from where, and what then?"]
 STEPS = [
-    *("train adapters-fresh/two seed 0 first", "train adapters-fresh/two seed 0 second"),
+    *("train two seed 0 first", "train adapters-fresh/two seed 0 second"),
     *("export adapters-fresh/two seed 0", "train adapters-continue/two seed 0 second"),
     "score adapters-continue/two seed 0",
 ]
