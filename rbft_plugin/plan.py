@@ -92,7 +92,7 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     recipe, kind = cell.recipe, stage.rows
     part = [f"--shots={recipe.shots}"] if recipe.shots else []
     part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
-    labelled = stage.samples == "labelled" and kind in ("rationale", "rationale_hinted", "rationale_shuffled")
+    labelled = stage.samples == "labelled" and kind in rows.RATIONALES
     drawn = bool(part) or kind == "rationale_shuffled"  # by the seed
     source = _rationales(plan, cell, kind == "rationale_hinted") if kind in rows.OF_RATIONALES else None
     if kind == "label" and not part:

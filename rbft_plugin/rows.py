@@ -13,7 +13,8 @@ from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.preparation import read_jsonl, read_split, training_row, write_rows
 from rbft_plugin.recipe import RowKind
 
-OF_RATIONALES = ("rationale", "rationale_hinted", "rationale_shuffled", "rationale_label")  # need collected rationales
+RATIONALES = ("rationale", "rationale_hinted", "rationale_shuffled")  # kinds whose answer is a collected rationale
+OF_RATIONALES = (*RATIONALES, "rationale_label")  # kinds that need collected rationales
 
 
 def rows(
@@ -31,7 +32,7 @@ def rows(
     `rationale_label`: the answer is the sample's rationale, if one was kept, then "Answer: " and the label. The last
     three leave out samples without a label, the others do so if `labelled`.
     """
-    if kind in ("rationale", "rationale_hinted", "rationale_shuffled"):
+    if kind in RATIONALES:
         kept = {s["id"] for s in samples if s["label"] is not None or not labelled}
         given = [row for row in rationales if row["id"] in kept]
         return _shuffled(given, seed) if kind == "rationale_shuffled" else given

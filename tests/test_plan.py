@@ -590,10 +590,10 @@ def test_policies_for_adapters_share_the_stage_before_which_they_are_the_same(ws
     made = shipped("rbft", sweep={"training.adapters": ["fresh", "continue"]}, arms={"rbft": ["rationale", "label"]})
     fresh, going_on = "adapters-fresh/rbft seed 0", "adapters-continue/rbft seed 0"
     assert [s.name for s in made.steps if s.name.startswith(("train", "score"))] == [
-        *(f"train {fresh} rationale", f"train {fresh} label", f"score {fresh}"),
+        *("train rbft seed 0 rationale", f"train {fresh} label", f"score {fresh}"),
         *(f"train {going_on} label", f"score {going_on}"),
     ]
-    first = "runs/smarthome/adapters-fresh/rbft/seed-0/rationale"
+    first = "runs/smarthome/rbft/seed-0/rationale"
     last = ["runs/smarthome/adapters-fresh/rbft/seed-0/label", "runs/smarthome/adapters-continue/rbft/seed-0/label"]
     assert [s.model.adapters for s in made.scored] == [(first, last[0]), (last[1],)]
 

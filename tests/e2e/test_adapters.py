@@ -29,19 +29,20 @@ STAGES = {
 }
 OVERRIDES = {"max_steps": 2, "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "report_to": "wandb"}
 RUN = Path("runs/lora")
-FIRST = RUN / "adapters-fresh/two/seed-0/first"
+FIRST = RUN / "two/seed-0/first"
 FRESH, CONTINUED = (RUN / f"adapters-{kind}/two/seed-0/second" for kind in ("fresh", "continue"))
 EXPORT = RUN / "adapters-fresh/two/seed-0/merged"
 PROMPTS = ["Which is it, calm or busy?", "Describe the video.", "Who comes from where, and what then?"]
 STEPS = [
-    *("train adapters-fresh/two seed 0 first", "train adapters-fresh/two seed 0 second"),
+    *("train two seed 0 first", "train adapters-fresh/two seed 0 second"),
     *("export adapters-fresh/two seed 0", "train adapters-continue/two seed 0 second"),
     "score adapters-continue/two seed 0",
 ]
 # Root mean square of a difference of logits, of that of the logits. A number in bfloat16 is rounded by up to 2**-9, and
-# rounding the merged weights alone moves logits by 0.4 %. Measured: 0.8 % between adapters that were merged one after
-# the other, with a rounding after each, and an export that was rounded once; 1.0 % between either and float32.
-TOLERANCE = 0.02
+# rounding the merged weights alone moves logits by 0.4 %. Measured with the kernels of five kinds of processors (AMX,
+# AVX-512, AVX2 and less): 0.7 to 2.1 % between any two of float32, adapters that were merged one after the other with a
+# rounding after each, and an export that was rounded once. A missing adapter moves them by 60 %.
+TOLERANCE = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -187,4 +188,4 @@ def test_in_bfloat16_they_differ_by_no_more_than_rounding(trained: Plan) -> None
 
     assert apart(answers(exported("base"))[0], stacked[0]) < TOLERANCE
     assert apart(answers("base", FIRST, FRESH)[0], stacked[0]) < TOLERANCE
-    assert apart(answers("half", FIRST)[0], stacked[0]) > 10 * TOLERANCE
+    assert apart(answers("half", FIRST)[0], stacked[0]) > 5 * TOLERANCE
