@@ -58,7 +58,7 @@ class Words:
         self.right: list[float] = []
 
     def batch(self) -> dict[str, torch.Tensor]:
-        """input_ids and labels, (rows, tokens)."""
+        """input_ids and labels, (rows, tokens), and position_ids, (3, rows, tokens): the model would take its last video's."""
         if self.level < LEVELS or self.rng.random() < 0.2:
             rows = [look_up(self.tokenizer, self.rng, min(self.level, LEVELS - 1)) for _ in range(32)]
         else:
@@ -66,6 +66,7 @@ class Words:
         length = max(len(ids) for ids, _ in rows)
         return {
             "input_ids": torch.tensor([ids + [self.tokenizer.pad_token_id] * (length - len(ids)) for ids, _ in rows]),
+            "position_ids": torch.arange(length).expand(3, len(rows), -1),
             "labels": torch.tensor([labels + [-100] * (length - len(labels)) for _, labels in rows]),
         }
 
