@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from rbft_plugin.checkpoint import local
@@ -11,6 +12,7 @@ from rbft_plugin.clips import Clip
 from rbft_plugin.errors import RbftError
 
 MARK = "rbft-answer"
+_LOADING = Lock()  # steps of a run are checked side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +32,18 @@ class Base:
         return video.patch_size * video.merge_size, getattr(video, "temporal_patch_size", 1)
 
 
-@cache
 def load_base(name: str) -> Base:
     """Load processor and family alone, from a folder or the hub (a few MB, never weights); RbftError if there is none.
 
-    transformers asks the hub again and again for minutes where there is no network; a snapshot answers at once.
+    transformers asks the hub again and again for minutes where there is no network; a snapshot answers at once. It is
+    loaded once; a thread that asks meanwhile waits.
     """
+    with _LOADING:
+        return _load(name)
+
+
+@cache
+def _load(name: str) -> Base:
     try:
         folder = local(name)
         from transformers import AutoConfig, AutoProcessor
