@@ -1,9 +1,9 @@
-"""Chooses the demo's settings on its validation clips, with one budget for each arm, by a loop faster than the harnesses.
+"""Chooses the demo's settings on its validation clips, with one budget for each arm, in a loop of its own.
 
     rbft demo --data-only && rbft prepare demo && python benchmarks/demo_search.py BASE
 
-The training is LLaMA-Factory's in small: the same optimizer, schedule, batches and tokens, in another order of rows.
-It never reads the test split.
+Faster than the harnesses, and the same in small: LLaMA-Factory's optimizer, schedule, batches and tokens, in another
+order of rows. It never reads the test split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from rbft_plugin.answers import parse
 from rbft_plugin.demo.architecture import MERGE
-from rbft_plugin.demo.pretrain import _equal_frames_attention
+from rbft_plugin.demo.captioner import equal_frames_attention
 from rbft_plugin.preparation import read_split
 
 BATCH, WARM_UP = 16, 10
@@ -49,7 +49,7 @@ class Loop:
         self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(base, dtype=torch.float32)
         self.processor = Qwen2_5_VLProcessor.from_pretrained(base)
         for block in self.model.model.visual.blocks:
-            block.attn.forward = _equal_frames_attention.__get__(block.attn)
+            block.attn.forward = equal_frames_attention.__get__(block.attn)
         self.start = {name: weights.clone() for name, weights in self.model.state_dict().items()}
         self.tokens: dict[str, list[int]] = {}
 

@@ -58,7 +58,7 @@ class Words:
         self.right: list[float] = []
 
     def batch(self) -> dict[str, torch.Tensor]:
-        """input_ids and labels, (rows, tokens), and position_ids, (3, rows, tokens): the model would take its last video's."""
+        """input_ids and labels, (rows, tokens), and position_ids, (3, rows, tokens), lest it goes on from a video's."""
         if self.level < LEVELS or self.rng.random() < 0.2:
             rows = [look_up(self.tokenizer, self.rng, min(self.level, LEVELS - 1)) for _ in range(32)]
         else:
