@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SOURCE = Path("data/demo/source")
 BASE = Path("data/demo/base")
@@ -19,8 +19,19 @@ BASE = Path("data/demo/base")
 LABEL_OF = {"pass": "normal", "stop": "loitering", "turn": "patrol", "drop": "delivery", "take": "theft"}
 # Samples of each label, by split; "extra" are training clips whose label is left blank.
 SIZES = {"train": 8, "extra": 80, "val": 40, "test": 80}
+# The test clips come from a seed of their own, chosen after all settings; docs/demo.md has the hash of what it draws.
+TEST_SEED = 20261123
 FPS = 4
 COLUMNS = ("id", "split", "label")
+
+
+class Planned(NamedTuple):
+    """A clip before it is drawn; `split` is one of SIZES."""
+
+    id: str
+    split: str
+    event: str
+    seed: int
 
 
 def write_source(
@@ -40,37 +51,39 @@ def write_source(
     if annotations.is_file():
         with annotations.open(encoding="utf-8") as lines:
             return sum(1 for _ in lines) - 1
-    jobs: list[tuple[Path, str, int]] = []
-    rows: list[dict[str, str]] = []
-    for split, count in (sizes or SIZES).items():
-        rng = random.Random(f"{seed}/{split}")
-        events = list(LABEL_OF) * count
-        rng.shuffle(events)
-        for event in events:
-            name = f"clip_{len(rows):04d}"
-            label = "" if split == "extra" else LABEL_OF[event]
-            rows.append({"id": name, "split": "train" if split == "extra" else split, "label": label})
-            jobs.append((SOURCE / "videos" / f"{name}.mp4", event, rng.getrandbits(32)))
+    drawn = planned(seed, sizes or SIZES)
     (SOURCE / "videos").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for _ in progress(pool.map(_write_video, jobs, chunksize=16), len(jobs), "videos of demo"):
+        for _ in progress(pool.map(_write_video, drawn, chunksize=16), len(drawn), "videos of demo"):
             pass
     partial = annotations.with_suffix(".part")
     with partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        for clip in drawn:
+            label = "" if clip.split == "extra" else LABEL_OF[clip.event]
+            writer.writerow({"id": clip.id, "split": "train" if clip.split == "extra" else clip.split, "label": label})
     os.replace(partial, annotations)
-    return len(rows)
+    return len(drawn)
 
 
-def _write_video(job: tuple[Path, str, int]) -> None:
+def planned(seed: int, sizes: dict[str, int]) -> list[Planned]:
+    """The clips of all splits, in an order of their own; those of the test split are the same for every seed."""
+    drawn: list[Planned] = []
+    for split, count in sizes.items():
+        rng = random.Random(f"{TEST_SEED if split == 'test' else seed}/{split}")
+        events = list(LABEL_OF) * count
+        rng.shuffle(events)
+        drawn += [Planned(f"clip_{i:04d}", split, e, rng.getrandbits(32)) for i, e in enumerate(events, len(drawn))]
+    return drawn
+
+
+def _write_video(clip: Planned) -> None:
     from dataclasses import replace
 
     from rbft_plugin.demo.world import NIGHT, frame_times, random_scene, render, write_video
 
-    path, event, seed = job
-    rng = random.Random(seed)
-    scene = replace(random_scene(rng), event=event)
+    rng = random.Random(clip.seed)
+    scene = replace(random_scene(rng), event=clip.event)
     frames = round(FPS * rng.uniform(4, 8))
-    write_video(path, render(scene, NIGHT, frame_times(frames), rng), FPS)
+    write_video(SOURCE / "videos" / f"{clip.id}.mp4", render(scene, NIGHT, frame_times(frames), rng), FPS)
