@@ -20,7 +20,7 @@ TEMPLATES = {  # of LLaMA-Factory; qwen3_vl itself is the thinking model's
 }
 MULTIPLES = {"qwen2_vl": 28, "qwen2_5_vl": 28, "qwen3_vl": 32, "internvl": 28}  # of a clip's sides
 INTERNVL_SIDE = 56  # InternVL resizes every frame to one square
-INTERNVL_TOKENS_A_FRAME, INTERNVL_CONTEXT = 4, 507  # how many tokens of what id stand for a frame
+INTERNVL_TOKENS_A_FRAME = 4
 
 SYSTEM = (  # a default system message; Qwen3-VL and InternVL have none
     "{% if loop.first and message['role'] != 'system' %}"
@@ -74,6 +74,11 @@ def _tokenizer(family: str) -> Any:
     return AutoTokenizer.from_pretrained(
         BASE, **({"extra_special_tokens": INTERNVL_TOKENS} if family == "internvl" else {})
     )
+
+
+def internvl_context() -> int:
+    """The token that stands for a part of a frame."""
+    return int(_tokenizer("internvl").context_image_token_id)
 
 
 def _text(tokenizer: Any, **changes: Any) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def _internvl(family: str, tokenizer: Any) -> tuple[Any, Any]:
     config = hf.InternVLConfig(
         text_config=_text(tokenizer, model_type="qwen2"),
         vision_config=vision,
-        image_token_id=INTERNVL_CONTEXT,
+        image_token_id=tokenizer.context_image_token_id,
         image_seq_length=INTERNVL_TOKENS_A_FRAME,
         downsample_ratio=0.5,
         tie_word_embeddings=True,

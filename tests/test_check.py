@@ -234,9 +234,9 @@ def test_clips_that_are_made_already_count_and_not_those_of_other_settings(ws: P
     small_dataset(per_split={"train": 2, "test": 2})
     preparation.prepare(load("mine"), QUIET)
     path = Path("data/mine/train.jsonl")
-    path.write_text(path.read_text().replace('"width": 56', '"width": 84'))
+    path.write_text(path.read_text().replace('"width": 56', '"width": 112'))
     assert [f.where for f in checked(recipe=recipe()).findings if f.kind == "clip-resized"] == [
-        f"clips of {n} frames, 84x56" for n in (6, 8)
+        f"clips of {n} frames, 112x56" for n in (6, 8)
     ]
     write_yaml(small_yaml(clips={"frames": 8, "max_fps": 2, "max_pixels": 3136, "multiple": 28, "crf": 20}))
     assert problems(checked(recipe=recipe())) == []

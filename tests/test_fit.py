@@ -118,8 +118,8 @@ def test_a_clip_that_the_processor_would_resize_is_said_once_for_each_size(base:
     given = [Clip(8, 112, 56, 2.0), Clip(8, 112, 56, 1.9), CLIP, Clip(8, 112, 112, 2.0)]
     assert lines(fit.model_findings(base, SETTINGS, given)) == [
         f"error clip-resized: clips of 8 frames, 112x{height}: {BASE}'s processor makes {made} of them, since it takes "
-        "3136 to 3136 pixels; change clips.max_pixels and prepare again"
-        for height, made in ((112, "56x56"), (56, "56x28"))
+        "3136 to 4704 pixels; change clips.max_pixels and prepare again"
+        for height, made in ((112, "56x56"), (56, "84x28"))
     ]
 
 

@@ -183,7 +183,7 @@ def split(inputs: Any, keep: torch.Tensor, positions: torch.Tensor | None) -> li
     """The samples of a batch; `keep` (batch, tokens) marks the tokens up to the answer."""
     ids = [row[kept].tolist() for row, kept in zip(inputs["input_ids"], keep, strict=True)]
     if "video_grid_thw" not in inputs:
-        frames = [row.count(families.INTERNVL_CONTEXT) // families.INTERNVL_TOKENS_A_FRAME for row in ids]
+        frames = [row.count(families.internvl_context()) // families.INTERNVL_TOKENS_A_FRAME for row in ids]
         parts = inputs["pixel_values"].float().split(frames)
         return [Seen(row, pixels, (), None, None) for row, pixels in zip(ids, parts, strict=True)]
     grids = [tuple(grid) for grid in inputs["video_grid_thw"].tolist()]

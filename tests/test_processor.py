@@ -102,7 +102,7 @@ def test_an_answer_that_is_not_there_yet_counts_with_the_most_it_may_have(rows: 
 
 
 def test_what_a_processor_makes_of_a_clip_that_does_not_suit_it() -> None:
-    base = processor.load_base(str(BASE))  # takes 56 x 56 pixels and no others
+    base = processor.load_base(str(BASE))  # takes no 112 x 112 pixels
     assert processor.made_of(base, Clip(8, 56, 56, 2.0)) == (8, 56, 56)
     assert processor.made_of(base, Clip(8, 112, 112, 2.0)) == (8, 56, 56)
 

@@ -1,7 +1,8 @@
 """Made-up classes for the base model's training: what a word means is said in the prompt, and is never the same twice.
 
-So it learns to relate what it sees to definitions that it is given, and no label of the demo: those words do occur as
-names, like a hundred others, but never with the meaning that the demo gives them, nor all five events at once.
+So it learns to relate what it sees to definitions that it is given, and no label of the demo: those words occur among a
+hundred names, each as often as any other for whatever is defined, and never are all five events defined at once. (To
+leave out just the demo's pairs teaches them, too: a base trained so never wrote "theft" after "Taking".)
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from rbft_plugin.demo.data import LABEL_OF
 from rbft_plugin.demo.world import AGENTS, COLORS, EVENTS, SIDES, Scene
 
 # What a definition is of: one value of one attribute of a scene.
@@ -58,7 +58,4 @@ def draw(scene: Scene, rng: random.Random) -> Classes:
     others = [value for value in VALUES[kind] if value != true]
     values = [true, *rng.sample(others, rng.randint(1, min(MOST, len(VALUES[kind])) - 1))]
     rng.shuffle(values)
-    while True:
-        names = rng.sample(NAMES, len(values))
-        if all(LABEL_OF.get(value) != name for value, name in zip(values, names, strict=True)):
-            return Classes(kind, dict(zip(values, names, strict=True)))
+    return Classes(kind, dict(zip(values, rng.sample(NAMES, len(values)), strict=True)))

@@ -42,7 +42,7 @@ class Phase:
     """A part of the training: optimizer steps, their peak learning rate, and what they show.
 
     `anew`: the language model starts from nothing. `words` of the batches are text; `related` of the others ask for a
-    definition, not for a description alone; events with a box are drawn `hard` times as often until near its end.
+    definition, not for a description alone; events that are `hard` are drawn three times as often until near its end.
     """
 
     steps: int
@@ -50,7 +50,7 @@ class Phase:
     anew: bool = False
     words: float = 0.0
     related: float = 0.0
-    hard: float = 1.0
+    hard: tuple[str, ...] = ()
 
 
 # Eyes first, with a language model that is thrown away: one that describes does not learn to look words up (not in 750
@@ -58,7 +58,9 @@ class Phase:
 PHASES = (
     Phase(2000, 2e-3),
     Phase(1000, 2e-3, anew=True, words=1.0),
-    Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=3.0),
+    Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=("drop", "take")),
+    Phase(2500, 1.2e-3, words=0.05, related=0.5),
+    Phase(1500, 1.0e-3, words=0.05, related=0.5, hard=("pass", "turn")),
 )
 
 
@@ -79,7 +81,7 @@ def lesson(scene: Scene, rng: random.Random, share: float) -> tuple[str, str]:
 def video_batch(pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random.Random) -> tuple[np.ndarray, list]:
     """Clips of one shape, uint8 (BATCH, frames, height, width, 3), and their lessons."""
     scenes, clips = pools[rng.choices(list(pools), [POOLS[shape] for shape in pools])[0]]
-    odds = [phase.hard if hard and s.event in ("drop", "take") else 1.0 for s in scenes]
+    odds = [3.0 if hard and s.event in phase.hard else 1.0 for s in scenes]
     chosen = rng.choices(range(len(scenes)), odds, k=BATCH)
     return clips[chosen], [lesson(scenes[i], rng, phase.related) for i in chosen]
 
