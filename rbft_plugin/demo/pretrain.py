@@ -86,13 +86,16 @@ def video_batch(pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random
     return clips[chosen], [lesson(scenes[i], rng, phase.related) for i in chosen]
 
 
-def train(out: Path, seed: int, phases: Sequence[Phase], pool: int) -> None:
-    """Train through the phases, on `pool` clips, and save model and processor in `out` now and then."""
+def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: int = 300) -> None:
+    """Train through the phases, on `pool` clips, and save model and processor in `out` now and then.
+
+    Beside them, `held_out` clips of each shape are drawn to measure it on.
+    """
     model, processor = build(seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
     began = time.time()
     pools = {shape: draw_clips(round(pool * share), seed + i, shape) for i, (shape, share) in enumerate(POOLS.items())}
-    held_out = {shape: draw_clips(300, 99_991 + i, shape) for i, shape in enumerate(POOLS)}
+    others = {shape: draw_clips(held_out, 99_991 + i, shape) for i, shape in enumerate(POOLS)}
     print(f"clips drawn in {time.time() - began:.0f} s", flush=True)
     language = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("model.visual.")}
     captioner, rng, began = Captioner(model, processor), random.Random(seed + 1), time.time()
@@ -125,8 +128,8 @@ def train(out: Path, seed: int, phases: Sequence[Phase], pool: int) -> None:
             if (step + 1) % 500 == 0 or step + 1 == phase.steps:
                 model.save_pretrained(out)
                 processor.save_pretrained(out)
-                report(captioner, dict(list(held_out.items())[:1]), (1,))
-    report(captioner, held_out, (1, 1.5, 2))
+                report(captioner, dict(list(others.items())[:1]), (1,))
+    report(captioner, others, (1, 1.5, 2))
 
 
 def report(captioner: Captioner, clips: dict[Shape, Clips], seconds: Sequence[float]) -> None:
