@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BASE
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from rbft_plugin.demo import lessons, pretrain
 from rbft_plugin.demo.architecture import PROMPTS, build
@@ -141,12 +142,12 @@ def test_clips_depend_on_the_seed_alone_and_have_the_shape_asked_for() -> None:
 def test_the_captions_of_a_batch_are_all_that_is_learnt_and_answers_are_those_of_clips_alone() -> None:
     model, processor = build(0)
     captioner = Captioner(model, processor)
-    _, clips = draw_clips(3, 5, (8, 56, 56), processes=1)
-    prompts, captions = [PROMPTS[0], PROMPTS[4], PROMPTS[1]], ["A red car.", "A box.", "Taking: theft"]
+    _, clips = draw_clips(2, 5, (8, 56, 56), processes=1)
+    prompts, captions = [PROMPTS[0], PROMPTS[4]], ["A red car.", "Taking: theft"]
     given = captioner.inputs(clips, prompts, captions, 1.5)
     learnt = [processor.tokenizer.decode(row[row != -100]) for row in given["labels"]]
     assert learnt == [caption + "<|im_end|>" for caption in captions]
-    alone = [captioner.answer(clips[i : i + 1], [prompts[i]], 1.5)[0] for i in range(3)]
+    alone = [captioner.answer(clips[i : i + 1], [prompts[i]], 1.5)[0] for i in range(2)]
     assert captioner.answer(clips, prompts, 1.5) == alone
 
 
@@ -168,21 +169,22 @@ def test_accuracy_is_of_whole_captions_and_of_each_attribute() -> None:
     assert accuracy(texts, [SCENE, other]) == {"exact": 0.5, "color": 1.0, "agent": 1.0, "side": 0.5, "event": 1.0}
 
 
-def test_a_base_is_trained_saved_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_base_is_trained_saved_and_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "measure", lambda captioner, scenes, *_: {"clips": len(scenes)})
     phases = [pretrain.Phase(2, 1e-3), pretrain.Phase(2, 1e-3, anew=True, words=1.0)]
     phases += [pretrain.Phase(2, 1e-3, words=0.5, related=1.0, hard=("drop",))]
     pretrain.train(tmp_path / "base", 0, phases, pool=100, held_out=10)
     said = capsys.readouterr().out
     assert "1,669,120 parameters, 800 tokens" in said
-    assert said.count("held out, (8, 56, 56), 1 s a step:") == 4  # after each phase, and at the end
+    assert said.count("held out, (8, 56, 56), 1 s a step: {'clips': 10}") == 4  # after each phase, and at the end
     assert said.count("s a step:") == 3 + 3 * len(pretrain.POOLS)
     trained, fresh = load_base(str(tmp_path / "base")), build(0)[0]
     assert len(trained.processor.tokenizer("Taking: theft")["input_ids"]) == 2
-    from safetensors.torch import load_file
-
-    weights = load_file(tmp_path / "base/model.safetensors")
-    moved = {k: float((w - fresh.state_dict()[k]).abs().max()) for k, w in weights.items() if k in fresh.state_dict()}
-    assert len(moved) > 80 and all(0 < m < 0.02 for m in moved.values())
+    weights = Qwen2_5_VLForConditionalGeneration.from_pretrained(tmp_path / "base").state_dict()
+    moved = {name: float((weights[name] - begun).abs().max()) for name, begun in fresh.state_dict().items()}
+    assert len(moved) == len(weights) and all(0 < m < 1e-3 for m in moved.values())
 
 
 def test_the_shares_of_right_names_are_those_of_the_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,10 @@ Clips = tuple[list[Scene], np.ndarray]  # scenes, and uint8 (n, frames, height, 
 
 def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2) -> Clips:
     """`n` clips of one shape, in the general look."""
-    jobs = [(seed * 100_003 + i, 64, shape) for i in range(-(-n // 64))]
+    jobs = [(seed * 100_003 + i, min(64, n - first), shape) for i, first in enumerate(range(0, n, 64))]
     with get_context("fork").Pool(processes) as pool:
         parts = pool.starmap(_draw_some, jobs)
-    return [s for scenes, _ in parts for s in scenes][:n], np.concatenate([clips for _, clips in parts])[:n]
+    return [s for scenes, _ in parts for s in scenes], np.concatenate([clips for _, clips in parts])
 
 
 def _draw_some(seed: int, n: int, shape: Shape) -> Clips:
