@@ -30,7 +30,7 @@ from rbft_plugin.preparation import read_split
 
 BATCH, WARM_UP = 16, 10
 STAGE1 = {"steps": 100, "rate": 5e-4}
-GRID = {"steps": (80, 160), "rate": (1.5e-4, 3e-4, 6e-4)}
+GRID = {"steps": (80, 160), "rate": (1.5e-4, 3e-4, 6e-4, 1.2e-3)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def labels(samples: Sequence[dict[str, Any]]) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--output", type=Path, default=Path("demo_search.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
