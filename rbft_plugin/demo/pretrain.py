@@ -59,8 +59,7 @@ PHASES = (
     Phase(2000, 2e-3),
     Phase(1000, 2e-3, anew=True, words=1.0),
     Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=("drop", "take")),
-    Phase(2500, 1.2e-3, words=0.05, related=0.5),
-    Phase(1500, 1.0e-3, words=0.05, related=0.5, hard=("pass", "turn")),
+    Phase(2500, 1.2e-3, words=0.05, related=0.5, hard=("pass", "turn")),
 )
 
 
