@@ -147,10 +147,15 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--output", type=Path, default=Path("demo_search.json"))
+    parser.add_argument("--base-on", metavar="SPLIT", help="only print how often the base itself is right there")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     loop = Loop(args.base)
+    if args.base_on:
+        samples = loop.samples(args.base_on)
+        print({key: loop.accuracy(samples, key) for key in ("label_prompt", "rationale_prompt")})
+        return
     train, val = loop.samples("train"), loop.samples("val")
     results: dict[str, Any] = {"base": {k: loop.accuracy(val, k) for k in ("label_prompt", "rationale_prompt")}}
     print(results, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from rbft_plugin import cli, plan, recipe
 from rbft_plugin.dataset import ClipSettings, Dataset, load
+from rbft_plugin.wording import arm_name, figure, rate
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +33,15 @@ def test_every_command_that_it_names_is_one_and_none_is_left_out() -> None:
     known = {command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback}
     named = set(re.findall(r"(?:^|[`$] ?|\t| {4})rbft ([a-z]+)\b", README, re.MULTILINE))
     assert named == known
+
+
+def test_the_table_of_the_full_demo_is_that_of_its_report() -> None:
+    report = json.loads((ROOT / "docs/results/demo_full.json").read_text(encoding="utf-8"))
+    told = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in README.splitlines() if line.count("|") > 3}
+    for arm, figures in report["arms"].items():
+        row = (arm_name(arm, figures), figure(figures["accuracy"]), figure(figures["macro_f1"]), rate(figures))
+        assert row in told
+    assert report["n_test"] == 400 and len(report["arms"]["rbft"]["seeds"]) >= 8
 
 
 def test_the_commands_by_hand_train_as_the_demo_does(monkeypatch) -> None:
