@@ -55,7 +55,7 @@ class Look:
 
 
 GENERAL = Look(background=(0, 70), gradient=20, noise=(0, 6), shake=0, clutter=1)
-NIGHT = Look(background=(40, 90), gradient=30, noise=(6, 12), shake=1, clutter=2, light=0.6, lift=10)
+NIGHT = Look(background=(40, 90), gradient=30, noise=(10, 18), shake=2, clutter=4, light=0.5, lift=10)
 
 
 def random_scene(rng: random.Random) -> Scene:
