@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,16 @@ from rbft_plugin.demo.captioner import equal_frames_attention
 from rbft_plugin.preparation import read_split
 
 BATCH, WARM_UP = 16, 10
-STAGE1 = {"steps": 100, "rate": 5e-4}
-GRID = {"steps": (80, 160), "rate": (1.5e-4, 3e-4, 6e-4, 1.2e-3)}
+Steps = tuple[int, float]  # optimizer steps, and their peak learning rate
+# Eight settings an arm, (stage 1, stage 2); that of direct SFT has no stage 1.
+BUDGET: dict[str, list[tuple[Steps | None, Steps]]] = {
+    "direct_sft": [(None, (steps, rate)) for steps in (80, 160) for rate in (1.5e-4, 3e-4, 6e-4, 1.2e-3)],
+    "rbft": [
+        (first, (steps, 6e-4))
+        for first in ((100, 1.5e-4), (100, 5e-4), (300, 5e-4), (300, 1.5e-3))
+        for steps in (80, 160)
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,6 @@ class Loop:
             video_grid_thw=torch.stack([r.sample["grid"] for r in rows]),
             second_per_grid_ts=torch.tensor([r.sample["second"] for r in rows]),
         )
-
-    def reset(self) -> None:
-        self.model.load_state_dict(self.start)
 
     def train(self, rows: Sequence[Row], steps: int, rate: float, seed: int) -> None:
         self.model.train()
@@ -161,22 +165,20 @@ def main() -> None:
     print(results, flush=True)
     texts = loop.answers(train, "rationale_prompt")
     stage1 = [Row(s, s["rationale_prompt"], text) for s, text in zip(train, texts, strict=True)]
-    results["stage2"] = []
-    for seed in args.seeds:
-        loop.reset()
-        loop.train(stage1, STAGE1["steps"], STAGE1["rate"], seed)
-        adapted = {name: weights.clone() for name, weights in loop.model.state_dict().items()}
-        after = {k: loop.accuracy(val, k) for k in ("label_prompt", "rationale_prompt")}
-        print(f"seed {seed}, after stage 1: {after}", flush=True)
-        for arm, start in (("direct_sft", loop.start), ("rbft", adapted)):
-            for steps, rate in itertools.product(*GRID.values()):
-                began = time.time()
-                loop.model.load_state_dict(start)
-                loop.train(labels(train), steps, rate, seed)
-                one = {"arm": arm, "seed": seed, "steps": steps, "rate": rate, "accuracy": loop.accuracy(val)}
-                results["stage2"].append(one)
-                print(one, f"{time.time() - began:.0f} s", flush=True)
-                args.output.write_text(json.dumps(results, indent=1) + "\n")
+    results["settings"] = []
+    for seed, (arm, settings) in itertools.product(args.seeds, BUDGET.items()):
+        adapted: dict[Steps | None, dict[str, torch.Tensor]] = {None: loop.start}
+        for first, second in settings:
+            if first not in adapted:
+                loop.model.load_state_dict(loop.start)
+                loop.train(stage1, *first, seed)
+                adapted = {first: {name: weights.clone() for name, weights in loop.model.state_dict().items()}}
+            loop.model.load_state_dict(adapted[first])
+            loop.train(labels(train), *second, seed)
+            one = {"arm": arm, "seed": seed, "stage1": first, "stage2": second, "accuracy": loop.accuracy(val)}
+            results["settings"].append(one)
+            print(one, flush=True)
+            args.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def test_every_command_that_it_names_is_one_and_none_is_left_out() -> None:
 
 def test_the_table_of_the_full_demo_is_that_of_its_report() -> None:
     report = json.loads((ROOT / "docs/results/demo_full.json").read_text(encoding="utf-8"))
-    told = {tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in README.splitlines() if line.count("|") > 3}
+    told = {
+        tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in README.splitlines() if line.count("|") > 3
+    }
     for arm, figures in report["arms"].items():
         row = (arm_name(arm, figures), figure(figures["accuracy"]), figure(figures["macro_f1"]), rate(figures))
         assert row in told
