@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,13 +124,6 @@ def stage_findings(base: Base | None, merged: dict[str, Any], stage: str, exampl
     """
     found = _changed_clips(merged, stage, [e.clip for e in examples])
     return found if base is None else found + _too_long(base, merged, stage, examples)
-
-
-def load_bases(names: Iterable[str]) -> None:
-    """Load beforehand what the checks of a run ask; a base that cannot be loaded is theirs to tell of."""
-    for name in names:
-        with suppress(RbftError):
-            load_base(name)
 
 
 def run_problems(

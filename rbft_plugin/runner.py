@@ -13,10 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-from rbft_plugin import files, fit, provenance
+from rbft_plugin import files, provenance
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.processes import Processes, run, tail
 from rbft_plugin.steps import Plan, Step
@@ -55,9 +54,6 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
     devices = list(plan.recipe.launch.devices)
     if devices and jobs > len(devices):
         raise RbftError(f"--jobs {jobs}: the recipe's launch.devices has devices for {len(devices)} jobs")
-    if not all(path.exists() for step in plan.steps for path in step.made):  # transformers takes seconds to import
-        models = {scored.cell.recipe.base_model for scored in plan.scored}
-        Thread(target=fit.load_bases, args=[sorted(models)], daemon=True).start()
     processes = Processes()
     with ThreadPoolExecutor(jobs) as pool, processes.ended_with_us():
         running: dict[Future[None], tuple[Step, str | None]] = {}
