@@ -29,13 +29,17 @@ from rbft_plugin.preparation import read_split
 
 BATCH, WARM_UP = 16, 10
 Steps = tuple[int, float]  # optimizer steps, and their peak learning rate
-# Eight settings an arm, (stage 1, stage 2); that of direct SFT has no stage 1.
+# Eight settings an arm, (stage 1, stage 2); direct SFT has no stage 1.
 BUDGET: dict[str, list[tuple[Steps | None, Steps]]] = {
     "direct_sft": [(None, (steps, rate)) for steps in (80, 160) for rate in (1.5e-4, 3e-4, 6e-4, 1.2e-3)],
     "rbft": [
         (first, (steps, 6e-4))
         for first in ((100, 1.5e-4), (100, 5e-4), (300, 5e-4), (300, 1.5e-3))
         for steps in (80, 160)
+    ],
+    # As many steps as both stages of the best of rbft together.
+    "direct_sft_matched": [
+        (None, (260, rate)) for rate in (7.5e-5, 1.1e-4, 1.5e-4, 2.1e-4, 3e-4, 4.2e-4, 6e-4, 1.2e-3)
     ],
 }
 
