@@ -214,7 +214,7 @@ def _lmms_eval(
     tasks = [registry.task_name(plan.dataset.name, kind) for kind in kinds]
     split = registry.split_of(kinds[0])
 
-    def problems_before() -> list[str]:
+    def problems_beside() -> list[str]:
         given = preparation.read_split(plan.dataset.name, split)
         return fit.split_problems(cell.recipe, plan.dataset.clips, given)
 
@@ -231,7 +231,7 @@ def _lmms_eval(
         output=output,
         files=(plan.dataset.folder / f"{split}.jsonl", *(Path("task_configs") / config for config in configs)),
         models=(model.base, *model.adapters),
-        problems_before=problems_before,
+        problems_beside=problems_beside,
         problems_after=problems_after,
     )
 

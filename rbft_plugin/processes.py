@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -46,13 +47,30 @@ class Processes:
 
 
 def run(
-    argv: list[str], log: Path, on_line: Callable[[str], None], processes: Processes, more: dict[str, str] | None = None
+    argv: list[str],
+    log: Path,
+    on_line: Callable[[str], None],
+    processes: Processes,
+    more: dict[str, str] | None = None,
+    unwanted: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Run a command with all it prints in `log`; returns its exit status."""
+    """Run a command with all it prints in `log`; returns its exit status.
+
+    Whether it is `unwanted` is found out while it runs; if so, or if that raises, it is ended.
+    """
     # The harnesses' commands, and the torchrun that LLaMA-Factory starts, lie beside our Python.
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | (more or {})
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as file:
+
+    def judge() -> None:
+        wanted = False
+        try:
+            wanted = not unwanted()
+        finally:
+            if not wanted and process.poll() is None:
+                processes.end(process)
+
+    with log.open("wb") as file, ThreadPoolExecutor(1) as beside:
         try:
             process = subprocess.Popen(
                 argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env,
@@ -61,6 +79,7 @@ def run(
         except FileNotFoundError:
             raise RbftError(f"{argv[0]}: no such command; is rbft installed with its dependencies?") from None
         processes.add(process)
+        judged = beside.submit(judge)
         assert process.stdout is not None
         rest = b""
         while chunk := os.read(process.stdout.fileno(), 1 << 16):
@@ -73,6 +92,7 @@ def run(
             rest = rest[:4096]  # of an endless line the start is enough
         status = process.wait()
         processes.running.discard(process)
+        judged.result()
         return status
 
 

@@ -159,7 +159,15 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
     notify("started", step, log.as_posix())
     begin = time.time()
     env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-    status = run(step.command(), log, partial(notify, "line", step), processes, env)
+    found: list[str] = []
+
+    def unwanted() -> bool:
+        found.extend(step.problems_beside())
+        return bool(found)
+
+    status = run(step.command(), log, partial(notify, "line", step), processes, env, unwanted)
+    if found:
+        raise ProblemsError(f"{step.name}: stopped", found)
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))

@@ -19,7 +19,8 @@ from rbft_plugin.sweep import Cell
 class Step:
     """One command. Its record in steps/ makes it done for as long as command, files and models stay the same.
 
-    `problems_before` is asked before it starts; `problems_after`, with its log, decides whether it succeeded.
+    `problems_before` is asked before it starts; `problems_beside`, what takes seconds to find out, while the harness
+    starts, which is ended if there are any; `problems_after`, with its log, decides whether it succeeded.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Step:
     always: bool = False  # cheap, and knows itself what is up to date
     soft: bool = False  # makes the best of what is there, if any step of those that it needs has succeeded
     problems_before: Callable[[], list[str]] = lambda: []
+    problems_beside: Callable[[], list[str]] = lambda: []
     problems_after: Callable[[str], list[str]] = lambda log: []
     finish: Callable[[], None] = lambda: None
 

@@ -380,14 +380,19 @@ def test_every_step_of_a_harness_refuses_clips_that_the_model_would_see_otherwis
     preparation.prepare(load("mine"), lambda items, total, text: items)
     made = shipped("demo", dataset="mine", base_model=str(BASE))  # takes no 112 x 112 pixels
     for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
-        said = step_of(made, name).problems_before()
+        said = problems(made, name)
         assert f"{BASE}'s processor makes 56x56 of them, since it takes 3136 to 4704 pixels" in said[0]
         assert [line.split(":")[0] for line in said[:2]] == [f"clips of {n} frames, 112x112" for n in (6, 8)]
     small_dataset("mine", {"train": 2, "val": 2, "test": 2})
     preparation.prepare(load("mine"), lambda items, total, text: items)
     made = shipped("demo", dataset="mine", base_model=str(BASE))
     for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
-        assert step_of(made, name).problems_before() == []
+        assert problems(made, name) == []
+
+
+def problems(made: Plan, name: str) -> list[str]:
+    step = step_of(made, name)
+    return [*step.problems_before(), *step.problems_beside()]
 
 
 def refused(made: Plan) -> list[str]:

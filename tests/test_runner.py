@@ -338,6 +338,38 @@ def test_problems_before_stop_a_step_before_anything_is_written() -> None:
     assert order() == [] and not (RUN / "steps").exists() and not (RUN / "logs").exists()
 
 
+def test_problems_found_beside_a_step_end_it() -> None:
+    def problems() -> list[str]:
+        while not order():
+            time.sleep(0.01)
+        return ["clips would be resized"]
+
+    slow = APPEND + "\n    import time\n    time.sleep(60)"
+    begin = time.time()
+    with pytest.raises(ProblemsError) as error:
+        execute(step("a", slow, "a", problems_beside=problems))
+    assert str(error.value) == "a: stopped: 1 problem\n  - clips would be resized"
+    assert time.time() - begin < 30 and order() == ["a"]
+    assert execute(step("a", APPEND, "a", problems_beside=lambda: [])) == [("started", "a"), ("done", "a")]
+
+
+def test_an_error_of_what_is_asked_beside_a_step_ends_it() -> None:
+    def problems() -> list[str]:
+        raise RbftError("val.jsonl: line 3 is no JSON")
+
+    begin = time.time()
+    assert failure(step("a", "import time; time.sleep(60)", problems_beside=problems)) == "val.jsonl: line 3 is no JSON"
+    assert time.time() - begin < 30 and not (RUN / "steps/a.json").exists()
+
+
+def test_a_step_that_ends_first_is_judged_all_the_same() -> None:
+    def problems() -> list[str]:
+        time.sleep(0.5)
+        return ["clips would be resized"]
+
+    assert failure(step("a", "", problems_beside=problems)) == "a: stopped: 1 problem\n  - clips would be resized"
+
+
 def test_finish_is_called_before_the_step_counts_as_done() -> None:
     seen: list[bool] = []
     execute(step("a", "", finish=lambda: seen.append((RUN / "steps/a.json").exists())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import os
 import random
 import shutil
@@ -12,6 +13,8 @@ from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from rbft_plugin.errors import RbftError
 
 SOURCE = Path("data/demo/source")
 BASE = Path("data/demo/base")
@@ -41,17 +44,26 @@ def write_source(
 ) -> int:
     """Write data/demo/source (videos/, annotations.csv) and data/demo/base; returns the number of videos.
 
-    What is there already is kept: the annotation file is written last, so that it stands for a complete set.
+    What is there already is kept: the annotation file is written last, so that it stands for a complete set. Raises
+    RbftError if it is another version's.
     """
+    shipped = Path(str(files("rbft_plugin.demo"))) / "base"
     if not BASE.is_dir():
         partial = BASE.with_suffix(".part")
-        shutil.copytree(Path(str(files("rbft_plugin.demo"))) / "base", partial, dirs_exist_ok=True)
+        shutil.copytree(shipped, partial, dirs_exist_ok=True)
         os.replace(partial, BASE)
+    drawn = planned(seed, sizes or SIZES)
     annotations = SOURCE / "annotations.csv"
     if annotations.is_file():
         with annotations.open(encoding="utf-8") as lines:
-            return sum(1 for _ in lines) - 1
-    drawn = planned(seed, sizes or SIZES)
+            there = sum(1 for _ in lines) - 1
+        weights = "model.safetensors"
+        if there != len(drawn) or not filecmp.cmp(BASE / weights, shipped / weights, shallow=False):
+            raise RbftError(
+                f"{SOURCE.parent}: is not this version's demo ({there} videos, not {len(drawn)}, or another base model): "
+                "move it away, and runs/demo, and start again"
+            )
+        return there
     (SOURCE / "videos").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for _ in progress(pool.map(_write_video, drawn, chunksize=16), len(drawn), "videos of demo"):
