@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -20,6 +21,7 @@ from rbft_plugin.dataset import load
 from rbft_plugin.demo import data, world
 from rbft_plugin.demo.data import write_source
 from rbft_plugin.demo.world import AGENTS, COLORS, EVENTS, GENERAL, NIGHT, SIDES, SIZE, Scene
+from rbft_plugin.errors import RbftError
 
 CLEAN = replace(GENERAL, noise=(0, 0), clutter=0, gradient=0, background=(30, 30))
 
@@ -183,14 +185,42 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(
     write_source(sizes=SIZES)
     assert digests() == source
     monkeypatch.chdir(tmp_path_factory.mktemp("other"))
-    write_source(seed=1, sizes={"test": 1})
+    write_source(seed=1, sizes={"val": 1})
     assert not set(digests().values()) & set(source.values())
 
 
 def test_a_second_call_keeps_what_is_there(source: dict[str, str]) -> None:
     times = {p: p.stat().st_mtime_ns for p in Path("data").rglob("*")}
-    assert write_source(seed=5, sizes={"test": 1}) == 30
+    assert write_source(seed=5, sizes=SIZES) == 30
     assert {p: p.stat().st_mtime_ns for p in Path("data").rglob("*")} == times
+
+
+def test_another_versions_demo_is_refused_and_kept(ws: Path) -> None:
+    told = (
+        "data/demo: is not this version's demo ({} videos, not {}, or another base): move it away, and runs/demo, "
+        "and start again"
+    )
+    assert write_source(sizes={"test": 1}) == 5
+    with pytest.raises(RbftError) as error:
+        write_source(sizes={"test": 2})
+    assert str(error.value) == told.format(5, 10)
+    (data.BASE / "model.safetensors").write_bytes(b"older")
+    before = digests()
+    with pytest.raises(RbftError) as error:
+        write_source(sizes={"test": 1})
+    assert str(error.value) == told.format(5, 5)
+    assert digests() == before and (data.BASE / "model.safetensors").read_bytes() == b"older"
+
+
+def test_the_test_clips_are_those_whose_hash_was_committed_before_they_were_scored() -> None:
+    plans = [data.planned(seed, data.SIZES) for seed in (0, 1)]
+    (test, again) = ([list(clip[2:]) for clip in drawn if clip.split == "test"] for drawn in plans)
+    assert test == again and len(test) == 400
+    digest = hashlib.sha256(json.dumps(test).encode()).hexdigest()
+    assert digest == "49b56b5824b3eedcc084a847f8c84431abcc1b772ce7579ede2818c34a5761e9"
+    assert digest in (Path(__file__).parents[1] / "docs/demo.md").read_text(encoding="utf-8")
+    seeds = [{clip.seed for clip in drawn if clip.split != "test"} for drawn in plans]
+    assert len(seeds[0]) == len(seeds[1]) == 640 and not seeds[0] & seeds[1]
 
 
 def test_the_base_model_is_laid_beside_the_data(source: dict[str, str]) -> None:

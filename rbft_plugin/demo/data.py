@@ -60,7 +60,7 @@ def write_source(
         weights = "model.safetensors"
         if there != len(drawn) or not filecmp.cmp(BASE / weights, shipped / weights, shallow=False):
             raise RbftError(
-                f"{SOURCE.parent}: is not this version's demo ({there} videos, not {len(drawn)}, or another base model): "
+                f"{SOURCE.parent}: is not this version's demo ({there} videos, not {len(drawn)}, or another base): "
                 "move it away, and runs/demo, and start again"
             )
         return there
