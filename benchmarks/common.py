@@ -25,7 +25,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "rbft_plugin/demo/base"
 CAUTION = (
-    "The demo's base, 1.6 M parameters, float32 (lmms-eval's own model: bfloat16, which it always takes), on a CPU: "
+    "The demo's base, 1.7 M parameters, float32 (lmms-eval's own model: bfloat16, which it always takes), on a CPU: "
     "this measures mostly overhead around the model, and says nothing about a model of real size or a GPU."
 )
 LMMS = {"device": "cpu", "device_map": "cpu", "max_pixels": 3136, "min_pixels": 3136, "max_num_frames": 8}
