@@ -56,7 +56,7 @@ class Phase:
 # Eyes first, with a language model that is thrown away: one that describes does not learn to look words up (not in 750
 # steps of text), and beside one that does, the eyes learn nothing (not in 950 steps of video).
 PHASES = (
-    Phase(2000, 2e-3),
+    Phase(3500, 2e-3),
     Phase(500, 7e-4, anew=True, words=1.0),
     Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=("drop", "take")),
     Phase(2500, 1.2e-3, words=0.05, related=0.5, hard=("pass", "turn")),
