@@ -3,7 +3,8 @@
     python -m rbft_plugin.demo.pretrain OUT
     python -m rbft_plugin.demo.pretrain OUT --measure SEED   # only measures it, on clips drawn from that seed
 
-It never sees the demo's look, nor a class of the demo: its classes are made up (`meanings`). XX minutes on one core.
+It never sees the demo's look, nor its classes: those that it sees are made up (`meanings`). About an hour on one core,
+40 minutes on two (OMP_NUM_THREADS=2).
 """
 
 from __future__ import annotations
