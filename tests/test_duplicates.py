@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rbft_plugin.demo import world
 from rbft_plugin.duplicates import Look
 
 SETTINGS = ClipSettings(frames=16, max_fps=30)
+CAMERA = replace(world.NIGHT, noise=(6, 12), shake=1, clutter=2, light=0.6)  # of a camera's usual noise
 SCENES = [  # and the seed of their lane, time and noise; the last three differ in nothing else
     (world.Scene("red", "person", "left", "pass"), 0),
     (world.Scene("green", "car", "right", "stop"), 1),
@@ -36,12 +38,12 @@ def look(path: Path) -> Look:
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[np.ndarray]]]:
     """A folder with videos of different scenes before one static, noisy camera, and their frames at 12 a second."""
     folder = tmp_path_factory.mktemp("camera")
-    background = world._background(world.NIGHT, random.Random(5))
+    background = world._background(CAMERA, random.Random(5))
     shown = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world, "_background", lambda look, rng: background)
         for i, (scene, seed) in enumerate(SCENES):
-            shown.append(world.render(scene, world.NIGHT, world.frame_times(60), random.Random(seed)))
+            shown.append(world.render(scene, CAMERA, world.frame_times(60), random.Random(seed)))
             encode(folder / f"{i}.mp4", shown[-1], 12, crf="18")
     yield folder, shown
 

@@ -127,7 +127,7 @@ def test_the_commands_of_demo_yaml(ws: Path) -> None:
             TOKENS,
             *shared,
             "max_steps=100",
-            "learning_rate=0.0005",
+            "learning_rate=0.00015",
         ),
     ]
     assert argv_of(made, "train rbft seed 0 label") == [

@@ -43,13 +43,14 @@ def test_all_shipped_files_are_looked_at_here() -> None:
     runner = [
         "ablations.yaml",
         "demo.yaml",
+        "demo_full.yaml",
         "recipe.schema.json",
         *(f"{folder}/rbft.yaml".removeprefix("./") for folder in FAMILY_OF),
     ]
     stages = [f"{folder}/{stage}.yaml".removeprefix("./") for folder, stage in STAGES]
     deepspeed = ["deepspeed/zero2.json", "deepspeed/zero3_offload.json"]
     assert found == sorted([*runner, *stages, *deepspeed])
-    assert len(found) == 20
+    assert len(found) == 21
 
 
 @pytest.mark.parametrize("folder", FAMILY_OF)

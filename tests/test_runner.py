@@ -505,8 +505,11 @@ def test_a_run_that_is_at_work_is_not_joined_and_a_dead_one_holds_nothing() -> N
 
 
 DRIVER = """
+    import signal
     import sys
     import typer
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, or in a shell's background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, sys.argv.pop())
     import test_runner
     from rbft_plugin import cli, runner
