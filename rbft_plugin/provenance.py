@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from rbft_plugin import evaluation, files
+from rbft_plugin import evaluation, files, training
 
 LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
 
@@ -43,8 +43,8 @@ def run_of(output: Path) -> Path | None:
     return next((p for p in output.resolve().parents if (p / "steps").is_dir()), None)
 
 
-def collect(dataset: str, logs: Sequence[tuple[str, int, Path]]) -> dict[str, Any]:
-    """The report's "provenance" (see docs/report.md); `logs` are (arm, seed, log)."""
+def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[str, str]) -> dict[str, Any]:
+    """The report's "provenance" (see docs/report.md); `logs` are (arm, seed, log), `versions` those of the report."""
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := run_of(log))))
     records = [(run, record) for run in runs for record in _records(run)]
     missing = [f"{_shown(run)}: step '{name}' has not finished" for run in runs for name in _unfinished(run)]
@@ -72,12 +72,12 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]]) -> dict[str, An
     facts |= _code([record for _, record in records], missing)
     facts |= _hardware([record for _, record in records], missing)
     if silent := [s["name"] for s in steps if s["tokens_in"] is None and s["name"].startswith("train ")]:
-        missing.append(
-            f"tokens that {len(silent)} training steps read: LLaMA-Factory counts them with "
-            "`include_num_input_tokens_seen: true`"
-        )
-    for package, versions in _differing(records).items():
-        missing.append(f"which {package} the figures are of: steps ran with {' and '.join(versions)}")
+        missing.append(f"tokens that {len(silent)} training steps read: their logs or results are not there")
+    for package, found in _versions(records).items():
+        if len(found) > 1:
+            missing.append(f"which {package} the figures are of: steps ran with {' and '.join(found)}")
+        elif found != [versions.get(package)]:
+            facts[f"{package}, when the steps ran"] = f"{found[0]} (the report: {versions.get(package, 'none')})"
     return {"facts": facts, "steps": steps, "recipes": recipes, "missing": missing}
 
 
@@ -98,7 +98,8 @@ def losses(logs: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _records(run: Path) -> list[dict[str, Any]]:
     paths = [p for p in (run / "steps").glob("*.json") if not p.name.endswith(".started.json")]
-    return sorted((files.read_json(p) for p in paths), key=lambda record: record.get("began", 0))
+    records = [files.read_json(p) | {"file": p.stem} for p in paths]
+    return sorted(records, key=lambda record: record.get("began", 0))
 
 
 def _unfinished(run: Path) -> list[str]:
@@ -112,8 +113,9 @@ def _step(run: Path, record: dict[str, Any]) -> dict[str, Any]:
     if "--output_path" in argv:
         tokens = _tokens(_workspace(run) / argv[argv.index("--output_path") + 1])
     elif output := next((a.split("=", 1)[1] for a in argv if a.startswith("output_dir=")), None):
-        state = _workspace(run) / output / "trainer_state.json"
-        tokens = ((files.read_json(state).get("num_input_tokens_seen") or None) if state.is_file() else None, None)
+        log = run / "logs" / f"{record['file']}.log"
+        said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        tokens = (training.tokens_read(_workspace(run) / output, said), None)
     return {
         "name": record.get("name", "?"),
         "command": shlex.join(argv),
@@ -186,13 +188,13 @@ def _hardware(records: list[dict[str, Any]], missing: list[str]) -> dict[str, st
     }
 
 
-def _differing(records: list[tuple[Path, dict[str, Any]]]) -> dict[str, list[str]]:
-    """Packages of which steps ran with different versions."""
+def _versions(records: list[tuple[Path, dict[str, Any]]]) -> dict[str, list[str]]:
+    """{package: the versions that steps ran with}."""
     found: dict[str, set[str]] = {}
     for _, record in records:
         for package, version in record.get("versions", {}).items():
             found.setdefault(package, set()).add(version)
-    return {package: sorted(versions) for package, versions in found.items() if len(versions) > 1}
+    return {package: sorted(versions) for package, versions in found.items()}
 
 
 def _shown(path: Path) -> str:

@@ -224,6 +224,17 @@ def trained_tokens(output: Path, log: str, merged: dict[str, Any]) -> int | None
     return round(said["effective_tokens_per_sec"] * said["train_runtime"] / said["epoch"] * processes)
 
 
+def tokens_read(output: Path, log: str) -> int | None:
+    """How many tokens a training read, over its epochs and processes; None if it does not say (see trained_tokens)."""
+    file = output / "train_results.json"
+    said = read_json(file) if file.is_file() else {}
+    batches = [_logged(log, name) for name in (BATCH, "Instantaneous batch size per device", "Accumulation steps")]
+    if None in batches or not {"effective_tokens_per_sec", "train_runtime"} <= set(said):
+        return None
+    whole, own, accumulated = (batch or 1 for batch in batches)
+    return round(said["effective_tokens_per_sec"] * said["train_runtime"] * whole / own / accumulated)
+
+
 def batch_size(merged: dict[str, Any], launch: Launch) -> int:
     """Rows of one optimizer step, over all processes (LLaMA-Factory's defaults: 8 a device, no accumulation)."""
     own = merged.get("per_device_train_batch_size", 8) * merged.get("gradient_accumulation_steps", 1)

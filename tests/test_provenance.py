@@ -47,17 +47,27 @@ def record(name: str, began: float, argv: list[str], **more: Any) -> None:
     dump(f"runs/r/steps/{name.replace(' ', '-')}.json", content | MACHINE | more)
 
 
+def collect(log: tuple[str, int, Path], torch: str = "2") -> dict[str, Any]:
+    return provenance.collect("mine", [log], {"torch": torch})
+
+
 def a_run() -> Path:
     log = evaluated("runs/r/rbft/seed-0/eval")
     record("score rbft seed 0", 30.0, ["lmms-eval", "--output_path", "runs/r/rbft/seed-0/eval"])
     record("train rbft seed 0 label", 20.0, ["llamafactory-cli", "train", "output_dir=runs/r/rbft/seed-0/label", "a b"])
     record("prepare mine", 10.0, ["rbft", "prepare", "mine"])
-    dump("runs/r/rbft/seed-0/label/trainer_state.json", {"num_input_tokens_seen": 5000})
+    said = {"effective_tokens_per_sec": 25.0, "train_runtime": 100.0, "epoch": 3.0}  # of one of two processes
+    dump("runs/r/rbft/seed-0/label/train_results.json", said)
+    lines = (
+        "Instantaneous batch size per device = 4\nTotal train batch size (w. parallel, distributed & accumulation) = 24"
+    )
+    Path("runs/r/logs").mkdir()
+    Path("runs/r/logs/train-rbft-seed-0-label.log").write_text(f"{lines}\nGradient Accumulation steps = 3\n")
     return log
 
 
 def test_a_complete_run_misses_nothing() -> None:
-    found = provenance.collect("mine", [("rbft", 0, a_run())])
+    found = collect(("rbft", 0, a_run()))
     assert found["missing"] == []
     assert found["steps"] == [
         {
@@ -103,29 +113,34 @@ def test_what_is_missing_is_said() -> None:
     dump("runs/r/steps/train-x.started.json", {})
     Path("recipes/small.yaml").unlink()
     Path("data/mine/manifest.json").unlink()
-    found = provenance.collect("mine", [("rbft", 0, log)])
+    found = collect(("rbft", 0, log))
     assert found["missing"] == [
         "runs/r: step 'train-x' has not finished",
         "runs/r: no file of recipes/ says `run: r`",
         "data/mine/manifest.json, so the hash of the data",
         "git state of the workspace when the steps ran: it is no git repository",
         "hardware that models were trained and scored on (the report's own machine is named instead)",
-        "tokens that 1 training steps read: LLaMA-Factory counts them with `include_num_input_tokens_seen: true`",
+        "tokens that 1 training steps read: their logs or results are not there",
         "which torch the figures are of: steps ran with 1 and 2",
     ]
     assert found["facts"]["hardware of the report: processor"].endswith("cores")
 
 
+def test_versions_that_are_not_those_of_the_report_are_named() -> None:
+    facts = collect(("rbft", 0, a_run()), torch="3")["facts"]
+    assert facts["torch, when the steps ran"] == "2 (the report: 3)"
+
+
 def test_two_machines_are_both_named() -> None:
     log = a_run()
     record("score rbft seed 0", 30.0, ["lmms-eval"], hardware={"processor": "a slide rule"})
-    facts = provenance.collect("mine", [("rbft", 0, log)])["facts"]
+    facts = collect(("rbft", 0, log))["facts"]
     assert facts["hardware 1: processor"] == "an abacus" and facts["hardware 2: processor"] == "a slide rule"
 
 
 def test_an_evaluation_by_hand_is_a_step_put_together_from_its_results() -> None:
     log = evaluated("OUT")
-    found = provenance.collect("mine", [("rbft", 2, log)])
+    found = collect(("rbft", 2, log))
     assert found["steps"] == [
         {
             "name": "score rbft seed 2 (by hand)",
@@ -140,7 +155,7 @@ def test_an_evaluation_by_hand_is_a_step_put_together_from_its_results() -> None
         "evaluations made by hand: how their models were trained, and their exact command (what is shown is put "
         "together from their results): rbft, seed 2"
     )
-    found = provenance.collect("mine", [("rbft", 0, evaluated("BARE", tokens=False))])
+    found = collect(("rbft", 0, evaluated("BARE", tokens=False)))
     assert (found["steps"][0]["seconds"], found["steps"][0]["tokens_in"]) == (None, None)
 
 
