@@ -91,7 +91,7 @@ def _pair(new: Scored, old: Scored) -> dict[str, Any]:
     return {
         "seed": new.seed,
         "against_seed": old.seed,
-        "accuracy_diff": of_new["accuracy"] - of_old["accuracy"],
+        "accuracy_diff": (test["fixed"] - test["broken"]) / len(new.ids),  # exact, so that it is rounded alike
         "macro_f1_diff": of_new["macro_f1"] - of_old["macro_f1"],
         "fixed": test["fixed"],
         "broken": test["broken"],

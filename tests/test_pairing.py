@@ -113,3 +113,14 @@ def test_arms_that_do_not_vary_have_no_power_analysis() -> None:
     assert pairing.power_command(always, never) is None
     half = scored("half", ("a", "b", "a"))
     assert "--std-a 0.000 --std-b 0.471 --correlation 0.000" in str(pairing.power_command(always, half))
+
+
+def test_equal_differences_are_printed_alike_whichever_way_they_go() -> None:
+    """3 of 400 clips are 0.75 points, which differences of rounded accuracies make 0.7 or 0.8."""
+    ids, targets = tuple(map(str, range(400))), ("a", "b") * 200
+    runs = []
+    for right in (229, 232):
+        said = tuple(t if n < right else None for n, t in enumerate(targets))
+        runs.append(scored(f"right {right}", said, ids=ids, targets=targets, answers=targets))
+    up, down = compare(runs[1:], runs[:1]), compare(runs[:1], runs[1:])
+    assert up["accuracy_diff"] == 0.0075 == -down["accuracy_diff"]
