@@ -107,7 +107,8 @@ def classes(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) ->
     axes.set_yticks(range(len(rows)), [f"{name}  ({report['support'][label]})" for label, name in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("F1 (in brackets: test clips of the class)")
+    rows_said = "; #: row of the table of classes in report.md" if any(name.startswith("#") for _, name in rows) else ""
+    axes.set_xlabel(f"F1 (in brackets: test clips of the class{rows_said})")
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(axis="x", color=FAINT, lw=0.7)
     axes.set_axisbelow(True)

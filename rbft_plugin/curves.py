@@ -95,6 +95,8 @@ def learning(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -
                 axes.plot(*zip(*seeds, strict=True), ".", color=style["color"], ms=3, transform=beside)
             values = [one["mean"] for _, one in points]
             (lines[name],) = axes.plot(amounts, values, **style, ms=5, lw=1.5, transform=beside)
+        if key == "accuracy":
+            axes.axhline(report["majority_accuracy"], color=INK, lw=1, ls=(0, (5, 3)))
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(report["curves"]["x"])
         axes.set_xticks(spots, [f"{at:g}" for at in spots])
@@ -103,7 +105,8 @@ def learning(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _legend(figure, lines)
-    figure.supxlabel("whiskers: 95 % intervals; dots: seeds", fontsize=8)
+    majority = f"always the most frequent class ({100 * report['majority_accuracy']:.1f} %)"
+    figure.supxlabel(f"whiskers: 95 % intervals; dots: seeds; dashed: {majority}", fontsize=8)
     return figure
 
 

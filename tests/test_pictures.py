@@ -192,7 +192,9 @@ def test_learning_curves_of_several_arms_stand_beside_one_another_with_every_see
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["base", long]
     axes = figure.axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlim() == pytest.approx((0.1 * 10**-0.12, 10**0.12))
-    base, dots, line = axes.lines
+    base, dots, line, majority = axes.lines
+    assert list(majority.get_ydata()) == [result["majority_accuracy"]] * 2 and len(figure.axes[1].lines) == 3
+    assert f"({100 * result['majority_accuracy']:.1f} %)" in figure.get_supxlabel()
     right = line.get_transform().transform((1, 0))[0] - base.get_transform().transform((1, 0))[0]
     assert right == pytest.approx(curves.DODGE / 72 * figure.dpi)
     of = [result["arms"][arm]["accuracy"] for arm in ("few", "many")]
