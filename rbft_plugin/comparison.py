@@ -45,19 +45,17 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     manifest = preparation.manifest(name)
     if no_video := len(manifest.get("missing", {"samples": []})["samples"]):
         notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
-    if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _likelihoods(log) != log]:
+    if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _beside(log, "ll")]:
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
-    models, seen = {}, Counter[str]()
-    for arm, _, log in logs:
-        seen[arm] += 1
-        models[arm if seen[arm] == 1 else f"{arm} ({seen[arm]})"] = evaluation.model_args(log)
+    seeds = Counter(arm for arm, _, _ in logs)
+    models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
     extra: dict[str, Any] = {
         "notes": left_out + notes,
         "display": manifest.get("display", {}),
         "models": models,
-        "versions": runner.versions(),
+        "versions": (versions := runner.versions()),
         "cells": outputs.cells(found),
-        "provenance": provenance.collect(name, logs),
+        "provenance": provenance.collect(name, logs, versions),
         "losses": provenance.losses([log for _, _, log in logs]),
     }
     if curves := outputs.curves(found):
@@ -75,6 +73,7 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
         raise RbftError("no log is of a task of rbft: say whose test split they are of, with --dataset NAME")
     if len(names) > 1:
         said = [f"{where}: {name or 'a task that is not ours'}" for where, name in found.items()]
+        said += [f"--dataset: {dataset}"] if dataset else []
         raise ProblemsError("evaluations of different datasets", said, "Report on one dataset at a time.")
     return next(iter(names))
 
@@ -102,15 +101,22 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
         answers=answers,
         labels=labels,
         dataset=dataset,
-        probabilities=_probabilities(_likelihoods(log), ids, labels),
+        probabilities=_probabilities(_beside(log, "ll") or log, ids, labels),
+        without_video=_without_video(_beside(log, "novideo"), ids),
     )
 
 
-def _likelihoods(log: Path) -> Path:
-    """The log of likelihoods that the same start of lmms-eval left beside a log of answers, or the log itself."""
+def _beside(log: Path, kind: registry.TaskKind) -> Path | None:
+    """The log of another kind of task that the same start of lmms-eval left beside a log of answers."""
     task = evaluation.task_of(log)
-    beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task}_ll.jsonl")
-    return beside if task.startswith("rbft_") and registry.kind_of(task) == "label" and beside.is_file() else log
+    beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task}_{kind}.jsonl")
+    return beside if task.startswith("rbft_") and registry.kind_of(task) == "label" and beside.is_file() else None
+
+
+def _without_video(log: Path | None, ids: list[str]) -> tuple[str | None, ...] | None:
+    """Predictions for these samples from the question alone; None unless every sample has one."""
+    found = {str(row.get("sample_id")): row.get("prediction") for row in preparation.read_jsonl(log)} if log else {}
+    return tuple(found[i] for i in ids) if set(ids) <= set(found) else None
 
 
 def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:

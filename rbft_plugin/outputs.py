@@ -54,6 +54,8 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
     seen = Counter[str]()
     for item in given:
         arm, sign, path = item.partition("=")
+        if sign and not (arm and path):
+            raise RbftError(f"'{item}': give a run's folder, or ARM=OUTPUT, such as rbft=runs/demo/rbft/seed-0/eval")
         if sign:
             named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", path)
             found.append(Output(arm, int(named.group(1)) if named else seen[arm], Path(path)))

@@ -69,7 +69,10 @@ def write(
     `evaluations` are those of the report: report.md and the page quote answers from them. `videos` are what the page's
     browser shows beside them: frames, sources, rationales.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"{folder}: cannot be made a folder for the report: {error.strerror}") from error
     as_json, as_markdown, as_page = folder / "report.json", folder / "report.md", folder / "index.html"
     drawn, inline = pictures.draw(report, folder)
     files.write_text(as_markdown, report_text.markdown(report, evaluations))

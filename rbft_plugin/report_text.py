@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rbft_plugin import wording
 from rbft_plugin.scored import Scored
-from rbft_plugin.wording import arm_name, figure, inline, majority, one_line, p_value, points, rate
+from rbft_plugin.wording import arm_name, figure, inline, majority, one_line, p_value, points, rate, without_video
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,11 +31,11 @@ def table(report: Mapping[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(caption=majority(report), caption_justify="left")
+    # Text, for an arm's name is not markup
+    shown = Table(caption=Text(f"{majority(report)}\n{without_video(report)}".strip()), caption_justify="left")
     for column in HEAD:
         shown.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for arm, figures in report["arms"].items():
-        # Text, for an arm's name is not markup
         shown.add_row(
             Text(arm_name(arm, figures)), *(figure(figures[f]) for f in ("accuracy", "macro_f1")), rate(figures)
         )
@@ -51,7 +51,10 @@ def markdown(report: Mapping[str, Any], evaluations: Sequence[Scored]) -> str:
     """report.md: the report for a person, with the pictures beside it and answers quoted from `evaluations`."""
     arms, pictures = report["arms"], _pictures(report)
     rows = [[arm_name(a, f), figure(f["accuracy"]), figure(f["macro_f1"]), rate(f)] for a, f in arms.items()]
-    parts = [f"# Report: {inline(report['dataset'])}", _grid(HEAD, rows), majority(report), pictures["accuracy"]]
+    parts = [f"# Report: {inline(report['dataset'])}", _grid(HEAD, rows), majority(report)]
+    if said := without_video(report):
+        parts.append(inline(said))
+    parts.append(pictures["accuracy"])
     if report["comparisons"]:
         parts += ["## Comparisons", _bullets(comparison["sentence"] for comparison in report["comparisons"])]
         parts.append(_comparisons(report["comparisons"]))

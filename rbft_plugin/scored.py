@@ -26,6 +26,7 @@ class Scored:
     labels: tuple[str, ...]
     dataset: str
     probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
+    without_video: tuple[str | None, ...] | None = None  # predictions where the model was shown the question alone
 
     @property
     def name(self) -> str:
@@ -42,6 +43,7 @@ class Scored:
             predictions=tuple(self.predictions[row] for row in rows),
             answers=tuple(self.answers[row] for row in rows),
             probabilities=None if self.probabilities is None else tuple(self.probabilities[row] for row in rows),
+            without_video=None if self.without_video is None else tuple(self.without_video[row] for row in rows),
         )
 
 

@@ -16,6 +16,7 @@ from rbft_plugin.scored import Scored
 RATES = ("accuracy", "no_answer_rate")  # shares of clips: Wilson intervals
 FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "no_answer_rate")
 OF_PROBABILITIES = ("auroc", "average_precision", "brier", "expected_calibration_error")
+RARE = 5  # clips; a share of fewer, or of all but fewer, is not near normal
 BINS = 10  # of the reliability diagram
 Draws = dict[str, list[Array]]  # figure -> each seed's values on the resamples
 
@@ -35,7 +36,16 @@ def figures(run: Scored) -> dict[str, float]:
 def draws_of(runs: Sequence[Scored], drawn: Array) -> Draws:
     """Each seed's figures on the resamples `drawn` (see resampling.weights)."""
     each = [draws(drawn, run.targets, run.predictions, run.labels) for run in runs]
-    return {figure: [one[figure] for one in each] for figure in (*FIGURES, "f1")}
+    found = {figure: [one[figure] for one in each] for figure in (*FIGURES, "f1")}
+    if blind := _without_video(runs):
+        found["without_video"] = [drawn @ right / drawn.shape[1] for right in blind]
+    return found
+
+
+def _without_video(runs: Sequence[Scored]) -> list[Any]:
+    """For each seed, whether its predictions without the video are right, shape (n,); [] unless every seed has them."""
+    pairs = [(run.targets, run.without_video) for run in runs if run.without_video is not None]
+    return [metrics.correct(*pair) for pair in pairs] if len(pairs) == len(runs) else []
 
 
 def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
@@ -44,11 +54,9 @@ def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
     found = [figures(run) for run in runs]
     entry: dict[str, Any] = {"seeds": [run.seed for run in runs]}
     for figure in FIGURES:
-        values = [one[figure] for one in found]
-        estimate = over_seeds(values, drawn[figure])
-        if figure in RATES and (len(runs) == 1 or estimate.low == estimate.high):
-            estimate = Estimate(estimate.mean, *metrics.wilson_interval(round(values[0] * n), n), estimate.sd)
-        entry[figure] = _within(estimate).as_json() | {"per_seed": values}
+        entry[figure] = _figure([one[figure] for one in found], drawn[figure], n if figure in RATES else None)
+    blind = [float(right.mean()) for right in _without_video(runs)]
+    entry["without_video"] = _figure(blind, drawn["without_video"], n) if blind else None
     tables = [metrics.per_class(targets, run.predictions, labels) for run in runs]
     entry["per_class"] = {
         label: {key: fmean(table[label][key] for table in tables) for key in ("precision", "recall", "f1")}
@@ -64,10 +72,22 @@ def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
     return entry
 
 
-def _within(estimate: Estimate) -> Estimate:
-    """A t interval of a share may reach beyond 0 or 1."""
+def _figure(values: list[float], drawn: list[Array], n: int | None) -> dict[str, Any]:
+    """A figure over seeds; `n` clips where it is a share of them.
+
+    A t interval of a share may reach beyond 0 or 1, is too narrow near them, and empty where every seed has the same
+    share of each class: there it is at least Wilson's of the mean.
+    """
+    estimate = over_seeds(values, drawn)
     low, high = max(0.0, estimate.low), min(1.0, estimate.high)
-    return Estimate(estimate.mean, low, high, estimate.sd, estimate.df, estimate.p)
+    if n is not None:
+        hits = estimate.mean * n
+        least, most = metrics.wilson_interval(round(hits), n)
+        if len(values) == 1:
+            low, high = least, most
+        elif estimate.low == estimate.high or min(hits, n - hits) < RARE:
+            low, high = min(low, least), max(high, most)
+    return Estimate(estimate.mean, low, high, estimate.sd).as_json() | {"per_seed": values}
 
 
 def _class_interval(drawn: list[Array]) -> list[float]:

@@ -83,6 +83,13 @@ def majority(report: Mapping[str, Any]) -> str:
     return f"{report['n_test']} test clips; always naming their most frequent class would give {share} % accuracy."
 
 
+def without_video(report: Mapping[str, Any]) -> str:
+    """Accuracy of the arms that were also asked without the video; "" where none was."""
+    asked = {arm: f for arm, f in report["arms"].items() if f["without_video"]}
+    said = "; ".join(f"{arm} {figure(f['without_video'])}" for arm, f in asked.items())
+    return f"Accuracy without the video, % (95 % interval): {said}." if said else ""
+
+
 def arm_name(arm: str, figures: Mapping[str, Any]) -> str:
     return f"{arm} ({of_seeds(len(figures['seeds']))})" if len(figures["seeds"]) > 1 else arm
 

@@ -80,8 +80,8 @@ def test_a_second_output_of_an_arm_is_its_second_seed() -> None:
         ("rbft", 1),
     ]
     assert comparison.gather(["rbft=x", "rbft=z"]).extra["models"] == {
-        "rbft": "pretrained=x",
-        "rbft (2)": "pretrained=z",
+        "rbft, seed 0": "pretrained=x",
+        "rbft, seed 1": "pretrained=z",
     }
 
 
@@ -234,6 +234,8 @@ def test_logs_of_two_datasets_are_refused_and_one_is_chosen_by_name() -> None:
         f"  - sft, seed 0 (other/model/{STAMP}_samples_rbft_else.jsonl): else\n"
         "Report on one dataset at a time."
     )
+    with pytest.raises(RbftError, match=r"2 problems\n.*: mine\n  - --dataset: else\nReport on one"):
+        comparison.gather(["rbft=ft"], dataset="else")
     both = Path("ft/model", f"{STAMP}_samples_rbft_else.jsonl")
     both.write_text(Path("other/model", both.name).read_text(encoding="utf-8"), encoding="utf-8")
     assert said("rbft=ft").startswith("ft: needs one log of answers")
@@ -287,3 +289,19 @@ def test_likelihoods_beside_the_answers_are_their_probabilities() -> None:
     (one,) = found.evaluations
     assert (one.predictions, one.probabilities) == (("calm", None), ((0.25, 0.75), (0.5, 0.5)))
     assert found.extra["notes"] == ["Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0."]
+
+
+def test_answers_without_the_video_are_taken_where_every_sample_has_one() -> None:
+    score("ft", "calm", "busy")
+    beside = Path(f"ft/model/{STAMP}_samples_rbft_mine_novideo.jsonl")
+    beside.write_text('{"sample_id": "b", "prediction": null}\n{"sample_id": "a", "prediction": "busy"}\n')
+    assert comparison.gather(["rbft=ft"]).evaluations[0].without_video == ("busy", None)
+    beside.write_text('{"sample_id": "b", "prediction": null}\n')
+    assert comparison.gather(["rbft=ft"]).evaluations[0].without_video is None
+    beside.unlink()
+    assert comparison.gather(["rbft=ft"]).evaluations[0].without_video is None
+
+
+@pytest.mark.parametrize("given", ["rbft=", "=ft"])
+def test_half_an_arm_is_refused(given: str) -> None:
+    assert said(given) == f"'{given}': give a run's folder, or ARM=OUTPUT, such as rbft=runs/demo/rbft/seed-0/eval"

@@ -98,6 +98,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "no_answer_rate": figure(1 / 6, wilson_1),
                 "per_class": classes(ZERO_SHOT, a=(0.5, 1 / 3, 0.4), b=(2 / 3, 2 / 3, 2 / 3)),
                 "confusion": [[1, 1, 1], [1, 2, 0]],
+                "without_video": None,
                 "probabilities": None,
             },
             "rbft": {
@@ -109,6 +110,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "no_answer_rate": figure(1 / 6, wilson_1),
                 "per_class": classes(RBFT, a=(1.0, 2 / 3, 0.8), b=(1.0, 1.0, 1.0)),
                 "confusion": [[2, 0, 1], [0, 3, 0]],
+                "without_video": None,
                 "probabilities": None,
             },
         },
@@ -248,3 +250,9 @@ def test_every_key_of_report_json_is_documented() -> None:
     found = keys(result) - {"a", "b", "zero_shot", "rbft"}  # labels and arms
     assert found - documented == set()
     assert {"provenance", "losses", "curves", "display", "models", "versions"} <= documented
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReportError, match=r"file: cannot be made a folder for the report: File exists$"):
+        write(summarize([FIRST], {}), [FIRST], tmp_path / "file")

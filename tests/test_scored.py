@@ -79,4 +79,5 @@ def test_arms_come_as_given_their_seeds_in_order_and_their_samples_as_in_the_fir
 def test_some_samples_of_an_evaluation() -> None:
     one = FIRST.of(["clip4", "clip1"])
     assert (one.ids, one.targets, one.predictions) == (("clip4", "clip1"), ("b", "a"), ("b", "b"))
-    assert (one.answers, one.probabilities) == (("The answer is b.", "The answer is b."), None)
+    assert replace(FIRST, without_video=(None, *"abbba")).of(["clip4", "clip1"]).without_video == ("b", "a")
+    assert (one.answers, one.probabilities, one.without_video) == (("The answer is b.", "The answer is b."), None, None)

@@ -42,6 +42,27 @@ def test_no_interval_leaves_0_to_1_or_is_empty_where_all_are_right() -> None:
     assert wild["macro_f1"]["ci95"] == [0.0, 1.0]
 
 
+def test_a_rare_share_of_several_seeds_is_at_least_as_uncertain_as_none_at_all() -> None:
+    silent, never = scored("rbft", (None, *"aabbb")), scored("rbft", tuple("aaabbb"), seed=1)
+    few = arm([silent, never])["no_answer_rate"]
+    assert few["mean"] == pytest.approx(1 / 12)
+    low, high = few["ci95"]
+    assert low == 0 and high >= arm([never, scored("rbft", never.predictions, seed=2)])["no_answer_rate"]["ci95"][1]
+
+
+def test_accuracy_without_the_video_by_hand() -> None:
+    right = tuple("aaabbb")
+    one = scored("rbft", right, without_video=("a", "a", "a", "a", None, "b"))
+    found = arm([one])["without_video"]
+    assert (found["mean"], found["sd"], found["per_seed"]) == (pytest.approx(4 / 6), None, [pytest.approx(4 / 6)])
+    assert found["ci95"] == pytest.approx([0.299993, 0.903229], abs=1e-6)  # Wilson of 4 of 6
+    other = scored("rbft", right, seed=1, without_video=tuple("aaaaaa"))
+    assert arm([one, other])["without_video"]["per_seed"] == pytest.approx([4 / 6, 3 / 6])
+    assert arm([one, scored("rbft", right, seed=1)])["without_video"] is None
+    constant = [scored("rbft", right, seed=seed, without_video=tuple("aaaaaa")) for seed in (0, 1)]
+    assert arm(constant)["without_video"]["ci95"] == pytest.approx([0.187616, 0.812384], abs=1e-6)  # Wilson of 3 of 6
+
+
 def test_probabilities_by_hand() -> None:
     found = arm([scored("rbft", ("a", "a", "b", "b", "b", "a"), probabilities=ROWS)])["probabilities"]
     # of 9 pairs of an "a" and a "b", p(a) is higher in 8: clip2 (0.4) is below clip5 (0.55)
