@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 QUOTED = 10  # samples whose answers report.md quotes
+COMMANDS = 30_000  # characters of commands in report.md: an issue on GitHub takes 65,536 in all
 WIDTH = 100  # characters of an answer that it quotes
 HEAD = ("arm", "accuracy, % (95 % interval)", "macro-F1, % (95 % interval)", "no answer")
 TITLES = {
@@ -154,11 +155,22 @@ def _provenance(known: Mapping[str, Any]) -> list[str]:
     if known["steps"]:
         rows = [[s["name"], *map(_cell, (s["seconds"], s["tokens_in"], s["tokens_out"]))] for s in known["steps"]]
         parts.append(_grid(["step", "time", "tokens read", "tokens written"], rows))
-    if commands := [s["command"] for s in known["steps"] if s["command"]]:
-        parts.append(_shell(commands))
+    if commands := {s["name"]: s["command"] for s in known["steps"] if s["command"]}:
+        shown = commands if len("".join(commands.values())) <= COMMANDS else _of_first_seed(commands)
+        parts.append(_shell(list(shown.values())))
+        if len(shown) < len(commands):
+            hidden = len(commands) - len(shown)
+            parts.append(f"Commands of the other seeds: {hidden}, in report.json and index.html.")
     if known["missing"]:
         parts += ["Not known:", _bullets(known["missing"])]
     return parts
+
+
+def _of_first_seed(commands: Mapping[str, str]) -> dict[str, str]:
+    """Without the commands of every seed but the lowest, by the names of their steps."""
+    seeds = {name: int(found[1]) for name in commands if (found := re.search(r" seed (\d+)\b", name))}
+    first = min(seeds.values(), default=0)
+    return {name: command for name, command in commands.items() if seeds.get(name, first) == first}
 
 
 def _cell(number: float | None) -> str:

@@ -316,6 +316,30 @@ def test_themes_and_a_narrow_screen(opened: Any) -> None:
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_with_many_seeds_a_card_has_a_row_an_arm_until_it_is_opened(chromium: Any, tmp_path: Path) -> None:
+    said = [("a", None, "b"), ("a", "b", "b"), ("b", "b", "b"), ("b", "a", "b")]
+    runs = [scored("direct_sft", ("a", "a", "a"))]
+    runs += [scored("rbft", said[seed // 2], seed=seed) for seed in range(8)]
+    path = tmp_path / "index.html"
+    path.write_text(page.render(summarize(runs, {}), runs, [], {}), encoding="utf-8")
+    tab = chromium.new_page()
+    tab.goto(path.as_uri())
+    shown = [card.locator(".answers li:visible").all_inner_texts() for card in tab.locator(".clip").all()]
+    assert [[" ".join(row.split()) for row in rows] for rows in shown] == [
+        ["✓ direct_sft a", "± rbft a × 4, b × 4"],
+        ["✓ direct_sft a", "± rbft b × 4, no answer × 2, a × 2"],
+        ["✓ direct_sft a", "✗ rbft b × 8"],
+    ]
+    tab.keyboard.press("j"), tab.keyboard.press("Enter")
+    rows = tab.locator(".clip").first.locator(".answers li:visible")
+    assert rows.count() == 9 and " ".join(rows.nth(8).inner_text().split()).startswith("✗ rbft, seed 7 b")
+    assert not tab.locator(".pairs").is_visible()
+    tab.get_by_text("Fixed and broken, seed by seed").click()
+    tab.get_by_role("button", name="2 broken").first.click()
+    assert count(tab) == 2
+    tab.close()
+
+
 def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
     evaluations = random_scored(tuple(f"class {n}" for n in range(20)), 5000, {"sft": (0,), "rbft": (0, 1)})
     path = tmp_path / "index.html"

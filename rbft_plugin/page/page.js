@@ -4,6 +4,8 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { labels, runs, videos } = data;
   const PAGE = 24;
+  const MANY = 8; // answers of a clip; above it, a card that is not open has a row an arm
+  const arms = [...new Set(runs.map((run) => run.arm))];
   const by = (id) => document.getElementById(id);
   const list = by("list");
   const PLAIN = { q: "", split: "test", class: "", a: String(runs.length - 1), b: "", change: "", sort: "" };
@@ -95,11 +97,31 @@
     return make("li", kind, mark, make("span", "run", runs[run].name), said);
   };
 
+  // An arm's seeds in one row, for cards that would be too long.
+  const armRow = (video, arm) => {
+    const own = runs.map((_, run) => run).filter((run) => runs[run].arm === arm);
+    const right = own.filter((run) => outcome(video, run) === "right").length;
+    const said = new Map();
+    for (const run of own) {
+      const name = video.answers[run][0] < 0 ? "no answer" : labels[video.answers[run][0]];
+      said.set(name, (said.get(name) ?? 0) + 1);
+    }
+    const most = [...said].sort((x, y) => y[1] - x[1]);
+    const text = own.length > 1 ? most.map(([name, n]) => `${name} × ${n}`).join(", ") : most[0][0];
+    const kind = right === own.length ? "right" : right ? "" : "wrong";
+    const mark = make("span", "mark", right === own.length ? "✓" : right ? "±" : "✗");
+    mark.setAttribute("role", "img");
+    mark.setAttribute("aria-label", `right: ${right} of ${own.length}`);
+    mark.title = `right: ${right} of ${own.length}`;
+    return make("li", kind, mark, make("span", "run", arm), make("span", "said", make("b", "", text)));
+  };
+
   const card = (video, place) => {
     const head = make("div", "head", make("h3", "", video.id));
     head.append(make("span", "target", video.split === "test" ? "target " : "label ", make("b", "", nameOf(video.label))));
     const body = make("div", "body", head);
     if (video.answers.length) {
+      if (runs.length > MANY) body.append(make("ul", "answers brief", ...arms.map((arm) => armRow(video, arm))));
       body.append(make("ul", "answers", ...video.answers.map((answer, run) => answerRow(video, answer, run))));
     }
     if (video.rationale !== null) body.append(make("p", "rationale", video.rationale));
@@ -162,6 +184,8 @@
     const sorts = Object.entries(SORTS).filter(([key]) => measured || !key.endsWith("sure"));
     options("sort", [["", "as in the split"], ...sorts.map(([key, [title]]) => [key, title])]);
     by("b-field").hidden = runs.length < 2;
+    const long = runs.some((run) => run.name.length > 14);
+    for (const id of ["a", "b"]) by(id).parentElement.classList.toggle("wide", long);
     by("q").value = state.q;
   };
   const set = (changes) => {
