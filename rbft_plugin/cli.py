@@ -93,6 +93,8 @@ def report(
     summary = summarize(found.evaluations, found.extra)
     write(summary, found.evaluations, folder, found.videos)
     print_summary(summary)
+    for note in found.extra["notes"]:
+        console.print(f"note: {note}")
     print_pages(folder)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rbft_plugin import comparison, runner
+from rbft_plugin import cli, comparison, runner
 from rbft_plugin.errors import RbftError
 
 STAMP = "20260101_000000"
@@ -183,6 +183,15 @@ def test_unequal_samples_are_refused_with_the_difference_or_intersected_and_said
     score("rest", "busy", ids="b")
     with pytest.raises(RbftError, match=r"There is no sample that all of them have\.$"):
         comparison.gather(["sft=some", "rbft=rest"], intersect=True)
+
+
+def test_the_terminal_says_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    score("all", "calm", "busy")
+    score("some", "calm", ids="a")
+    Path("dataset_info").mkdir()
+    cli.report(["zero_shot=all", "sft=some"], output=Path("out"), dataset=None, intersect=True)
+    said = capsys.readouterr().out
+    assert "\nnote: Only 1 of 2 test clips are compared, those that every evaluation has (--intersect)." in said
 
 
 def test_equal_samples_have_no_note_with_intersect() -> None:

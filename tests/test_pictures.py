@@ -132,6 +132,14 @@ def test_classes_show_f1_and_its_interval_and_leave_out_classes_without_clips() 
     assert whiskers.get_segments()[0][:, 0].tolist() == [0.0, 1.0]
 
 
+def test_a_number_for_a_class_is_explained() -> None:
+    result = summarize([scored("rbft", RBFT)], {"display": {"a": "挥手"}})
+    for missing, label in ((frozenset("挥"), "#1  (3)"), (frozenset[str](), "挥手  (3)")):
+        (axes,) = charts.classes(result, missing).axes
+        assert axes.get_yticklabels()[0].get_text() == label
+        assert ("#: row of the table of classes in report.md" in axes.get_xlabel()) == bool(missing)
+
+
 def test_reliability_shows_each_bin_with_its_clips() -> None:
     rows = ((0.95, 0.05), (0.95, 0.05), (0.25, 0.75), (0.55, 0.45), (0.05, 0.95), (0.9, 0.1))
     result = summarize([scored("rbft", ("a", "a", "b", "a", "b", "a"), probabilities=rows)], {})
