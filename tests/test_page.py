@@ -132,6 +132,20 @@ def test_probabilities_are_the_highest_three_and_display_names_are_shown() -> No
     assert data["videos"][0]["answers"] == [[0, "The answer is a.", [[3, 0.4], [2, 0.3], [1, 0.2]]]]
 
 
+def test_accuracy_without_the_video_has_a_line_and_a_column_where_an_arm_has_it() -> None:
+    blind = scored("rbft", tuple("aaabbb"), without_video=tuple("aaaaab"))
+    plain = scored("zero_shot", tuple("aaabba"))
+    html = page.render(summarize([plain, blind], {}), [plain, blind], [], {})
+    assert html.count("<dt>without the video</dt><dd>66.7 %</dd>") == html.count("<dt>without the video</dt>") == 1
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', html, re.DOTALL)[:2]
+    last = [
+        re.sub(r"\s+", " ", re.sub("<[^>]*>", "", re.findall("<td>.*?</td>", cells, re.DOTALL)[-1]))
+        for _, cells in rows
+    ]
+    assert [text.strip() for text in last] == ["–", "66.7 30.0 to 90.3"]
+    assert "without the video" not in page.render(summarize([plain], {}), [plain], [], {})
+
+
 def test_pictures_stand_in_the_page_in_its_colours(tmp_path: Path) -> None:
     one = scored("<b>rbft</b>", ("a", "b", None))
     svg = page.themed(pictures.draw(summarize([one], {}), tmp_path)[1]["accuracy"], "accuracy")
