@@ -155,9 +155,10 @@ def _provenance(known: Mapping[str, Any]) -> list[str]:
     if known["steps"]:
         rows = [[s["name"], *map(_cell, (s["seconds"], s["tokens_in"], s["tokens_out"]))] for s in known["steps"]]
         parts.append(_grid(["step", "time", "tokens read", "tokens written"], rows))
-    if commands := {s["name"]: s["command"] for s in known["steps"] if s["command"]}:
-        shown = commands if len("".join(commands.values())) <= COMMANDS else _of_first_seed(commands)
-        parts.append(_shell(list(shown.values())))
+    if steps := [s for s in known["steps"] if s["command"]]:
+        commands = [s["command"] for s in steps]
+        shown = commands if len("".join(commands)) <= COMMANDS else _of_first_seed(steps)
+        parts.append(_shell(shown))
         if len(shown) < len(commands):
             hidden = len(commands) - len(shown)
             parts.append(f"Commands of the other seeds: {hidden}, in report.json and index.html.")
@@ -166,11 +167,11 @@ def _provenance(known: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _of_first_seed(commands: Mapping[str, str]) -> dict[str, str]:
-    """Without the commands of every seed but the lowest, by the names of their steps."""
-    seeds = {name: int(found[1]) for name in commands if (found := re.search(r" seed (\d+)\b", name))}
-    first = min(seeds.values(), default=0)
-    return {name: command for name, command in commands.items() if seeds.get(name, first) == first}
+def _of_first_seed(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The commands without those of every seed but the lowest, by the names of the steps."""
+    seeds = [int(found[1]) if (found := re.search(r" seed (\d+)\b", s["name"])) else None for s in steps]
+    first = min((seed for seed in seeds if seed is not None), default=None)
+    return [s["command"] for s, seed in zip(steps, seeds, strict=True) if seed in (None, first)]
 
 
 def _cell(number: float | None) -> str:
