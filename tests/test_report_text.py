@@ -89,7 +89,8 @@ def test_markdown_quotes_the_first_seed_of_each_arm() -> None:
 
 
 def test_markdown_of_many_seeds_has_the_commands_of_the_first_and_says_so() -> None:
-    steps = [("prepare demo", "a"), ("prepare demo", "b of another run"), *((f"train rbft seed {seed} label", f"{seed}" * 9000) for seed in (3, 1, 2))]
+    steps = [("prepare demo", "a"), ("prepare demo", "b of another run")]
+    steps += [(f"train rbft seed {seed} label", f"{seed}" * 9000) for seed in (3, 1, 2)]
     more = {"seconds": None, "tokens_in": None, "tokens_out": None}
     known = {"steps": [{"name": name, "command": command} | more for name, command in steps]}
     given = {"provenance": {"facts": {}, "recipes": {}, "missing": []} | known}
