@@ -39,10 +39,11 @@ def summarize(evaluations: Sequence[Scored], extra: dict[str, Any]) -> dict[str,
     cells = {arm: set(extra.get("cells", {}).get(arm, [])) for arm in runs}
     pairs = [
         (arm, against)
-        for place, arm in enumerate(runs)
-        for against in list(runs)[:place]
+        for place, against in enumerate(runs)
+        for arm in list(runs)[place + 1 :]
         if cells[arm] & cells[against] or not (cells[arm] and cells[against])
     ]
+    pairs.sort(key=lambda pair: pair[1].rpartition("/")[2] == "zero_shot")  # what a reader looks for first comes first
     seeds = [len(group) for group in runs.values()]
     return {
         "schema": SCHEMA,

@@ -104,11 +104,11 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _power(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    last = comparisons[-1]
-    if not last["power"]:
+    first = comparisons[0]
+    if not first["power"]:
         return []
-    ask = f"How many clips it takes to see 5 points between {last['arm']} and {last['against']}, by lmms-eval:"
-    return [inline(ask), _shell([last["power"]])]
+    ask = f"How many clips it takes to see 5 points between {first['arm']} and {first['against']}, by lmms-eval:"
+    return [inline(ask), _shell([first["power"]])]
 
 
 def _by_class(report: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -300,7 +301,7 @@ def test_keys(opened: Any, made: Any) -> None:
 
 
 def test_the_counts_of_a_comparison_show_their_clips(opened: Any, made: Any) -> None:
-    shown = made[2]["comparisons"][::-1]
+    shown = made[2]["comparisons"]
     for place, comparison in enumerate(shown):
         for number, pair in enumerate(comparison["per_seed"]):
             row = opened.locator(".comparison").nth(place).locator(".pairs li").nth(number)
@@ -371,4 +372,27 @@ def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
         }"""
     )
     assert max(took) < 1000, took  # some 20 ms on an idle machine
+    tab.close()
+
+
+def test_many_comparisons_are_a_line_each_until_opened_or_printed(chromium: Any, tmp_path: Path) -> None:
+    runs = random_scored(("a", "b"), 20, dict.fromkeys(("zero_shot", "direct_sft", "rbft", "control"), (0,)))
+    assert 'class="folded"' not in page.render(summarize(runs, {}), runs, [], {})
+    runs.append(dataclasses.replace(runs[0], arm="fifth"))
+    report = summarize(runs, {})
+    path = tmp_path / "index.html"
+    path.write_text(page.render(report, runs, [], {}), encoding="utf-8")
+    tab = chromium.new_page()
+    tab.goto(path.as_uri())
+    heads = tab.locator(".comparison h3").all_inner_texts()
+    assert [" ".join(head.split()) for head in heads[:3]] == [
+        "rbft against direct_sft", "control against direct_sft", "fifth against direct_sft",
+    ]  # fmt: skip
+    sentences = tab.locator(".comparison .sentence")
+    assert len(report["comparisons"]) == sentences.count() == 10
+    assert [one.is_visible() for one in sentences.all()] == [True] + [False] * 9
+    tab.locator(".folded > summary").nth(1).click()
+    assert sentences.nth(1).inner_text() == report["comparisons"][1]["sentence"]
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(one.is_visible() for one in sentences.all())
     tab.close()

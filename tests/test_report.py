@@ -183,7 +183,7 @@ def test_repeating_a_seed_does_not_narrow_the_intervals() -> None:
     )
 
 
-def test_every_arm_is_compared_with_every_arm_before_it_by_shared_seed() -> None:
+def test_every_arm_is_compared_with_every_arm_before_it_by_shared_seed_and_with_zero_shot_last() -> None:
     arms = {"zero_shot": (0,), "direct_sft": (1, 2), "rbft": (2, 1)}
     result = summarize(random_scored(("a", "b"), 20, arms), {})
     found = [
@@ -191,9 +191,9 @@ def test_every_arm_is_compared_with_every_arm_before_it_by_shared_seed() -> None
         for c in result["comparisons"]
     ]
     assert found == [
+        ("rbft", "direct_sft", [(1, 1), (2, 2)]),
         ("direct_sft", "zero_shot", [(1, 0), (2, 0)]),
         ("rbft", "zero_shot", [(1, 0), (2, 0)]),
-        ("rbft", "direct_sft", [(1, 1), (2, 2)]),
     ]
 
 

@@ -283,6 +283,9 @@
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
   });
+  addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll(".comparison details")) one.open = true;
+  });
   state = { ...PLAIN };
   set({});
 })();
