@@ -33,7 +33,7 @@ def scores(prediction: str | None, right: float, **outcomes: str) -> dict[str, A
         "macro_f1": ["Abnormal", prediction],
         "weighted_f1": ["Abnormal", prediction],
         "majority_accuracy": "Abnormal",
-        **{f"{figure}_{name}": o for figure in ("f1", "precision", "recall", "support") for name, o in by_class.items()},
+        **{f"{of}_{name}": o for of in ("f1", "precision", "recall", "support") for name, o in by_class.items()},
         **{f"confusion_{name}": [prediction] if name == "Abnormal" else [] for name in by_class},
     }
 
