@@ -163,7 +163,7 @@ class RbftVL(lmms):
         for hours; exit status 1 makes the launcher end them.
         """
         try:
-            with tqdm(total=total, desc="rbft_vl", disable=self.rank != 0, mininterval=1) as progress:
+            with tqdm(total=total, desc="rbft_vl", disable=self.rank != 0, mininterval=1, leave=None) as progress:
                 yield progress.update
         except Exception as error:  # whatever it is, see above
             told = _explained(error, self.batch_size)
