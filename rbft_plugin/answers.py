@@ -54,7 +54,7 @@ def parse(text: str, labels: Sequence[str]) -> str | None:
     what then is left, the first statement with a label after the last mark of an answer ("Answer:", <answer>, \\boxed)
     decides; without a mark the only label named; of several the one pointed at last ("the label is", "therefore"), or
     the one that stands alone in a statement. A letter or number alone is a place in `labels`, from A or 1, unless some
-    label is a letter or number.
+    label is a letter or number; so is a letter before a reason in which labels are named.
     """
     if (whole := _whole_text(text, labels)) is not None:
         return whole
@@ -62,12 +62,13 @@ def parse(text: str, labels: Sequence[str]) -> str | None:
     text = _ASKED.sub(" ", _DENIED.sub(" ", text))
     marked = _after_last(_ANSWER, text)
     if marked is None:
-        said, short = _said(text), text
+        said, short, first = _said(text), text, text.strip().partition("\n")[0]
     else:
         said, short = _first_named(marked), next((s for s in _END.split(marked) if re.search(r"\w", s)), "")
-    if said:
+        first = short
+    if said and not (_is_letter(first, labels) and not _alone(text if marked is None else marked)):
         return labels[said.pop()] if len(said) == 1 else NO_ANSWER
-    return _option(short, labels)
+    return _option(first if said else short, labels)
 
 
 def normal(text: str) -> str:
@@ -144,9 +145,13 @@ def _said(text: str) -> set[int]:
     if len(said) > 1 and (pointed := _after_last(_POINTER, text)) is not None:
         said = _first_named(pointed)
     if len(said) > 1:
-        alone = [_named(s) for s in _END.split(text) if not re.search(r"[^\W\d_]", s)]
-        said = set().union(*alone) or said
+        said = _alone(text) or said
     return said
+
+
+def _alone(text: str) -> set[int]:
+    """Numbers of the labels that stand alone in a statement."""
+    return set[int]().union(*(_named(s) for s in _END.split(text) if not re.search(r"[^\W\d_]", s)))
 
 
 def _first_named(text: str) -> set[int]:
@@ -156,6 +161,11 @@ def _first_named(text: str) -> set[int]:
 
 def _named(text: str) -> set[int]:
     return {int(number) for number in re.findall(_TOKEN, text)}
+
+
+def _is_letter(text: str, labels: Sequence[str]) -> bool:
+    """Whether a text is a letter that stands for a label; a number may as well begin a list."""
+    return not re.search(r"\d", text) and _option(text, labels) is not NO_ANSWER
 
 
 def _option(text: str, labels: Sequence[str]) -> str | None:

@@ -56,13 +56,18 @@ def _answers(lm: Any, requests: list[Any]) -> Iterator[Any]:
     """
     from lmms_eval.api.instance import GenerationResult
     from lmms_eval.caching.response_cache import extract_gen_kwargs, is_deterministic
+    from tqdm import tqdm
 
     at_once = [str(getattr(lm, name, "")) for name in ("batch_size", "num_concurrent")]
     size = 8 * max([int(number) for number in at_once if number.isdigit()], default=1)
     if not all(is_deterministic("generate_until", extract_gen_kwargs(request)) for request in requests):
         size = len(requests)  # nothing is stored, and a model may count how often it was asked
-    for some in (requests[i : i + size] for i in range(0, len(requests), size)):
-        for request, answer in zip(some, lm.generate_until(some), strict=True):
+    starts = range(0, len(requests), size)
+    progress = tqdm(total=len(requests), desc="answers", disable=len(starts) < 2 or getattr(lm, "rank", 0) != 0)
+    for some in (requests[start : start + size] for start in starts):
+        answers = lm.generate_until(some)
+        progress.update(len(some))
+        for request, answer in zip(some, answers, strict=True):
             if isinstance(answer, GenerationResult):
                 if answer.text.startswith(FAILED):  # as if sampled: it is not stored, and so asked again next time
                     extract_gen_kwargs(request)["do_sample"] = True

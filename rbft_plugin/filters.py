@@ -132,6 +132,8 @@ _REFUSAL = _any(
     r"generate|create|discuss|engage|describe|see|interpret|answer)(?:\s+or\s+\w+)?"
     r"(?:\s+(?:with|to|in|on|for|the|any|this|that|these|your|an?|such|actual|external|of))*"
     rf"\s+(?:{_MEDIA}|requests?|content|files?|questions?|you|description)\b",
+    r"\bi(?:['’]m| am)? ?(?:can(?:no|['’])t|can not|unable to|not able to|won['’]t|will not) "
+    r"(?:assist|help)(?: you)? with\b",
     rf"\b(?:no|without (?:an?|any|the)) (?:actual )?{_MEDIA}(?: content)? (?:(?:is|was|were|has been|have been) )?"
     r"(?:provided|attached|given|included|available|uploaded|supplied)\b",
     rf"\b(?:please|(?:could|can) you) (?:provide|upload|share|attach|send)\b.{{0,40}}\b(?:{_MEDIA}|files?|links?)",

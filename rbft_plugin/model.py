@@ -44,7 +44,7 @@ class RbftVL(lmms):
 
     def __init__(
         self,
-        pretrained: str,
+        pretrained: str = "",
         adapters: str = "",
         dtype: str = "auto",
         attn_implementation: str = "",
@@ -60,6 +60,8 @@ class RbftVL(lmms):
         unknown.pop("max_batch_size", None)  # lmms-eval's own, always passed when given
         if unknown:
             raise RbftError(f"rbft_vl: unknown model arguments: {', '.join(unknown)}; known are {ARGUMENTS}")
+        if not pretrained:
+            raise RbftError("rbft_vl: which model? Give --model_args pretrained=FOLDER, or a name on the hub")
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise RbftError(f"rbft_vl: --batch_size must be a whole number above 0, not {batch_size!r}")
         if num_workers is not None and (not str(num_workers).isdigit()):
@@ -161,7 +163,7 @@ class RbftVL(lmms):
         for hours; exit status 1 makes the launcher end them.
         """
         try:
-            with tqdm(total=total, desc="rbft_vl", disable=self.rank != 0, mininterval=1) as progress:
+            with tqdm(total=total, desc="rbft_vl", disable=self.rank != 0, mininterval=1, leave=None) as progress:
                 yield progress.update
         except Exception as error:  # whatever it is, see above
             told = _explained(error, self.batch_size)

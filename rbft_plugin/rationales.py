@@ -27,6 +27,7 @@ class Collection:
     rows: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
     uncounted: int = 0  # texts of which the log does not tell whether they were truncated
+    further: int = 0  # texts that are not used, since the log has several of a video
 
     def by_reason(self) -> dict[str, list[dict[str, Any]]]:
         """What was left out, in the order of REASONS."""
@@ -52,10 +53,11 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         what = f"samples that are not in the training split, such as '{strange[0]}'" if strange else "samples twice"
         raise RbftError(f"{log}: it has {what}; was {dataset} prepared anew since? Generate again")
     limit = evaluation.generation_settings(log).get("max_new_tokens")
-    written, uncounted = [], 0
+    written, uncounted, further = [], 0, 0
     for row, sample in zip(logged, (samples[i] for i in ids), strict=True):
         tokens = next((c.get("output_tokens") for c in row.get("token_counts") or [] if c), None)
         uncounted += limit is None or tokens is None
+        further += max(len(row["resps"]) - 1, 0) if isinstance(row.get("resps"), list) else 0
         prompt = sample["rationale_prompt"] if hinted else row.get("input") or sample["rationale_prompt"]
         label = sample["label"] if hinted else None
         text = evaluation.answer_text(row).strip()
@@ -72,7 +74,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         dropped.append({"id": i, "reason": reason, "text": None})
     order = {i: position for position, i in enumerate(samples)}
     dropped.sort(key=lambda one: order[one["id"]])
-    return Collection(dataset, "hinted" if hinted else "blind", rows, dropped, uncounted)
+    return Collection(dataset, "hinted" if hinted else "blind", rows, dropped, uncounted, further)
 
 
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:

@@ -31,7 +31,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "rationale_hinted": ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml"),
 }
 LABEL_BASE = BASES["label"][0]
-OF_A_CLASS = ("f1", "precision", "recall")
+OF_A_CLASS = ("f1", "precision", "recall", "support")  # made of each sample's tp, fp, fn or tn
 
 
 def llamafactory_name(dataset: str, stage: str) -> str:
@@ -59,7 +59,7 @@ def split_of(kind: str) -> str:
 
 
 def class_metric(figure: str, label: str) -> str:
-    """Name of a label's f1, precision or recall in lmms-eval's table, where a comma would end a metric's name."""
+    """Name of a figure of a label in lmms-eval's table, where a comma would end a metric's name."""
     return f"{figure}_" + re.sub(r"\W+", "_", label).strip("_")
 
 
@@ -143,8 +143,8 @@ def _metrics(dataset: Dataset, kind: str) -> str:
     metrics = of_likelihoods if kind == "ll" else of_answers
     metrics += [(name, f"!function rbft_plugin.tasks.{name}", "true") for name in of_both]
     metrics += [
-        (class_metric(figure, name), f"!function rbft_plugin.tasks.class_{figure}", "true")
-        for figure in OF_A_CLASS
+        (class_metric(figure, name), f"!function rbft_plugin.tasks.class_{figure}", _up(figure))
+        for figure in (*OF_A_CLASS, "confusion")
         for name in dataset.label_names
     ]
     lines = [
@@ -152,3 +152,8 @@ def _metrics(dataset: Dataset, kind: str) -> str:
         for name, how, up in metrics
     ]
     return "metric_list:\n" + "".join(lines)
+
+
+def _up(figure: str) -> str:
+    """Whether more of a figure of a class is better; counts are neither."""
+    return "null" if figure in ("support", "confusion") else "true"

@@ -6,6 +6,7 @@ task goes to that metric's aggregation, as a list over all samples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ def _scored(doc: dict[str, Any], prediction: str | None) -> dict[str, Any]:
             for figure in OF_A_CLASS
             for label in doc["labels"]
         },
+        **{class_metric("confusion", label): [prediction] * (label == target) for label in doc["labels"]},
     }
 
 
@@ -131,6 +133,20 @@ def class_precision(outcomes: Sequence[str]) -> float:
 def class_recall(outcomes: Sequence[str]) -> float:
     """Recall of one label, as in `class_f1`; 0 where it never occurs."""
     return _of_class("recall", outcomes)
+
+
+def class_support(outcomes: Sequence[str]) -> int:
+    """Number of samples whose target is the label, from outcomes as in `class_f1`."""
+    return int(_of_class("support", outcomes))
+
+
+def class_confusion(answers: Sequence[Sequence[str | None]]) -> dict[str, int]:
+    """One label's row of the confusion matrix: counts of what its samples were taken for, the most frequent first.
+
+    Of a sample with another target the list is empty.
+    """
+    counts = Counter("(no answer)" if one is NO_ANSWER else one for given in answers for one in given)
+    return dict(counts.most_common())
 
 
 def balanced_accuracy(pairs: Sequence[Pair]) -> float:

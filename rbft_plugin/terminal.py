@@ -35,6 +35,8 @@ def print_collection(collection: Any, examples: int = 2, most: int = 100) -> Non
             console.print(f"    {one['id']}: {text if len(text) <= most else text[: most - 3] + '...'}")
     if collection.uncounted:
         console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
+    if collection.further:
+        console.print(f"  {collection.further} further texts are not used: the first of each video is (--repeats)")
 
 
 def one_line(text: str) -> str:

@@ -171,3 +171,11 @@ def test_other_tasks_and_likelihoods_are_left_to_lmms_eval(tmp_path: Path) -> No
     run(lm, tmp_path, task="other")
     assert run(lm, tmp_path, kind="loglikelihood") == [("(-1.0, True, 2)", 2)] * 20
     assert lm.calls == [20, 20]
+
+
+def test_one_bar_counts_the_answers_of_all_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Writer(), tmp_path)
+    said = capsys.readouterr().err.replace("\r", "\n")
+    assert [line.split("|")[2].split()[0] for line in said.splitlines() if "answers" in line][-1] == "20/20"
+    run(Writer(8), tmp_path, model_args="other")  # one part, which the model's own bar counts
+    assert "answers" not in capsys.readouterr().err

@@ -66,6 +66,7 @@ REFUSALS = [
     "Unfortunately, I can't process video files.",
     "I apologize, but I am not able to provide a description.",
     "I cannot watch videos.",
+    "I can't help with identifying people in this footage.",
     "I can’t assist with that request.",
     "As an AI language model, I do not have eyes.",
     "As a text-based model, I see nothing.",
@@ -84,6 +85,7 @@ REFUSALS = [
     "请提供视频内容。",
 ]
 NO_REFUSALS = [
+    "The boy cannot help with the box. I am not sure why.",
     "I cannot see the man's face in the video, but he walks to the door.",
     "A man asks: can you help me?",
     "The person is unable to open the door.",

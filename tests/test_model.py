@@ -173,6 +173,7 @@ def test_what_a_user_can_get_wrong_is_said(model_folder: str, docs: list[dict[st
     assert message(max_pixels=3, adapter="x") == (
         f"rbft_vl: unknown model arguments: max_pixels, adapter; known are {KNOWN}"
     )
+    assert message(pretrained="") == ("rbft_vl: which model? Give --model_args pretrained=FOLDER, or a name on the hub")
     assert message(batch_size="auto") == "rbft_vl: --batch_size must be a whole number above 0, not 'auto'"
     assert message(num_workers=-1) == "rbft_vl: num_workers must be a whole number, not -1"
     assert message(trust_remote_code="yes") == "rbft_vl: trust_remote_code must be true or false, not 'yes'"

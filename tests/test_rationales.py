@@ -13,6 +13,7 @@ from rbft_plugin import rationales
 from rbft_plugin.errors import RbftError
 from rbft_plugin.filters import Filters
 from rbft_plugin.rationales import Collection
+from rbft_plugin.terminal import print_collection
 
 TASK = "rbft_mine_rationale"
 
@@ -99,6 +100,18 @@ def test_the_text_is_the_one_before_thoughts_were_stripped_and_however_deep_it_l
     deep = sample(0, "a", "Stripped.", resps=[["<think>It walks.</think> It is a dog."]])
     write_log(*good("a"), deep)
     assert rationales.collect(Path("out")).rows[3]["messages"][1]["content"] == "<think>It walks.</think> It is a dog."
+
+
+def test_of_several_texts_of_a_video_the_first_is_used_and_the_others_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_log(*good("a"), sample(0, "a", "It walks.", resps=["It walks by.", "It runs by.", "It sits there."]))
+    collection = rationales.collect(Path("out"))
+    assert collection.rows[3] == row("a", "It walks by.") and collection.further == 2
+    print_collection(collection)
+    assert capsys.readouterr().out == (
+        "mine: 4 of 4 rationales kept\n  2 further texts are not used: the first of each video is (--repeats)\n"
+    )
 
 
 def test_a_log_may_be_named_itself() -> None:

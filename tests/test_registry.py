@@ -89,6 +89,11 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
                 for name in ("f1", "precision", "recall")
                 for label in ("calm", "busy")
             ],
+            *[
+                {"metric": f"{name}_{label}", "aggregation": f"{functions}class_{name}", "higher_is_better": None}
+                for name in ("support", "confusion")
+                for label in ("calm", "busy")
+            ],
         ],
     }
     assert task("rbft_mine_novideo") == task("rbft_mine") | {
@@ -102,7 +107,8 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
     down = ("no_answer", "brier", "calibration_error")
     for kind in ("", "_ll", "_novideo"):
         for metric in task(f"rbft_mine{kind}")["metric_list"]:
-            assert metric["higher_is_better"] == (metric["metric"] not in down)
+            counts = metric["metric"].startswith(("support_", "confusion_"))
+            assert metric["higher_is_better"] == (None if counts else metric["metric"] not in down)
 
 
 def test_every_kind_of_task_has_a_version_a_tag_of_its_own_and_is_never_cut(ws: Path) -> None:
@@ -165,7 +171,7 @@ def test_metrics_of_a_task_are_those_that_scoring_an_answer_gives(ws: Path) -> N
     }.items():
         metrics = [metric["metric"] for metric in task(f"rbft_mine{kind}")["metric_list"]]
         assert set(metrics) <= set(scores)
-        assert metrics[-3:] == ["recall_Vague_abnormal", "recall_日常", "recall_C"]
+        assert metrics[-3:] == ["confusion_Vague_abnormal", "confusion_日常", "confusion_C"]
 
 
 def test_other_entries_and_keys_of_a_users_registration_stay(ws: Path) -> None:

@@ -33,7 +33,8 @@ def scores(prediction: str | None, right: float, **outcomes: str) -> dict[str, A
         "macro_f1": ["Abnormal", prediction],
         "weighted_f1": ["Abnormal", prediction],
         "majority_accuracy": "Abnormal",
-        **{f"{figure}_{name}": o for figure in ("f1", "precision", "recall") for name, o in by_class.items()},
+        **{f"{of}_{name}": o for of in ("f1", "precision", "recall", "support") for name, o in by_class.items()},
+        **{f"confusion_{name}": [prediction] if name == "Abnormal" else [] for name in by_class},
     }
 
 
@@ -147,6 +148,17 @@ def test_figures_of_a_class_are_those_of_scikit_learn(pairs: list[tuple[str, str
         names = [f"{figure}_{label}" for label in ("Normal", "Abnormal", "Vague_Abnormal")]
         found = [getattr(tasks, f"class_{figure}")([row[n] for row in logged]) for n in names]
         assert found == pytest.approx(list(expected), abs=1e-12)
+
+
+@given(PAIRS)
+def test_support_and_confusion_of_a_class_are_rows_of_the_confusion_matrix(pairs: list[tuple[str, str | None]]) -> None:
+    logged = [tasks.process_label(DOC | {"label": t}, [p or ""]) for t, p in pairs]
+    matrix = metrics.confusion([t for t, _ in pairs], [p for _, p in pairs], LABELS)
+    for label, row in zip(("Normal", "Abnormal", "Vague_Abnormal"), matrix, strict=True):
+        assert tasks.class_support([one[f"support_{label}"] for one in logged]) == sum(row)
+        found = tasks.class_confusion([one[f"confusion_{label}"] for one in logged])
+        assert found == {name: n for name, n in zip([*LABELS, "(no answer)"], row, strict=True) if n}
+        assert list(found.values()) == sorted(row, reverse=True)[: len(found)]
 
 
 def test_f1_of_a_label_that_never_occurs_is_zero() -> None:
