@@ -161,7 +161,8 @@ def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, C
 
 def no_column(column: str, key: str, there: list[str]) -> str:
     """What is said of a column that a key of the YAML names and that is not there."""
-    return f"no column '{column}', which {key} names; the columns are: {shortened(there, 20)}"
+    shown = [name if name == name.strip() else repr(name) for name in there]
+    return f"no column '{column}', which {key} names; the columns are: {shortened(shown, 20)}"
 
 
 def _in_order(paths: Any) -> dict[str, Path]:

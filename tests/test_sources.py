@@ -176,6 +176,10 @@ def test_rows_without_the_column_of_ids_are_not_joined() -> None:
     assert said(given) == (
         "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, label"
     )
+    write_csv("a.csv", [{"name": "a", " id": "calm"}])  # as people write CSV by hand: "name, id"
+    assert said(given) == (
+        "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, ' id'"
+    )
 
 
 def test_joined_columns_that_are_there_already_ask_for_columns() -> None:
