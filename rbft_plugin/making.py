@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,18 @@ def _work(tasks: Connection) -> None:
         return
 
 
+@lru_cache(maxsize=16)
+def _source_hash(video: Path, size: int, mtime_ns: int) -> str:
+    """Of a video of which many parts are samples, read once."""
+    return clips.source_hash(video)
+
+
 def _make(task: Task) -> Made | str | RbftError:
     video = Path(task.base, task.video)
     try:
         clips.require_file(video)
         stat = video.stat()
-        source = clips.source_hash(video)
+        source = _source_hash(video, stat.st_size, stat.st_mtime_ns)
         name = clips.name_of(source, task.settings, task.part)
         target = Path(task.base, task.folder, name)
         clip = None if task.overwrite else _whole(target)
