@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from rbft_plugin import clips, journal
@@ -131,7 +132,9 @@ def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task
     """Each task with its clip or the reason why there is none, as they are done; each process has one at a time."""
     from multiprocessing import get_context
 
-    context = get_context("forkserver")  # no copy of this process, with its threads; started with the decoders loaded
+    # No copies of this process, with its threads. A forkserver has the decoders loaded, but its socket lies in TMPDIR
+    # (such as a cluster gives), and a socket's path has at most 107 bytes, of which Python adds 32.
+    context = get_context("forkserver" if len(os.fsencode(gettempdir())) < 75 else "spawn")
     context.set_forkserver_preload(["__main__", "rbft_plugin.decoding"])
     waiting, running = iter(tasks), {}  # connection -> process and its task
 
