@@ -134,7 +134,7 @@ def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task
 
     # No copies of this process, with its threads. A forkserver has the decoders loaded, but its socket lies in TMPDIR
     # (such as a cluster gives), and a socket's path has at most 107 bytes, of which Python adds 32.
-    context = get_context("forkserver" if len(os.fsencode(gettempdir())) < 75 else "spawn")
+    context: Any = get_context("forkserver" if len(os.fsencode(gettempdir())) < 75 else "spawn")
     context.set_forkserver_preload(["__main__", "rbft_plugin.decoding"])
     waiting, running = iter(tasks), {}  # connection -> process and its task
 
