@@ -65,7 +65,8 @@ class Prompts(Strict):
         found = re.findall(r"\{(\w*)\}", text or "")
         if unknown := set(found) - set(known):
             there = ", ".join(f"{{{field}}}" for field in known)
-            raise ValueError(f"unknown field {{{sorted(unknown)[0]}}}; known are {there}")
+            strange = ", ".join(f"{{{field}}}" for field in sorted(unknown))
+            raise ValueError(f"unknown field {strange}; known are {there}")
         if text is not None and info.field_name == "hinted" and "label" not in found:
             raise ValueError("must hold {label}: it is the prompt that shows the label")
         return text
