@@ -83,7 +83,10 @@ def read(dataset: Dataset) -> Annotated:
     if problems:
         raise ProblemsError(source.name, problems)
     raws = Counter(row.cells[dataset.annotations.label_column].strip() for row in source.rows)
-    return Annotated(found, source.notes, tuple(notes), raws)
+    there = {column for row in source.rows for column in row.cells}
+    strange = [f"'{column}'" for column in dataset.annotations.hidden if column not in there]
+    hides = f"annotations.hidden names columns that no row has, and so keeps nothing from prompts: {', '.join(strange)}"
+    return Annotated(found, (*source.notes, *([hides] if strange else [])), tuple(notes), raws)
 
 
 def _labelled(dataset: Dataset, rows: list[Row]) -> tuple[list[tuple[Row, str | None]], list[str], list[str]]:

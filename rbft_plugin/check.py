@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import clips, doubts, duplicates, fit, positions, preparation, prompts, splits, training
+from rbft_plugin import clips, decoding, doubts, duplicates, fit, positions, preparation, prompts, splits, training
 from rbft_plugin.annotations import Annotated, Sample
 from rbft_plugin.annotations import read as read_annotations
 from rbft_plugin.clips import Clip, VideoError
@@ -106,8 +106,10 @@ def refused(error: RbftError) -> list[Finding]:
 
 def _see(sample: Sample, settings: ClipSettings, deep: bool) -> Seen:
     try:
-        header = clips.probe(sample.video)
+        header = clips.probe(sample.video, estimate=True)
         if not deep:
+            if length := fit.seconds(header):
+                decoding.window(sample.part, length)  # raises VideoError for a segment that is not in the video
             return Seen(sample, header)
         # As many frames as prepare takes, but never so few that a copy could not be told: short videos hold more here.
         finer = settings.model_copy(update={"frames": max(settings.frames, duplicates.STEPS), "max_fps": 30.0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -30,6 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+# What the system refuses whatever rbft does: rights, a full disk.
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 for command in (data_commands.init, data_commands.check, data_commands.prepare, data_commands.sync, data_commands.rows):
     app.command()(command)
 
@@ -43,6 +46,11 @@ def main() -> None:
         app()
     except RbftError as error:
         errors.print(f"rbft: {error}", style="red")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        errors.print(f"rbft: {error.filename or 'a file'}: {error.strerror}", style="red")
         sys.exit(1)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C, without a word

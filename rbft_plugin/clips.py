@@ -23,6 +23,7 @@ from rbft_plugin.dataset import ClipSettings
 if TYPE_CHECKING:
     import numpy as np
 
+HEADED = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # containers whose header says how long they are
 WAY = 2  # of choosing, resizing and encoding frames: part of each clip's name, to be raised when it changes
 
 
@@ -151,15 +152,25 @@ def write(target: Path, frames: Iterable[np.ndarray], fps: Fraction, crf: int) -
         partial.unlink(missing_ok=True)
 
 
-def probe(video: Path) -> Clip:
-    """Header of a video: what it says of itself. Raises VideoError if it has no readable video stream."""
+def probe(video: Path, estimate: bool = False) -> Clip:
+    """Header of a video: what it says of itself. Raises VideoError if it has no readable video stream.
+
+    A number of frames that it does not say (mkv, webm) is 0, or with `estimate` worked out from length and mean rate.
+    """
+    import av
+
     with opened(video) as container:
         stream: Any = container.streams.best("video")
         if stream is None:
             raise VideoError("has no video stream")
+        if not stream.width or not stream.height:  # a stream that was cut off before its first key frame
+            raise VideoError("has no picture that can be decoded near its start")
+        rate = float(stream.average_rate or 0)
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        fps = stream.frames / duration if stream.frames and duration else float(stream.average_rate or 0)
-        clip = Clip(stream.frames, stream.width, stream.height, fps)
+        if estimate and not duration and container.format.name.startswith(HEADED):
+            duration = (container.duration or 0) / av.time_base
+        frames = stream.frames or (round(duration * rate) if estimate else 0)
+        clip = Clip(frames, stream.width, stream.height, frames / duration if frames and duration else rate)
     return clip
 
 

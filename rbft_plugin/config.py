@@ -104,6 +104,8 @@ def explained(error: Any) -> str:
         "model_type": "must be a mapping of keys",
         "dict_type": "must be a mapping of keys",
         "tuple_type": "must be a list",
+        "string_too_short": "must not be empty",  # the only least length of ours is 1
+        "too_short": "must not be empty",
         "string_type": _no_text(error.get("input")),
     }
     return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"

@@ -65,7 +65,8 @@ class Prompts(Strict):
         found = re.findall(r"\{(\w*)\}", text or "")
         if unknown := set(found) - set(known):
             there = ", ".join(f"{{{field}}}" for field in known)
-            raise ValueError(f"unknown field {{{sorted(unknown)[0]}}}; known are {there}")
+            strange = ", ".join(f"{{{field}}}" for field in sorted(unknown))
+            raise ValueError(f"unknown field {strange}; known are {there}")
         if text is not None and info.field_name == "hinted" and "label" not in found:
             raise ValueError("must hold {label}: it is the prompt that shows the label")
         return text
@@ -85,12 +86,16 @@ class ClipSettings(Strict):
     crf: Annotated[int, Field(ge=0, le=40)] = 18
     """H.264 quality; lower is better and larger."""
 
+    @field_validator("frames", "multiple")
+    @classmethod
+    def _even(cls, number: int, info: Any) -> int:
+        if number % 2:
+            why = {"frames": "models merge frames in pairs", "multiple": "H.264 stores colour at half the resolution"}
+            raise ValueError(f"must be even: {why[info.field_name]}")
+        return number
+
     @model_validator(mode="after")
     def _possible(self) -> ClipSettings:
-        if self.frames % 2:
-            raise ValueError("'frames' must be even: models merge frames in pairs")
-        if self.multiple % 2:
-            raise ValueError("'multiple' must be even: H.264 stores colour at half the resolution")
         if self.max_pixels < (2 * self.multiple) ** 2:
             raise ValueError(f"'max_pixels' must be at least (2 x multiple)^2 = {(2 * self.multiple) ** 2}")
         return self

@@ -45,7 +45,7 @@ class Choice:
 def choose(video: Path, settings: ClipSettings, part: Part) -> Choice:
     """The frames shown at the middles of equal parts of the part of the video that is the sample."""
     track = read_track(video)
-    low, high = _window(part, track.end)
+    low, high = window(part, track.end)
     first = max(0, int(np.searchsorted(track.starts, low, side="right")) - 1)
     n = frame_count(high - low, int(np.searchsorted(track.starts, high, side="left")) - first, settings)
     middles = low + (np.arange(n) + 0.5) / n * (high - low)
@@ -93,7 +93,7 @@ def pyav_frames(choice: Choice) -> Iterator[np.ndarray]:
     raise VideoError(f"the frame at {track.starts[left[0]]:.2f} s cannot be decoded")
 
 
-def _window(part: Part, length: float) -> tuple[float, float]:
+def window(part: Part, length: float) -> tuple[float, float]:
     """Start and end of a part of a video that lasts `length` seconds; it may end a second late, as rounded times do."""
     if part.start >= length:
         raise VideoError(f"lasts {length:.2f} s, and its segment starts at {part.start:g} s")

@@ -157,6 +157,8 @@ def _copies(
             continue
         other = others[0]
         text = f"{sample.video} ({sample.split}) {how} {other.video} of {other.named} ({other.split})"
+        if sample.video == other.video and sample.part != other.part:
+            text = f"its part of {sample.video} ({sample.split}) overlaps that of {other.named} ({other.split})"
         if sample.label != other.label:
             text += f", with another label: {sample.label or 'none'}, not {other.label or 'none'}"
         if sample.split == other.split:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from rbft_plugin import clips, journal
@@ -130,7 +132,9 @@ def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task
     """Each task with its clip or the reason why there is none, as they are done; each process has one at a time."""
     from multiprocessing import get_context
 
-    context = get_context("forkserver")  # no copy of this process, with its threads; started with the decoders loaded
+    # No copies of this process, with its threads. A forkserver has the decoders loaded, but its socket lies in TMPDIR
+    # (such as a cluster gives), and a socket's path has at most 107 bytes, of which Python adds 32.
+    context: Any = get_context("forkserver" if len(os.fsencode(gettempdir())) < 75 else "spawn")
     context.set_forkserver_preload(["__main__", "rbft_plugin.decoding"])
     waiting, running = iter(tasks), {}  # connection -> process and its task
 
@@ -184,12 +188,18 @@ def _work(tasks: Connection) -> None:
         return
 
 
+@lru_cache(maxsize=16)
+def _source_hash(video: Path, size: int, mtime_ns: int) -> str:
+    """Of a video of which many parts are samples, read once."""
+    return clips.source_hash(video)
+
+
 def _make(task: Task) -> Made | str | RbftError:
     video = Path(task.base, task.video)
     try:
         clips.require_file(video)
         stat = video.stat()
-        source = clips.source_hash(video)
+        source = _source_hash(video, stat.st_size, stat.st_mtime_ns)
         name = clips.name_of(source, task.settings, task.part)
         target = Path(task.base, task.folder, name)
         clip = None if task.overwrite else _whole(target)

@@ -96,8 +96,15 @@ def _folders(paths: dict[str, Path]) -> Source:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """Files below a folder in the order of their names; hidden ones, such as macOS's ._x.mp4, are not the user's."""
-    for folder, folders, files in os.walk(top, followlinks=True):
+    """Files below a folder in the order of their names; hidden ones, such as macOS's ._x.mp4, are not the user's.
+
+    Raises RbftError for a folder that cannot be read, which os.walk would pass over.
+    """
+
+    def unread(error: OSError) -> None:
+        raise RbftError(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for folder, folders, files in os.walk(top, onerror=unread, followlinks=True):
         here = Path(folder)
         real = here.resolve()
         folders[:] = sorted(
@@ -161,7 +168,8 @@ def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, C
 
 def no_column(column: str, key: str, there: list[str]) -> str:
     """What is said of a column that a key of the YAML names and that is not there."""
-    return f"no column '{column}', which {key} names; the columns are: {shortened(there, 20)}"
+    shown = [name if name == name.strip() else repr(name) for name in there]
+    return f"no column '{column}', which {key} names; the columns are: {shortened(shown, 20)}"
 
 
 def _in_order(paths: Any) -> dict[str, Path]:

@@ -78,6 +78,7 @@ def _tsv(file: Path, id_column: str) -> list[Cells]:
 
 
 def _separated(file: Path, delimiter: str) -> list[Cells]:
+    csv.field_size_limit(2**31 - 1)  # 131,072 characters by default, less than a transcript may have
     reader = csv.DictReader(io.StringIO(decoded(file), newline=""), delimiter=delimiter, strict=True)
     try:
         rows = list(reader)
@@ -139,7 +140,8 @@ def _parsed(content: str, where: str) -> Any:
         )
     except json.JSONDecodeError as error:
         line = "" if ": line " in where else f": line {error.lineno}"
-        raise RbftError(f"{where}{line}: not JSON ({error.msg})") from None
+        hint = "; if each line is an object, name the file .jsonl" if line and error.msg == "Extra data" else ""
+        raise RbftError(f"{where}{line}: not JSON ({error.msg}){hint}") from None
     except (ValueError, ArithmeticError) as error:  # a key twice; a number that is too long
         raise RbftError(f"{where}: {error or 'a number that is too large'}") from None
     except RecursionError:

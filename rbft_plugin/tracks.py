@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from rbft_plugin.clips import VideoError, opened
+from rbft_plugin.clips import HEADED, VideoError, opened
 
-HEADED = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # containers whose header says how long they are
 SOUGHT = ("matroska,webm", "mov,mp4", "flv")  # those in which decord jumps to the right place (in AVI it does not)
 
 

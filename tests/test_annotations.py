@@ -185,6 +185,16 @@ def test_remarks_of_the_source_are_kept(ws: Path) -> None:
     )
 
 
+def test_hidden_columns_that_are_not_there_are_a_remark(ws: Path) -> None:
+    write_csv("mine.csv", [row | {"reason": "x"} for row in ROWS])
+    write_yaml(small_yaml(**mine(hidden=["reason"])))
+    assert annotations.read(dataset.load("mine")).doubts == ()
+    write_yaml(small_yaml(**mine(hidden=["reasons", "reason", "Votes"])))
+    assert annotations.read(dataset.load("mine")).doubts == (
+        "annotations.hidden names columns that no row has, and so keeps nothing from prompts: 'reasons', 'Votes'",
+    )
+
+
 def test_a_folder_of_class_folders_needs_no_annotation_file(ws: Path) -> None:
     for name in ("calm/a.mp4", "BUSY/b.avi"):
         Path("v", name).parent.mkdir(parents=True)

@@ -103,6 +103,40 @@ def test_short_videos_by_header_and_by_segment(ws: Path) -> None:
     assert problems(checked()) == problems(checked(deep=True)) == said
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_segments_that_are_not_in_their_videos_are_found_by_headers_too(ws: Path, extension: str) -> None:
+    rows = small_dataset(per_split={"train": 2, "test": 2})
+    times = {"train0": ("9", ""), "train1": ("1", "30"), "test0": ("3", "2"), "test1": ("1", "2.5")}
+    for row in rows:
+        row["start"], row["end"] = times[row["id"]]
+        write_video(Path(f"mine_videos/{row['id']}.{extension}"), seconds=4)
+    for video in Path("mine_videos").iterdir():
+        if video.suffix != f".{extension}":
+            video.unlink()
+    rows[2]["end"] = "3.5"
+    write_csv("mine.csv", rows)
+    write_yaml(small_yaml(segment={"start": "start", "end": "end"}))
+    place = f"mine_videos/train{{}}.{extension}"
+    said = [
+        f"error unreadable-video: row 1 (id 'train0'): {place.format(0)} lasts 4.00 s, and its segment starts at 9 s",
+        f"error unreadable-video: row 2 (id 'train1'): {place.format(1)} lasts 4.00 s, and its segment ends at 30 s",
+        f"warning short-video: row 3 (id 'test0'): mine_videos/test0.{extension} lasts 0.5 s: little can happen in it",
+    ]
+    assert problems(checked()) == problems(checked(deep=True)) == said
+
+
+def test_a_video_whose_header_gives_no_size_is_a_finding_and_no_traceback(ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 2})
+    whole = write_video(Path("whole.ts"), seconds=4, g="250").read_bytes()
+    Path("mine_videos/train0.mp4").unlink()
+    Path("mine_videos/train0.ts").write_bytes(whole[len(whole) // 2 // 188 * 188 :])  # its one key frame is gone
+    found = [line for line in problems(checked(recipe=recipe())) if "unreadable" in line]
+    assert found == [
+        "error unreadable-video: row 1 (id 'train0'): mine_videos/train0.ts has no picture that can be decoded near "
+        "its start"
+    ]
+
+
 def test_copies_of_files_and_with_deep_of_pictures(ws: Path) -> None:
     small_dataset(per_split={"train": 4, "test": 4})
     shutil.copy("mine_videos/train1.mp4", "mine_videos/train3.mp4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -427,6 +428,17 @@ def test_demo_data_alone_is_written_and_kept(
     assert rbft("demo", "--data-only") == said
     assert {p: p.stat().st_mtime_ns for p in Path("data").rglob("*")} == written
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_what_the_system_refuses_is_said_in_a_line(
+    rbft: Callable[..., Outcome], ws: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refused(name: str) -> None:
+        raise OSError(refusal, os.strerror(refusal), "data/demo")
+
+    monkeypatch.setattr("rbft_plugin.dataset.load", refused)
+    assert rbft("check", "demo") == (1, "", f"rbft: data/demo: {os.strerror(refusal)}\n")
 
 
 def test_an_interrupt_is_said_in_a_line(

@@ -55,19 +55,30 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(ws: Path) -> None:
     with pytest.raises(ProblemsError) as raised:
         dataset.load("mine")
     assert str(raised.value) == (
-        "dataset_info/mine.yaml: 11 problems\n"
+        "dataset_info/mine.yaml: 12 problems\n"
         "  - annotations.file: '.xlsx' is not a known format; use one of .csv, .tsv, .json, .jsonl, .parquet\n"
-        "  - annotations.id: String should have at least 1 character\n"
+        "  - annotations.id: must not be empty\n"
         "  - annotations.label: missing\n"
         "  - annotations.lable: unknown key\n"
         "  - labels[0].name: must be text, which YAML does not take it for (1): put it in quotes\n"
         "  - labels[1].description: missing\n"
         "  - splits.ratio.dev: Input should be 'train', 'val' or 'test'\n"
+        "  - clips.frames: must be even: models merge frames in pairs\n"
         "  - clips.fps: unknown key\n"
         "  - clips.'': unknown key\n"
         "  - clips[3]: a key must be text: put it in quotes\n"
         "  - colour: unknown key"
     )
+
+
+def test_what_is_empty_and_what_is_odd_is_said_beside_other_mistakes(ws: Path) -> None:
+    assert said(labels=[{"name": "", "description": ""}], clips={"frames": 7, "multiple": 27, "max_fps": 99}) == [
+        "labels[0].name: must not be empty",
+        "labels[0].description: must not be empty",
+        "clips.frames: must be even: models merge frames in pairs",
+        "clips.max_fps: Input should be less than or equal to 30",
+        "clips.multiple: must be even: H.264 stores colour at half the resolution",
+    ]
 
 
 def test_a_single_label_is_too_few(ws: Path) -> None:
@@ -161,8 +172,8 @@ def test_ids_may_be_of_any_splits_as_long_as_some_samples_train_and_some_test(sp
 @pytest.mark.parametrize(
     ("clips", "problem"),
     [
-        ({"frames": 7}, "clips: 'frames' must be even: models merge frames in pairs"),
-        ({"multiple": 27}, "clips: 'multiple' must be even: H.264 stores colour at half the resolution"),
+        ({"frames": 7}, "clips.frames: must be even: models merge frames in pairs"),
+        ({"multiple": 27}, "clips.multiple: must be even: H.264 stores colour at half the resolution"),
         ({"max_pixels": 3135}, "clips: 'max_pixels' must be at least (2 x multiple)^2 = 3136"),
         ({"multiple": 32, "max_pixels": 4000}, "clips: 'max_pixels' must be at least (2 x multiple)^2 = 4096"),
         ({"frames": 0}, "clips.frames: Input should be greater than or equal to 2"),
@@ -189,8 +200,8 @@ def test_label_descriptions_must_not_hold_marks_of_media(ws: Path) -> None:
 
 def test_prompts_must_not_name_unknown_fields(ws: Path) -> None:
     known = "known are {domain}, {labels}, {names}, {context}"
-    assert said(prompts={"rationale": "{labels} {label}", "hinted": "{label} {raw}", "label": "{}"}) == [
-        f"prompts.rationale: unknown field {{label}}; {known}",
+    assert said(prompts={"rationale": "{lables} {label}", "hinted": "{label} {raw}", "label": "{}"}) == [
+        f"prompts.rationale: unknown field {{label}}, {{lables}}; {known}",
         f"prompts.hinted: unknown field {{raw}}; {known}, {{label}}",
         f"prompts.label: unknown field {{}}; {known}",
     ]

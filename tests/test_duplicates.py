@@ -156,6 +156,10 @@ def test_parts_of_one_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "error duplicate-across-splits", "error duplicate-across-splits",
     ]  # fmt: skip
     assert said(sample(1, video, "train", part=first), sample(2, video, "test", part=both)) == [
+        "error duplicate-across-splits: row 2 (id 'v2'): its part of a.mp4 (test) overlaps that of row 1 (id 'v1') "
+        "(train)"
+    ]
+    assert said(sample(1, video, "train", part=first), sample(2, video, "test", part=first)) == [
         "error duplicate-across-splits: row 2 (id 'v2'): a.mp4 (test) is byte for byte the same as a.mp4 of row 1 "
         "(id 'v1') (train)"
     ]

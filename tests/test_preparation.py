@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import QUIET, read_jsonl, small_dataset, small_yaml, write_csv, write_video, write_yaml
 
-from rbft_plugin import annotations, clips, dataset, preparation, prompts
+from rbft_plugin import annotations, clips, dataset, journal, making, preparation, prompts
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.making import Shard
 
@@ -490,15 +490,15 @@ def test_one_that_is_killed_leaves_nothing_half_and_nobody_behind_and_goes_on(ws
             assert clip.stat().st_size == json.loads(line)["size"]
         for clip in Path("data/mine/clips").glob("[!.]*"):
             assert len(clips.load(clip)[0]) == 8
-    times = {p: t for p, t in clip_times().items() if not p.name.startswith(".")}
-    prepare()
-    assert {p: t for p, t in clip_times().items() if p in times} == times
-    assert len(list(Path("data/mine/clips").glob("[!.]*"))) == len({r["id"] for r in rows})
     mine = str(ws.resolve())
     deadline = time.monotonic() + 10
     while (left := processes_in(mine)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left == []
+    times = {p: t for p, t in clip_times().items() if not p.name.startswith(".")}
+    prepare()  # it starts helpers of this process
+    assert {p: t for p, t in clip_times().items() if p in times} == times
+    assert len(list(Path("data/mine/clips").glob("[!.]*"))) == len({r["id"] for r in rows})
 
 
 def processes_in(folder: str) -> list[str]:
@@ -534,6 +534,34 @@ def test_a_video_that_ends_its_process_costs_that_video_alone(ws: Path, monkeypa
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True)
     assert done.stdout == "[('val0', 'ends the process that decodes it (exit status -6)')]\n", done.stderr
     assert len(clip_times()) == 4
+
+
+def test_a_long_path_of_temporary_files_is_no_obstacle(ws: Path) -> None:
+    small_dataset(per_split=FEW)
+    folder = ws / ("t" * 100)
+    folder.mkdir()
+    script = (
+        "from rbft_plugin import preparation, dataset\n"
+        "if __name__ == '__main__':\n"
+        "    print(preparation.prepare(dataset.load('mine'), lambda i, n, t: i).new)\n"
+    )
+    (ws / "script.py").write_text(script)
+    environment = os.environ | {"TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, env=environment)
+    assert done.stdout == "5\n", done.stderr
+
+
+def test_a_video_of_many_parts_is_hashed_once(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, hashed = write_video(Path("long.mp4"), seconds=4), []
+    monkeypatch.setattr(clips, "source_hash", lambda path: hashed.append(path) or "x" * 64)
+    settings = dataset.ClipSettings(frames=4, max_pixels=3136)
+    parts = [clips.Part(start, start + 1) for start in (0, 1, 2)]
+    made = [making._make(making.Task(str(ws), video.name, part, "clips", settings, False)) for part in parts]
+    assert len({m.clip for m in made if isinstance(m, journal.Made)}) == 3
+    assert hashed == [ws / "long.mp4"]
+    os.utime(video, ns=(0, 0))
+    making._make(making.Task(str(ws), video.name, parts[0], "clips", settings, False))
+    assert len(hashed) == 2  # it may be another video now
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4"])

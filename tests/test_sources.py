@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,19 @@ def test_folders_that_are_not_there_or_not_by_class_are_said(here: Path) -> None
     )
 
 
+def test_a_class_folder_that_may_not_be_read_is_said_and_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders("v/busy/a.mp4", "v/calm/b.mp4")
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:  # rights mean nothing to root
+        if Path(path).name == "calm":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert said({"folder": "v"}, videos=None, splits=SHARES) == "v/calm: cannot be read (Permission denied)"
+
+
 BASE = [{"id": "a", "label": "calm"}, {"id": "b", "label": "busy"}, {"id": "c", "label": "busy"}]
 
 
@@ -175,6 +190,10 @@ def test_rows_without_the_column_of_ids_are_not_joined() -> None:
     write_csv("a.csv", [{"name": "a", "label": "calm"}])
     assert said(given) == (
         "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, label"
+    )
+    write_csv("a.csv", [{"name": "a", " id": "calm"}])  # as people write CSV by hand: "name, id"
+    assert said(given) == (
+        "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, ' id'"
     )
 
 
