@@ -33,6 +33,13 @@ class Label(Strict):
     display: str = ""
     """Its name in tables and pictures, where it is another."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _described(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"a label has a description, which prompts show: {{name: {value}, description: ...}}")
+        return value
+
     @property
     def raw(self) -> tuple[str, ...]:
         return self.values or (self.name,)

@@ -17,6 +17,7 @@ from filelock import FileLock
 from rbft_plugin import files
 from rbft_plugin.dataset import Dataset, path_of
 from rbft_plugin.errors import RbftError
+from rbft_plugin.workspace import shipped
 
 STAGES = ("rationale", "label")  # each has a file of rows, and a dataset of that name in LLaMA-Factory
 # lmms-eval's tasks of a dataset: rbft_<name>, and rbft_<name>_<kind> for the others.
@@ -99,12 +100,16 @@ def register(dataset: Dataset) -> None:
 
 def generated(dataset: Dataset) -> dict[Path, str]:
     """The files that `register` writes, and what they should hold: dataset_info.json with the dataset's entries
-    beside those that it has now, and the task YAMLs. Raises RbftError if dataset_info.json cannot be read.
+    beside those that it has now, the task YAMLs, and the bases that these include where they are not there.
+
+    Raises RbftError if dataset_info.json cannot be read.
     """
     info = Path("dataset_info/dataset_info.json")
     entries = {llamafactory_name(dataset.name, s): entry(f"../{dataset.folder.as_posix()}/{s}.jsonl") for s in STAGES}
     tasks = {Path("task_configs") / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in KINDS}
-    return {info: _entries_text(info, entries)} | tasks
+    bases = {Path("task_configs") / base for bases in BASES.values() for base in bases}
+    missing = {base: (shipped() / base).read_text(encoding="utf-8") for base in bases if not base.exists()}
+    return {info: _entries_text(info, entries)} | missing | tasks
 
 
 def _entries_text(path: Path, entries: dict[str, dict]) -> str:

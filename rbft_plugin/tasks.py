@@ -89,6 +89,8 @@ def _scored(doc: dict[str, Any], prediction: str | None) -> dict[str, Any]:
     target = doc["label"]
     right = float(prediction == target)
     pair = [target, prediction]
+    places = [*doc["labels"], NO_ANSWER]
+    cell = [places.index(prediction), len(places)]
     return {
         "sample_id": doc["id"],
         "prediction": prediction,
@@ -101,7 +103,7 @@ def _scored(doc: dict[str, Any], prediction: str | None) -> dict[str, Any]:
             for figure in OF_A_CLASS
             for label in doc["labels"]
         },
-        **{class_metric("confusion", label): [prediction] * (label == target) for label in doc["labels"]},
+        **{class_metric("confusion", label): cell if label == target else [] for label in doc["labels"]},
     }
 
 
@@ -140,13 +142,14 @@ def class_support(outcomes: Sequence[str]) -> int:
     return int(_of_class("support", outcomes))
 
 
-def class_confusion(answers: Sequence[Sequence[str | None]]) -> dict[str, int]:
-    """One label's row of the confusion matrix: counts of what its samples were taken for, the most frequent first.
+def class_confusion(cells: Sequence[Sequence[int]]) -> list[int]:
+    """One label's row of the confusion matrix: how often its samples were answered with each label, and not answered.
 
-    Of a sample with another target the list is empty.
+    `cells` are [place of the answer among these, their number], and empty for samples with another target; a label
+    that never occurs has an empty row.
     """
-    counts = Counter("(no answer)" if one is NO_ANSWER else one for given in answers for one in given)
-    return dict(counts.most_common())
+    counts = Counter(cell[0] for cell in cells if cell)
+    return [counts[place] for place in range(max((cell[1] for cell in cells if cell), default=0))]
 
 
 def balanced_accuracy(pairs: Sequence[Pair]) -> float:

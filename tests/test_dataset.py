@@ -129,6 +129,12 @@ def test_labels_that_no_answer_or_annotation_could_tell_apart_are_refused(
     ]
 
 
+def test_a_label_without_a_description_is_told_how_to_be_written(ws: Path) -> None:
+    assert said(labels=["cat", {"name": "dog", "description": "A dog."}]) == [
+        "labels[0]: a label has a description, which prompts show: {name: cat, description: ...}"
+    ]
+
+
 ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"
 
 

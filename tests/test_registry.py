@@ -47,7 +47,7 @@ def test_committed_registrations_are_those_that_the_shipped_datasets_give(
     for name in dataset.available():
         registry.register(dataset.load(name))
     made = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.suffix == ".json" or p.match("task_configs/*")}
-    committed = {INFO, *(p.relative_to(shipped) for p in (shipped / "task_configs").glob("rbft_*.yaml"))}
+    committed = {INFO, *(p.relative_to(shipped) for p in (shipped / "task_configs").glob("*.yaml"))}
     assert made == committed
     for path in committed:
         stale = f"{path} is stale: register the shipped datasets again"
@@ -155,6 +155,18 @@ def test_functions_and_bases_that_tasks_name_are_there(ws: Path) -> None:
                 assert (path.parent / base).is_file()
         named = [part.split()[0] for part in path.read_text(encoding="utf-8").split("!function rbft_plugin.tasks.")[1:]]
         assert all(callable(getattr(tasks, function)) for function in named)
+
+
+def test_bases_that_are_not_there_are_written_and_others_stay(ws: Path) -> None:
+    bases = sorted(Path("task_configs").glob("_rbft_*.yaml"))
+    kept, gone = bases[0], {path: path.read_text(encoding="utf-8") for path in bases[1:]}
+    kept.write_text("mine: 1\n", encoding="utf-8")
+    for path in gone:
+        path.unlink()
+    assert set(gone) < set(registry.generated(mine()))
+    registry.register(mine())
+    assert {path: path.read_text(encoding="utf-8") for path in gone} == gone
+    assert kept.read_text(encoding="utf-8") == "mine: 1\n"
 
 
 def test_metrics_of_a_task_are_those_that_scoring_an_answer_gives(ws: Path) -> None:
