@@ -31,9 +31,9 @@ CAUTION = (
 LMMS = {"device": "cpu", "device_map": "cpu", "max_pixels": 3136, "min_pixels": 3136, "max_num_frames": 8}
 
 
-def arguments(description: str | None) -> argparse.Namespace:
+def arguments(description: str | None, clips: int = 32) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--clips", type=int, default=clips)
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 

@@ -1,6 +1,8 @@
 """Label scoring by likelihood, against lmms-eval's own model generating the label, and against one prefill a video.
 
-python benchmarks/scoring.py [--clips 32] [--rounds 5]
+    python benchmarks/scoring.py [--clips 128] [--rounds 5]
+
+Both read and answer all clips in one call. With few clips the start of rbft_vl's reading process weighs more.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ SETTINGS = {"max_new_tokens": 64, "do_sample": False, "temperature": 0, "until":
 
 
 def main() -> None:
-    options = common.arguments(__doc__)
+    options = common.arguments(__doc__, clips=128)
     with tempfile.TemporaryDirectory() as folder:
         docs = common.clips(Path(folder), options.clips)
         asked = common.chat_requests(docs, PROMPT, SETTINGS)
