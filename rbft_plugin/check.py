@@ -160,7 +160,7 @@ def _no_recipe(name: str) -> list[Finding]:
             using += [path.as_posix()] if read_yaml(path).get("dataset") == name else []
         except RbftError:  # another file's matter
             continue
-    with_ = f"--recipe {using[0]}" if using else "--recipe RECIPE"
+    with_ = f"--recipe {min(using, key=len)}" if using else "--recipe RECIPE"  # demo.yaml, not demo_full.yaml
     text = f"token lengths, sizes and rates were not held against a model and its training: give {with_}"
     return [Finding("note", "no-recipe", "clips", text)]
 

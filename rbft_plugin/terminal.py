@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+LINE_EVERY = 60.0  # seconds, of progress in a log
 
 
 def announce(plan: Any) -> None:
@@ -177,7 +179,10 @@ def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> 
 
 
 def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
-    """A progress bar over an iterable, with rate and time left; nothing where output is not a terminal."""
+    """A progress bar over an iterable, with rate and time left; a line now and then where output is no terminal."""
+    if not console.is_terminal:
+        yield from _lines(items, total, text)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [
@@ -187,9 +192,21 @@ def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(text, total=total, rate="")
         for item in items:
             speed = bar.tasks[0].speed
             bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
             yield item
+
+
+def _lines(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+    from rbft_plugin.wording import duration
+
+    began = said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        if (now := time.monotonic()) - said >= LINE_EVERY:
+            rate, said = done / (now - began), now
+            left = duration((total - done) / rate)
+            console.print(f"{text}: {done:,} of {total:,}, {rate:.1f}/s, about {left} left")
+        yield item

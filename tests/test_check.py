@@ -223,6 +223,8 @@ def test_the_recipes_of_the_dataset_are_named(ws: Path) -> None:
     for name in ("z", "m"):
         Path(f"recipes/{name}.yaml").write_text("dataset: mine")
     assert lines(checked(), "few-samples")[-1].endswith(": give --recipe recipes/m.yaml")
+    Path("recipes/_.long.yaml").write_text("dataset: mine")
+    assert lines(checked(), "few-samples")[-1].endswith(": give --recipe recipes/m.yaml")
 
 
 # --- against a recipe ---
