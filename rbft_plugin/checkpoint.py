@@ -133,5 +133,4 @@ def _content(file: Path) -> str:
 
 @cache
 def _hashed(file: Path, time_ns: int, size: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return files.sha256(file)

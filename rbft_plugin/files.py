@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,28 @@ def write_bytes(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_bytes(content)
     os.replace(partial, path)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> str:
+    """Write a UTF-8 file line by line, as `write_text` does, without ever holding it whole; returns its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    digest = hashlib.sha256()
+    with partial.open("wb") as file:
+        for line in lines:
+            content = line.encode()
+            digest.update(content)
+            file.write(content)
+    if path.is_file() and sha256(path) == digest.hexdigest():
+        partial.unlink()
+    else:
+        os.replace(partial, path)
+    return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def holds(path: Path, text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
         except RbftError:
             manifest_file.unlink(missing_ok=True)
             raise
-        texts = _texts(dataset, used)
+        made = {name: dataset.folder / name for name in (*(f"{split}.jsonl" for split in SPLITS), "label.jsonl")}
         manifest = {
             "dataset": dataset.name,
             "counts": counts(dataset, [s for s, _ in used]),
@@ -56,14 +56,15 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
             "clips": dataset.clips.model_dump(),
             "largest_clip_pixels": max(m.width * m.height for _, m in used),
             "most_frames": max(m.frames for _, m in used),
-            "sha256": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
+            "sha256": {name: _sha256(_lines(dataset, used, name)) for name in made},
         }
         registry.register(dataset)
-        texts["manifest.json"] = files.json_text(manifest)  # written last: its presence means that all else is complete
-        if not all(files.holds(dataset.folder / name, text) for name, text in texts.items()):
+        there = {name: files.sha256(path) for name, path in made.items() if path.is_file()}
+        if there != manifest["sha256"] or not files.holds(manifest_file, files.json_text(manifest)):
             manifest_file.unlink(missing_ok=True)
-            for name, text in texts.items():
-                files.write_text(dataset.folder / name, text)
+            for name, path in made.items():
+                files.write_lines(path, _lines(dataset, used, name))
+            files.write_json(manifest_file, manifest)  # last: its presence means that all else is complete
     return Prepared(manifest, outcome.new, *_unused(dataset.folder / "clips", {m.clip for _, m in used}))
 
 
@@ -113,14 +114,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
     """Write JSON lines; returns their sha256."""
-    text = rows_text(rows)
-    files.write_text(path, text)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return files.write_lines(path, map(row_line, rows))
 
 
-def rows_text(rows: Iterable[dict[str, Any]]) -> str:
-    """The content of a file of JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def row_line(row: dict[str, Any]) -> str:
+    """A line of a file of JSON lines."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
@@ -130,14 +129,24 @@ def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any
     return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
 
 
-def _texts(dataset: Dataset, used: list[tuple[Sample, Made]]) -> dict[str, str]:
-    """The files of rows."""
-    rows = [(s.split, _row(dataset, s, m)) for s, m in used]
-    contents = {f"{split}.jsonl": [r for of, r in rows if of == split] for split in SPLITS}
-    contents["label.jsonl"] = [
-        training_row(r, r["label_prompt"], r["label"]) for r in contents["train.jsonl"] if r["label"] is not None
-    ]
-    return {name: rows_text(rs) for name, rs in contents.items()}
+def _lines(dataset: Dataset, used: list[tuple[Sample, Made]], name: str) -> Iterator[str]:
+    """The lines of a file of rows: of a split, or label.jsonl. One at a time, for they are large."""
+    split = "train" if name == "label.jsonl" else name.removesuffix(".jsonl")
+    for sample, made in used:
+        if sample.split != split:
+            continue
+        row = _row(dataset, sample, made)
+        if name != "label.jsonl":
+            yield row_line(row)
+        elif sample.label is not None:
+            yield row_line(training_row(row, row["label_prompt"], sample.label))
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def _unused(folder: Path, used: set[str]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -63,10 +62,10 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
         else:
             missing.append(f"{_shown(run)}: no file of recipes/ says `run: {run.name}`")
     facts = {"report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
-    facts |= {f"recipe {path}, as it is now": f"sha256 {_sha256(Path(path))}" for path in recipes}
+    facts |= {f"recipe {path}, as it is now": f"sha256 {files.sha256(Path(path))}" for path in recipes}
     manifest = Path("data") / dataset / "manifest.json"
     if manifest.is_file():
-        facts[f"data manifest {manifest.as_posix()}"] = f"sha256 {_sha256(manifest)}"
+        facts[f"data manifest {manifest.as_posix()}"] = f"sha256 {files.sha256(manifest)}"
     else:
         missing.append(f"{manifest.as_posix()}, so the hash of the data")
     facts |= _code([record for _, record in records], missing)
@@ -199,10 +198,6 @@ def _versions(records: list[tuple[Path, dict[str, Any]]]) -> dict[str, list[str]
 
 def _shown(path: Path) -> str:
     return os.path.relpath(path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _processor() -> str:

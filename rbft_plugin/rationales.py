@@ -10,7 +10,7 @@ from typing import Any
 from rbft_plugin import evaluation, filters, registry
 from rbft_plugin.errors import RbftError
 from rbft_plugin.filters import Filters, Written
-from rbft_plugin.preparation import read_jsonl, read_split, rows_text, training_row, write_rows
+from rbft_plugin.preparation import read_jsonl, read_split, row_line, training_row, write_rows
 
 REASONS = filters.REASONS | {
     "unlabelled": "it has no label, and so no hinted prompt",
@@ -86,7 +86,8 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     if not collection.rows:
         raise RbftError(f"{collection.dataset}: no rationale is left to train on; see the counts above")
     target = folder / "rationale.jsonl"
-    if target.is_file() and target.read_text(encoding="utf-8") != rows_text(collection.rows) and not overwrite:
+    text = "".join(map(row_line, collection.rows))
+    if not overwrite and target.is_file() and target.read_text(encoding="utf-8") != text:
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
     write_rows(target, collection.rows)
     write_rows(folder / "rationale.dropped.jsonl", collection.dropped)

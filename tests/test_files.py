@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,24 @@ def test_a_file_that_says_the_same_already_is_left_as_it_is(tmp_path: Path) -> N
     assert path.stat().st_mtime_ns == 1
     files.write_text(path, "other")
     assert path.stat().st_mtime_ns > 1 and path.read_text() == "other"
+
+
+def test_lines_are_written_as_they_come_and_the_same_ones_leave_the_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "deep/a.jsonl"
+    sha = files.write_lines(path, iter(["ä\n", "b\u2028\n"]))
+    assert path.read_bytes() == "ä\nb\u2028\n".encode() and sha == files.sha256(path)
+    assert sha == hashlib.sha256(path.read_bytes()).hexdigest()
+    os.utime(path, ns=(1, 1))
+    assert files.write_lines(path, ["ä\n", "b\u2028\n"]) == sha and path.stat().st_mtime_ns == 1
+
+    def broken() -> Iterator[str]:
+        yield "c\n"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_lines(path, broken())
+    assert files.sha256(path) == sha
+    assert files.write_lines(path, ["c\n"]) != sha and path.read_text() == "c\n"
 
 
 def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
