@@ -1,9 +1,10 @@
-"""Reading the wanted frames of any video: decord where it counts frames right, PyAV elsewhere; both give one picture.
+"""Reading the wanted frames of any video by decord or PyAV, whichever is right and cheaper; both give one picture.
 
 What a video's packets say of its frames is read first, with PyAV, from the whole file but without decoding. Frames are
-then chosen by their times. decord finds a frame by counting the packets before it, which is right for most videos, and
-so is used for them; PyAV finds it by its time. Both turn a frame as the video's header asks and scale it with the same
-bilinear filter of libswscale, told the frame's colour matrix and range: to the last bit the same pixels (tested).
+then chosen by their times. decord finds a frame by counting the packets before it, which is right for most videos; PyAV
+finds it by its time, and in H.264 and HEVC leaves out frames that no other needs. Both turn a frame as its header
+asks and scale it with the same bilinear filter of libswscale, told the frame's colour matrix and range: to the last bit
+the same pixels (tested).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from rbft_plugin.clips import Part, VideoError, clip_size, frame_count, opened
 from rbft_plugin.dataset import ClipSettings
 from rbft_plugin.tracks import Track, read_track
 
-SKIPPING = ("h264", "hevc")  # decoders that leave out just those frames that no other needs
 SEEK_PAST = 12  # frames that are rather decoded than jumped over: a jump costs about that
 T = TypeVar("T")
 
@@ -55,11 +55,11 @@ def choose(video: Path, settings: ClipSettings, part: Part) -> Choice:
 
 
 def with_either_decoder(choice: Choice, use: Callable[[Iterator[np.ndarray]], T]) -> T:
-    """What `use` makes of the frames, uint8 (height, width, 3); if decord fails, of those of PyAV from the start."""
+    """What `use` makes of the frames, uint8 (height, width, 3); if one decoder fails, of the other's from the start."""
     reasons = []
-    for name, frames in (("decord", decord_frames), ("PyAV", pyav_frames)):
-        if name == "decord" and not choice.track.even:
-            continue
+    decoders = [("decord", decord_frames)] if choice.track.even else []
+    decoders.insert(0 if choice.track.skips else 1, ("PyAV", pyav_frames))
+    for name, frames in decoders:
         try:
             return use(_repeated(choice.indices, frames(choice)))
         except _UndecodableError as error:
@@ -133,7 +133,7 @@ def _found(track: Track, left: list[int], jump: bool) -> Iterator[Any]:
             yield from (f for i, f in enumerate(container.decode(stream)) if i in wanted)
             return
         wanted, at = track.pts[left].tolist(), -1  # `at`: index of the frame decoded last
-        needless = set(track.pts.tolist()).difference(wanted) if jump and stream.codec.name in SKIPPING else set()
+        needless = set(track.pts.tolist()).difference(wanted) if jump and track.skips else set()
         frames = _decoded(container, stream, needless)
         for place, index in zip(wanted, left, strict=True):
             key = track.keys[track.keys <= place].max()

@@ -11,6 +11,7 @@ import numpy as np
 
 from rbft_plugin.clips import HEADED, VideoError, opened
 
+SKIPPING = ("h264", "hevc")  # decoders that leave out just those frames that no other needs
 SOUGHT = ("matroska,webm", "mov,mp4", "flv")  # those in which decord jumps to the right place (in AVI it does not)
 
 
@@ -20,7 +21,8 @@ class Track:
 
     `starts` are their times in seconds from the first one (float, n), `pts` the same in the stream's units (int, n) or
     None where the container has no times, `keys` the pts of those that decoding can start from. `even` says that
-    there is one frame a packet and none that is left out, so that counting packets counts frames.
+    there is one frame a packet and none that is left out, so that counting packets counts frames; `skips` that the
+    decoder can leave out frames that no other needs.
     """
 
     video: Path
@@ -30,6 +32,7 @@ class Track:
     pts: np.ndarray | None
     keys: np.ndarray
     even: bool
+    skips: bool
 
 
 def read_track(video: Path) -> Track:
@@ -86,7 +89,7 @@ def _timed(video: Path, stream: Any, packets: list[_Packet]) -> Track:
     places = {p: i for i, p in enumerate(pts.tolist())}
     # Frames that are shown before the key frame that they follow (open groups of pictures): decord then miscounts.
     even = len(shown) == len(packets) and all(places[p.pts] == i for i, p in enumerate(packets) if p.key)
-    return Track(video, stream.index, starts, end, pts, np.array(keys), even)
+    return Track(video, stream.index, starts, end, pts, np.array(keys), even, stream.codec.name in SKIPPING)
 
 
 def _counted(video: Path, stream: Any, packets: list[_Packet]) -> Track:
@@ -96,7 +99,7 @@ def _counted(video: Path, stream: Any, packets: list[_Packet]) -> Track:
     starts = np.arange(len(packets)) * step
     if len(stored) == len(packets) and (np.diff(stored) > 0).all():
         starts = stored - stored[0]
-    return Track(video, stream.index, starts, float(starts[-1]) + step, None, np.array([]), False)
+    return Track(video, stream.index, starts, float(starts[-1]) + step, None, np.array([]), even=False, skips=False)
 
 
 def _require_whole_avi(video: Path) -> None:

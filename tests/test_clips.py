@@ -8,8 +8,10 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +207,29 @@ def test_every_format_gives_the_same_frames_and_times(
     assert shown(frames) == pytest.approx(MIDDLES, abs=1)  # encoded once more
 
 
-def test_decord_alone_decodes_what_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    video = counting(tmp_path / "a.mp4", EVEN)
-    monkeypatch.setattr(decoding, "pyav_frames", None)
-    assert shown(clips.read_frames(video, SETTINGS)[0]) == MIDDLES
+@pytest.mark.parametrize(
+    ("name", "first", "then"),
+    [("a.mp4", "PyAV", "decord"), ("closed.mp4", "PyAV", "decord"), ("vp9.webm", "decord", "PyAV")],
+)
+def test_the_cheaper_decoder_is_asked_first_and_the_other_where_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: str, then: str
+) -> None:
+    ((_, codec, options, _),) = [one for one in FORMATS if one[0] == name]
+    video = counting(tmp_path / name, EVEN, codec, **options)
+    decoders = {"decord": decoding.decord_frames, "PyAV": decoding.pyav_frames}
+    asked, fails = [], set[str]()
+
+    def noted(decoder: str, choice: decoding.Choice) -> Iterator[np.ndarray]:
+        asked.append(decoder)
+        if decoder in fails:
+            raise RuntimeError("no")
+        yield from decoders[decoder](choice)
+
+    monkeypatch.setattr(decoding, "decord_frames", partial(noted, "decord"))
+    monkeypatch.setattr(decoding, "pyav_frames", partial(noted, "PyAV"))
+    assert shown(clips.read_frames(video, SETTINGS)[0]) == MIDDLES and asked == [first]
+    fails.add(first)
+    assert shown(clips.read_frames(video, SETTINGS)[0]) == MIDDLES and asked == [first, first, then]
 
 
 def test_decord_cannot_read_av1_so_that_these_tests_reach_pyav(tmp_path: Path) -> None:
@@ -540,7 +561,7 @@ def test_a_frame_that_cannot_be_decoded_is_told_by_both_decoders(tmp_path: Path)
     for position, size in places[30:]:
         content[position : position + size] = b"\0\0\0\1" * (size // 4) + b"\0" * (size % 4)
     video.write_bytes(content)
-    with pytest.raises(VideoError, match=r"^cannot be decoded \(decord: .+; PyAV: .+\)$") as error:
+    with pytest.raises(VideoError, match=r"^cannot be decoded \(PyAV: .+; decord: .+\)$") as error:
         clips.make(video, tmp_path / "clip.mp4", SETTINGS)
     assert "/github/" not in str(error.value)  # where decord was built tells a user nothing
     assert not (tmp_path / "clip.mp4").exists()
