@@ -18,7 +18,6 @@ import json
 import os
 import pstats
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -66,7 +65,7 @@ def run(folder: Path, count: int, seconds: float) -> None:
     many = {SOURCE: 1, CLIP: 20}  # samples of a process, of which each takes seconds
     paths = {SOURCE: str(folder / "source.mp4"), CLIP: str(folder / "clip.mp4")}
     busy = timing.rounds({k: partial(by_workers, read.batch, paths[k], n) for k, n in many.items()}, count)
-    workers = statistics.median(busy[SOURCE]["wall"]) / (statistics.median(busy[CLIP]["wall"]) / many[CLIP])
+    workers = timing.ratio(busy, SOURCE, CLIP, "wall") * many[CLIP] / many[SOURCE]
     profile = cProfile.Profile()
     profile.runcall(cases[CLIP])
     where = sorted(pstats.Stats(profile).stats.items(), key=lambda item: -item[1][2])[:8]  # type: ignore[attr-defined]

@@ -63,13 +63,14 @@ def _answers(lm: Any, requests: list[Any]) -> Iterator[Any]:
     if not all(is_deterministic("generate_until", extract_gen_kwargs(request)) for request in requests):
         size = len(requests)  # nothing is stored, and a model may count how often it was asked
     starts = range(0, len(requests), size)
-    progress = tqdm(total=len(requests), desc="answers", disable=len(starts) < 2 or getattr(lm, "rank", 0) != 0)
-    for some in (requests[start : start + size] for start in starts):
-        answers = lm.generate_until(some)
-        progress.update(len(some))
-        for request, answer in zip(some, answers, strict=True):
-            if isinstance(answer, GenerationResult):
-                if answer.text.startswith(FAILED):  # as if sampled: it is not stored, and so asked again next time
-                    extract_gen_kwargs(request)["do_sample"] = True
-                answer = (answer.text, answer.token_counts.to_dict() if answer.token_counts else {})
-            yield answer
+    hidden = len(starts) < 2 or getattr(lm, "rank", 0) != 0
+    with tqdm(total=len(requests), desc="answers", disable=hidden) as progress:
+        for some in (requests[start : start + size] for start in starts):
+            answers = lm.generate_until(some)
+            progress.update(len(some))
+            for request, answer in zip(some, answers, strict=True):
+                if isinstance(answer, GenerationResult):
+                    if answer.text.startswith(FAILED):  # as if sampled: it is not stored, and so asked again next time
+                        extract_gen_kwargs(request)["do_sample"] = True
+                    answer = (answer.text, answer.token_counts.to_dict() if answer.token_counts else {})
+                yield answer

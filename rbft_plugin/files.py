@@ -21,16 +21,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one go, with its folders; a file that holds the same already is left as it is."""
     if _same(path, content):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = _partial(path)
     partial.write_bytes(content)
     os.replace(partial, path)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> str:
     """Write a UTF-8 file line by line, as `write_text` does, without ever holding it whole; returns its sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = _partial(path)
     digest = hashlib.sha256()
     with partial.open("wb") as file:
         for line in lines:
@@ -52,6 +50,12 @@ def sha256(path: Path) -> str:
 def holds(path: Path, text: str) -> bool:
     """Whether a file is there and says just this."""
     return _same(path, text.encode())
+
+
+def _partial(path: Path) -> Path:
+    """Where a file of this process grows until it is whole; its folder is there then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _same(path: Path, content: bytes) -> bool:

@@ -212,27 +212,28 @@ def output_problems(
 
 
 def trained_tokens(output: Path, log: str, merged: dict[str, Any]) -> int | None:
-    """How many tokens LLaMA-Factory made of all rows, once each, after cutting; None if it does not say.
-
-    It says tokens * epochs / seconds / processes (include_effective_tokens_per_second; its extras/misc.py).
-    """
-    file, batch = output / "train_results.json", _logged(log, BATCH)
-    said = read_json(file) if file.is_file() else {}
-    if batch is None or not {"effective_tokens_per_sec", "epoch", "train_runtime"} <= set(said) or not said["epoch"]:
-        return None
-    processes = batch / batch_size(merged, Launch())
-    return round(said["effective_tokens_per_sec"] * said["train_runtime"] / said["epoch"] * processes)
+    """How many tokens LLaMA-Factory made of all rows, once each, after cutting; None if it does not say."""
+    batch, epochs, tokens = _logged(log, BATCH), *_of_a_process(output)
+    return round(tokens / epochs * batch / batch_size(merged, Launch())) if batch and epochs and tokens else None
 
 
 def tokens_read(output: Path, log: str) -> int | None:
-    """How many tokens a training read, over its epochs and processes; None if it does not say (see trained_tokens)."""
+    """How many tokens a training read, over its epochs and processes; None if it does not say."""
+    whole, own, steps = (_logged(log, n) for n in (BATCH, "Instantaneous batch size per device", "Accumulation steps"))
+    _, tokens = _of_a_process(output)
+    return round(tokens * whole / own / steps) if whole and own and steps and tokens else None
+
+
+def _of_a_process(output: Path) -> tuple[float | None, float | None]:
+    """Epochs of a training, and the tokens that one of its processes read in them, where it says so.
+
+    It says tokens / seconds / processes (include_effective_tokens_per_second; LLaMA-Factory's extras/misc.py).
+    """
     file = output / "train_results.json"
     said = read_json(file) if file.is_file() else {}
-    batches = [_logged(log, name) for name in (BATCH, "Instantaneous batch size per device", "Accumulation steps")]
-    if None in batches or not {"effective_tokens_per_sec", "train_runtime"} <= set(said):
-        return None
-    whole, own, accumulated = (batch or 1 for batch in batches)
-    return round(said["effective_tokens_per_sec"] * said["train_runtime"] * whole / own / accumulated)
+    if not {"effective_tokens_per_sec", "train_runtime"} <= set(said):
+        return said.get("epoch"), None
+    return said.get("epoch"), said["effective_tokens_per_sec"] * said["train_runtime"]
 
 
 def batch_size(merged: dict[str, Any], launch: Launch) -> int:
