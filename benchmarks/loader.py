@@ -1,9 +1,7 @@
 """A training sample through LLaMA-Factory's template and collator: from its canonical clip, from the 1080p source, and
 from frames that are in memory already.
 
-All three give the model as many frames, of as many pixels: `video_maxlen` and `video_max_pixels` are the clip's. One
-sample at a time first, where PyAV decodes a large source on all cores; then in as many processes as there are cores, as
-`dataloader_num_workers` does in training.
+All three give the model as many frames, of as many pixels: `video_maxlen` and `video_max_pixels` are the clip's.
 
 python benchmarks/loader.py [--rounds 7] [--seconds 30]
 """
@@ -15,13 +13,11 @@ import contextlib
 import copy
 import cProfile
 import json
-import os
 import pstats
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,10 +58,6 @@ def run(folder: Path, count: int, seconds: float) -> None:
     grids = {name: case()["video_grid_thw"].tolist() for name, case in cases.items()}
     assert len({str(grid) for grid in grids.values()}) == 1, grids
     spent = timing.rounds(cases, count)
-    many = {SOURCE: 1, CLIP: 20}  # samples of a process, of which each takes seconds
-    paths = {SOURCE: str(folder / "source.mp4"), CLIP: str(folder / "clip.mp4")}
-    busy = timing.rounds({k: partial(by_workers, read.batch, paths[k], n) for k, n in many.items()}, count)
-    workers = timing.ratio(busy, SOURCE, CLIP, "wall") * many[CLIP] / many[SOURCE]
     profile = cProfile.Profile()
     profile.runcall(cases[CLIP])
     where = sorted(pstats.Stats(profile).stats.items(), key=lambda item: -item[1][2])[:8]  # type: ignore[attr-defined]
@@ -80,25 +72,13 @@ def run(folder: Path, count: int, seconds: float) -> None:
         print(
             f"{name}: {ratios[name]['wall']:.1f} by the clock, {ratios[name]['cpu']:.1f} by processor time; goal {goal}"
         )
-    print(f"source to clip, by as many processes as cores: {workers:.1f} by the clock")
     print("\nwhere a sample's time goes, from its clip:")
     profiled = [{"ms": round(times[2] * 1000, 1), "in": f"{key[2]}"} for key, times in where]
     for line in profiled:
         print(f"{line['ms']:8.1f} ms  {line['in']}")
     sizes = {"clip_bytes": (folder / "clip.mp4").stat().st_size, "source_bytes": (folder / "source.mp4").stat().st_size}
     what = {"frames": clip.frames, "width": clip.width, "height": clip.height, "source_seconds": seconds} | sizes
-    side = {"source to clip": workers, "samples of a process": many, "rounds": busy}
-    ratios_and_rounds = {"ratios": ratios, "rounds": spent, "by as many processes as cores": side}
-    timing.write("loader", ratios_and_rounds | {"profile_of_clip": profiled, "sample": what})
-
-
-def by_workers(batch: Callable[[Any], Any], video: str, count: int) -> None:
-    """A video read `count` times by each of as many processes as there are cores."""
-    from torch.utils.data import DataLoader
-
-    cores = len(os.sched_getaffinity(0))
-    for _ in DataLoader([video] * cores * count, num_workers=cores, collate_fn=lambda videos: batch(videos[0])):
-        pass
+    timing.write("loader", {"ratios": ratios, "rounds": spent, "profile_of_clip": profiled, "sample": what})
 
 
 class Loader(NamedTuple):
