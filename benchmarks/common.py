@@ -40,21 +40,21 @@ def arguments(description: str | None, clips: int = 32) -> argparse.Namespace:
 
 def clips(folder: Path, count: int) -> list[dict[str, Any]]:
     """Documents with canonical clips of 56 x 56 pixels and 8 frames, 4 s long."""
-    from rbft_plugin import clips as canonical
-    from rbft_plugin.demo.world import GENERAL, frame_times, random_scene, render
+    from rbft_plugin.clips.canonical import write_clip
+    from rbft_plugin.demo.synthetic_video import GENERAL, frame_times, random_scene, render
 
     docs = []
     for i in range(count):
         rng = random.Random(i)
         frames = render(random_scene(rng), GENERAL, frame_times(8), rng)
         small = np.stack([np.asarray(Image.fromarray(f).resize((56, 56))) for f in frames])
-        canonical.write(folder / f"{i}.mp4", small, Fraction(2), 18)
+        write_clip(folder / f"{i}.mp4", small, Fraction(2), 18)
         docs.append({"video": str(folder / f"{i}.mp4"), "meta": {"frames": 8, "width": 56, "height": 56}})
     return docs
 
 
 def rbft_vl(docs: Sequence[dict[str, Any]], batch_size: int) -> Any:
-    from rbft_plugin.model import RbftVL
+    from rbft_plugin.lmms_eval.rbft_vl import RbftVL
 
     model = RbftVL(str(BASE), device="cpu", batch_size=batch_size)
     model.task_dict = {"task": {"test": docs}}

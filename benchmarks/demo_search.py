@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from rbft_plugin.answers import parse
-from rbft_plugin.demo.architecture import MERGE
-from rbft_plugin.demo.captioner import equal_frames_attention
-from rbft_plugin.preparation import read_split
+from rbft_plugin.data.prepared import read_split
+from rbft_plugin.scoring.answers import parse
+from tools.demo_base.architecture import MERGE
+from tools.demo_base.captioner import equal_frames_attention
 
 BATCH, WARM_UP = 16, 10
 Steps = tuple[int, float]  # optimizer steps, and their peak learning rate

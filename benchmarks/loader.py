@@ -39,15 +39,16 @@ def main() -> None:
 
 
 def run(folder: Path, count: int, seconds: float) -> None:
-    from rbft_plugin import clips
-    from rbft_plugin.dataset import ClipSettings
+    from rbft_plugin.clips.canonical import make_clip
+    from rbft_plugin.clips.video import load_clip
+    from rbft_plugin.spec.dataset import ClipSettings
 
     settings = ClipSettings()
     timing.write_source(folder / "source.mp4", seconds, (1920, 1080))
-    clip = clips.make(folder / "source.mp4", folder / "clip.mp4", settings)
+    clip = make_clip(folder / "source.mp4", folder / "clip.mp4", settings)
     from PIL import Image
 
-    frames = [Image.fromarray(frame) for frame in clips.load(folder / "clip.mp4")[0]]
+    frames = [Image.fromarray(frame) for frame in load_clip(folder / "clip.mp4")[0]]
     with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory prints its first sample
         read = loader(folder, clip.frames, settings.max_pixels)
     cases = {
@@ -93,7 +94,7 @@ def loader(folder: Path, frames: int, pixels: int) -> Loader:
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_model, load_tokenizer
 
-    from rbft_plugin.registry import entry
+    from rbft_plugin.llamafactory.registry import dataset_entry
 
     shutil.copytree(BASE, folder / "model")
     config = json.loads((BASE / "processor_config.json").read_text())
@@ -102,7 +103,7 @@ def loader(folder: Path, frames: int, pixels: int) -> Loader:
     (folder / "model/processor_config.json").write_text(json.dumps(config))
     answer = [{"role": "user", "content": "<video>What is it?"}, {"role": "assistant", "content": "calm"}]
     (folder / "rows.jsonl").write_text(json.dumps({"messages": answer, "videos": [str(folder / "clip.mp4")]}) + "\n")
-    (folder / "dataset_info.json").write_text(json.dumps({"rows": entry("rows.jsonl")}))
+    (folder / "dataset_info.json").write_text(json.dumps({"rows": dataset_entry("rows.jsonl")}))
     recipe = yaml.safe_load((ROOT / "recipes/stage2.yaml").read_text())
     recipe |= {"model_name_or_path": str(folder / "model"), "adapter_name_or_path": None, "create_new_adapter": False}
     recipe |= {

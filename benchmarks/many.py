@@ -54,7 +54,7 @@ def spent(began: float, worked: float) -> dict[str, float]:
 
 def pairs(n: int) -> dict[str, float]:
     """Looks of n videos that are all different."""
-    from rbft_plugin import duplicates
+    from rbft_plugin.check import near_duplicates as duplicates
 
     rng = np.random.default_rng(0)
     looks = []
@@ -69,11 +69,11 @@ def pairs(n: int) -> dict[str, float]:
 
 def report(n: int, frames: bool) -> dict[str, float]:
     """Three arms on n test clips of the default size; `frames` of them are what takes time."""
-    from rbft_plugin import clips
-    from rbft_plugin.browser import Video
-    from rbft_plugin.dataset import ClipSettings
-    from rbft_plugin.report import summarize, write
-    from rbft_plugin.scored import Scored
+    from rbft_plugin.clips.canonical import make_clip
+    from rbft_plugin.report.build import summarize, write
+    from rbft_plugin.report.clip_strips import Video
+    from rbft_plugin.report.evaluations import Scored
+    from rbft_plugin.spec.dataset import ClipSettings
 
     rng = random.Random(0)
     ids, targets = tuple(f"clip {i}" for i in range(n)), tuple(rng.choice(LABELS) for _ in range(n))
@@ -85,7 +85,7 @@ def report(n: int, frames: bool) -> dict[str, float]:
         folder = Path(name)
         if frames:
             timing.write_source(folder / "source.mp4", 10, (1280, 720), rate=3_000_000)
-            clips.make(folder / "source.mp4", folder / "clip.mp4", ClipSettings())
+            make_clip(folder / "source.mp4", folder / "clip.mp4", ClipSettings())
         shown = [Video(i, "test", t, folder / "clip.mp4", "s", 10.0) for i, t in zip(ids, targets, strict=True)]
         began, worked = time.perf_counter(), timing.processor_seconds()
         write(summarize(evaluations, {}), evaluations, folder / "report", shown)

@@ -28,7 +28,7 @@ VIDEOS = [  # seconds, size, bits a second, codec
     (15, (1280, 720), 2_000_000, "libx265"),
     (30, (854, 480), 1_500_000, "libx264"),
 ]
-MAKE = "clips.make, one video after the other"
+MAKE = "make_clip, one video after the other"
 RBFT, ONE_THREAD, THREADS = "rbft prepare", "ffmpeg, one thread a process", "ffmpeg, its own choice of threads"
 
 
@@ -45,8 +45,11 @@ def main() -> None:
 
 
 def run(folder: Path, count: int, processes: int) -> None:
-    from rbft_plugin import clips, decoding, workspace
-    from rbft_plugin.dataset import ClipSettings
+    from rbft_plugin import workspace
+    from rbft_plugin.clips import decode as decoding
+    from rbft_plugin.clips.canonical import make_clip, write_clip
+    from rbft_plugin.clips.video import WHOLE
+    from rbft_plugin.spec.dataset import ClipSettings
 
     folder.mkdir(exist_ok=True)
     videos = [folder / f"v{i}.mp4" for i in range(len(VIDEOS))]
@@ -65,10 +68,10 @@ def run(folder: Path, count: int, processes: int) -> None:
     }
     (folder / "dataset_info/bench.yaml").write_text(yaml.safe_dump(content))
     settings = ClipSettings()
-    choices = [decoding.choose(video, settings, clips.WHOLE) for video in videos]
+    choices = [decoding.choose(video, settings, WHOLE) for video in videos]
 
     def prepare() -> None:
-        code = "from rbft_plugin.cli import main; main()"
+        code = "from rbft_plugin.cli.main import main; main()"
         command = [sys.executable, "-c", code, "prepare", "bench", "--overwrite", "--workers", str(processes)]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
@@ -84,13 +87,11 @@ def run(folder: Path, count: int, processes: int) -> None:
         for choice in choices:
             by = choice if skips else replace(choice, track=replace(choice.track, skips=False))
             target, fps = folder / "out/clip.mp4", Fraction(1, 2)
-            decoding.with_either_decoder(
-                by, lambda frames, to=target, at=fps: clips.write(to, frames, at, settings.crf)
-            )
+            decoding.with_either_decoder(by, lambda frames, to=target, at=fps: write_clip(to, frames, at, settings.crf))
 
     alone = timing.rounds(
         {
-            MAKE: lambda: [clips.make(video, folder / "out/clip.mp4", settings) for video in videos],
+            MAKE: lambda: [make_clip(video, folder / "out/clip.mp4", settings) for video in videos],
             ONE_THREAD: lambda: [encode(choice, folder / "out", ["-threads", "1"]) for choice in choices],
             "decoding and encoding alone": lambda: make(skips=True),
             "the same, by decord where it is right": lambda: make(skips=False),
@@ -105,7 +106,7 @@ def run(folder: Path, count: int, processes: int) -> None:
     print("\nprocessor time alone")
     timing.print_rounds(alone, ("cpu",))
     cpu = timing.ratio(alone, ONE_THREAD, MAKE, "cpu")
-    print(f"{ONE_THREAD}, to clips.make: {cpu:.2f} by processor time")
+    print(f"{ONE_THREAD}, to make_clip: {cpu:.2f} by processor time")
     by = {"decord": sum(c.track.even and not c.track.skips for c in choices)}
     by["PyAV"] = len(choices) - by["decord"]
     said = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True).stdout.splitlines()[0]

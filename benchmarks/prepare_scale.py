@@ -67,7 +67,7 @@ def run(folder: Path, size: int, workers: int) -> dict[str, float]:
         "clips": {"frames": 8, "max_pixels": 12544},
     }
     (folder / "dataset_info/many.yaml").write_text(yaml.safe_dump(content))
-    code = "from rbft_plugin.cli import main; main()"
+    code = "from rbft_plugin.cli.main import main; main()"
     command = [sys.executable, "-c", code, "prepare", "many", "--workers", str(workers)]
     seconds, own, worker = watched(command, folder)
     again, worked = [], []

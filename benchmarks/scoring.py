@@ -13,7 +13,7 @@ from pathlib import Path
 
 import common
 
-from rbft_plugin.likelihood import answer_ids
+from rbft_plugin.model.loglikelihood import answer_ids
 
 LABELS = ["passes through", "stops", "turns back", "leaves a box", "takes a box"]
 PROMPT = "Which of these classes does the video belong to?\n" + "\n".join(f"- {name}" for name in LABELS)
@@ -37,8 +37,8 @@ def main() -> None:
             """One pass over video and prompt, read and batched in the same way, and nothing after it."""
             import torch
 
-            from rbft_plugin.inputs import Sample, batches, on_device
-            from rbft_plugin.likelihood import positions
+            from rbft_plugin.model.inputs import Sample, batches, on_device
+            from rbft_plugin.model.loglikelihood import positions
 
             model, processor = models[size].model, models[size].processor
             samples = [Sample(PROMPT, doc["video"], 1) for doc in docs]

@@ -43,11 +43,12 @@ def main() -> None:
 
 
 def run(videos: Path, folder: Path, rounds: int) -> None:
-    from rbft_plugin import clips, duplicates
-    from rbft_plugin.dataset import ClipSettings
+    from rbft_plugin.check import near_duplicates as duplicates
+    from rbft_plugin.clips.canonical import make_clip, read_frames
+    from rbft_plugin.spec.dataset import ClipSettings
 
     def look(video: Path) -> object:
-        return duplicates.look(*clips.read_frames(video, ClipSettings()))
+        return duplicates.look(*read_frames(video, ClipSettings()))
 
     videos.mkdir(exist_ok=True)
     cases: dict[str, Any] = {}
@@ -60,9 +61,9 @@ def run(videos: Path, folder: Path, rounds: int) -> None:
         cases[f"check --deep: {source}"] = partial(look, video)
         for keys, (frames, pixels) in SETTINGS.items():
             of, settings = folder / f"{number}-{frames}-{pixels}", ClipSettings(frames=frames, max_pixels=pixels)
-            clip = clips.make(video, of / "clip.mp4", settings)
+            clip = make_clip(video, of / "clip.mp4", settings)
             name = f"{source}; clips {keys}"
-            cases[f"prepare: {name}"] = partial(clips.make, video, of / "again.mp4", settings)
+            cases[f"prepare: {name}"] = partial(make_clip, video, of / "again.mp4", settings)
             sizes[name] = {"bytes": (of / "clip.mp4").stat().st_size}
             sizes[name] |= {"frames": clip.frames, "width": clip.width, "height": clip.height}
             if source == [*SOURCES][-1]:

@@ -1,29 +1,19 @@
-"""Builders that the tests share: a workspace, videos, a small dataset."""
+"""Fixtures that the tests share: a workspace, and one with a tiny base model."""
 
 from __future__ import annotations
 
-import json
-import random
-from dataclasses import replace
-from fractions import Fraction
+import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import yaml
+from builders import BASE, small_dataset
 from hypothesis import settings
-from PIL import Image
 
-from rbft_plugin import clips, workspace
-from rbft_plugin.demo.world import GENERAL, NIGHT, frame_times, random_scene, render
-from rbft_plugin.scored import Scored
+from rbft_plugin import workspace
 
-BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
 # The same examples every time: a check that fails can be repeated. `--hypothesis-profile=default` looks for new ones.
 settings.register_profile("rbft", derandomize=True)
 settings.load_profile("rbft")
-QUIET = lambda items, total, text: items  # noqa: E731
 
 
 @pytest.fixture
@@ -34,127 +24,10 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_video(
-    path: Path, seconds: float = 4.0, fps: int = 4, size: tuple[int, int] = (112, 112), seed: int = 0, **options: Any
-) -> Path:
-    """A video of a moving thing; `size` is (width, height), `options` go to the encoder."""
-    rng = random.Random(seed)
-    frames = render(random_scene(rng), NIGHT, frame_times(max(1, round(seconds * fps))), rng)
-    return encode(path, frames, fps, size, **options)
-
-
-def encode(path: Path, frames: Any, fps: int, size: tuple[int, int] = (112, 112), **options: Any) -> Path:
-    """A video of uint8 frames (n, height, width, 3), scaled to `size`."""
-    import av
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    codec = options.pop("codec", "libx264")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps), options={"crf": "18", "threads": "1", **options})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            picture = np.asarray(Image.fromarray(frame).resize(size))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def write_clips(folder: Path, lengths: list[int]) -> list[Path]:
-    """Canonical clips of these numbers of frames, of two sizes and several frame rates."""
-    paths = []
-    for i, length in enumerate(lengths):
-        rng = random.Random(i)
-        frames = render(random_scene(rng), GENERAL, frame_times(length), rng)
-        size = (56, 56) if i % 3 else (84, 56)
-        paths.append(folder / f"{i}.mp4")
-        small = np.stack([np.asarray(Image.fromarray(f).resize(size)) for f in frames])
-        clips.write(paths[-1], small, Fraction(1000, 500 + 100 * i), 18)
-    return paths
-
-
-def small_yaml(name: str = "mine", **changes: Any) -> dict[str, Any]:
-    """The content of a dataset YAML with two labels; `changes` replace top-level keys, None removes one."""
-    content: dict[str, Any] = {
-        "name": name,
-        "annotations": {"file": f"{name}.csv", "id": "id", "label": "label"},
-        "videos": f"{name}_videos/{{id}}.mp4",
-        "labels": [
-            {"name": "calm", "description": "Nothing happens."},
-            {"name": "busy", "description": "Something happens."},
-        ],
-        "splits": {"column": "split"},
-        "clips": {"frames": 8, "max_fps": 2, "max_pixels": 3136, "multiple": 28},
-    }
-    content |= changes
-    return {k: v for k, v in content.items() if v is not None}
-
-
-def write_yaml(content: dict[str, Any]) -> Path:
-    path = Path("dataset_info") / f"{content['name']}.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return path
-
-
-def write_csv(path: str | Path, rows: list[dict[str, str]]) -> None:
-    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def small_dataset(name: str = "mine", per_split: dict[str, int] | None = None, **changes: Any) -> list[dict[str, str]]:
-    """Write a dataset of short videos, both labels in every split; returns its annotation rows."""
-    rows = []
-    for split, count in (per_split or {"train": 4, "val": 2, "test": 4}).items():
-        for i in range(count):
-            row = {"id": f"{split}{i}", "split": split, "label": ("calm", "busy")[i % 2]}
-            write_video(Path(f"{name}_videos/{row['id']}.mp4"), seconds=3 + i % 3, seed=len(rows))
-            rows.append(row)
-    write_csv(f"{name}.csv", rows)
-    write_yaml(small_yaml(name, **changes))
-    return rows
-
-
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-
-
-TARGETS = ("a", "a", "a", "b", "b", "b")
-
-
-def scored(arm: str, predictions: tuple[str | None, ...], seed: int = 0, **changes: Any) -> Scored:
-    """An evaluation of up to six clips with TARGETS, small enough to be done by hand."""
-    n = len(predictions)
-    one = Scored(
-        arm=arm,
-        seed=seed,
-        ids=tuple(f"clip{number}" for number in range(n)),
-        targets=TARGETS[:n],
-        predictions=predictions,
-        answers=tuple(f"The answer is {prediction}." for prediction in predictions),
-        labels=("a", "b"),
-        dataset="demo",
-    )
-    return replace(one, **changes)
-
-
-def random_scored(labels: tuple[str, ...], n: int, arms: dict[str, tuple[int, ...]]) -> list[Scored]:
-    """Arms of rising skill, with the seeds given; some samples are not answered; those after the first have
-    probabilities."""
-    rng = np.random.default_rng(0)
-    targets = tuple(labels[code] for code in rng.integers(len(labels), size=n))
-    ids = tuple(f"clip{number}" for number in range(n))
-    evaluations = []
-    for place, (arm, seeds) in enumerate(arms.items()):
-        for seed in seeds:
-            right, silent = rng.random(n) < 0.3 + 0.2 * place, rng.random(n) < 0.1
-            guesses = [labels[code] for code in rng.integers(len(labels), size=n)]
-            predictions = tuple(
-                target if r else None if s else guess
-                for target, guess, r, s in zip(targets, guesses, right, silent, strict=True)
-            )
-            answers = tuple(f"{p}" for p in predictions)
-            rows = rng.dirichlet(np.ones(len(labels)), size=n)
-            probabilities = tuple(map(tuple, rows.tolist())) if place else None
-            evaluations.append(Scored(arm, seed, ids, targets, predictions, answers, labels, "demo", probabilities))
-    return evaluations
+@pytest.fixture
+def tiny(ws: Path) -> Path:
+    """A workspace with the tiny base model in base/, and the small dataset `mine`."""
+    shutil.copytree(BASE, "base")
+    prompts = {"rationale": "Describe the video.", "label": "Which is it, {names}?"}
+    small_dataset(prompts=prompts)
+    return ws

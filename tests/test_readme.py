@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from rbft_plugin import cli, plan, recipe
-from rbft_plugin.dataset import ClipSettings, Dataset, load
-from rbft_plugin.wording import arm_name, figure, rate
+from rbft_plugin.cli import main as cli
+from rbft_plugin.report.prose import arm_name, figure, rate
+from rbft_plugin.run import plan
+from rbft_plugin.spec import recipe
+from rbft_plugin.spec.dataset import ClipSettings, Dataset, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

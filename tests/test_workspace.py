@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rbft_plugin import workspace
-from rbft_plugin.dataset import load
 from rbft_plugin.errors import RbftError
+from rbft_plugin.spec.dataset import load
 
 LEAST = {
     *("dataset_info/demo.yaml", "dataset_info/smarthome.yaml", "dataset_info/dataset_info.json"),

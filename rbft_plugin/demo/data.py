@@ -93,7 +93,7 @@ def planned(seed: int, sizes: dict[str, int]) -> list[Planned]:
 def _write_video(clip: Planned) -> None:
     from dataclasses import replace
 
-    from rbft_plugin.demo.world import NIGHT, frame_times, random_scene, render, write_video
+    from rbft_plugin.demo.synthetic_video import NIGHT, frame_times, random_scene, render, write_video
 
     rng = random.Random(clip.seed)
     scene = replace(random_scene(rng), event=clip.event)

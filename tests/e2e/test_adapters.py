@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import BASE, QUIET, read_jsonl, small_dataset
+from builders import BASE, QUIET, prepare, read_jsonl, small_dataset
+from shell import sh
 
-from rbft_plugin import checkpoint, dataset, plan, preparation, recipe, runner, workspace
-from rbft_plugin.inputs import batch_inputs
-from rbft_plugin.loading import load_model
-from rbft_plugin.steps import Plan
+from rbft_plugin import workspace
+from rbft_plugin.model import checkpoint
+from rbft_plugin.model.inputs import batch_inputs
+from rbft_plugin.model.load import load_model
+from rbft_plugin.run import plan, runner
+from rbft_plugin.run.steps import Plan
+from rbft_plugin.spec import dataset, recipe
 
-from .conftest import sh
 from .test_run import RECIPE
 
 RATE = 0.01  # so high that two steps change what the model says
@@ -57,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         more = {"temperature": 1e-6, "repetition_penalty": 1.05}  # as of Qwen2.5-VL; LLaMA-Factory adds do_sample
         Path("base/generation_config.json").write_text(json.dumps(settings | more))
         small_dataset(prompts={"label": "Which is it, {names}?"})
-        preparation.prepare(dataset.load("mine"), QUIET)
+        prepare(dataset.load("mine"), QUIET)
         training: dict[str, Any] = {"export": True, "stages": STAGES}
         training["overrides"] = RECIPE["training"]["overrides"] | OVERRIDES
         content = RECIPE | {"run": "lora", "seeds": [0], "training": training, "arms": {"two": ["first", "second"]}}

@@ -8,12 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import BASE, QUIET, read_jsonl, small_dataset
+from builders import BASE, QUIET, prepare, read_jsonl, small_dataset
 from scipy.stats import ttest_1samp
+from shell import sh
 
-from rbft_plugin import dataset, preparation
-
-from .conftest import sh
+from rbft_plugin.spec import dataset
 
 # The tiny base answers everything with a caption: who comes from where.
 LABELS = [
@@ -31,7 +30,7 @@ def only(folder: str, name: str) -> Path:
 def test_lmms_evals_own_model_against_ours(ws: Path) -> None:
     shutil.copytree(BASE, "base")
     small_dataset(per_split={"train": 2, "val": 2, "test": 8}, labels=LABELS, prompts={"label": "Is it {names}?"})
-    preparation.prepare(dataset.load("mine"), QUIET)
+    prepare(dataset.load("mine"), QUIET)
     said = sh(
         "lmms-eval --model rbft_vl --model_args pretrained=base --tasks rbft_mine --batch_size 8 --log_samples "
         "--output_path OURS"

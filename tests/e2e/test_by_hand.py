@@ -6,12 +6,11 @@ import json
 import re
 from pathlib import Path
 
-from conftest import read_jsonl
+from builders import read_jsonl
+from shell import TINY, sh
 
-from rbft_plugin import probabilities
-from rbft_plugin.registry import KINDS, task_name
-
-from .conftest import TINY, sh
+from rbft_plugin.scoring import calibration as probabilities
+from rbft_plugin.spec.names import KINDS, task_name
 
 LMMS = "lmms-eval --model rbft_vl --batch_size 3 --log_samples"
 

@@ -13,13 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import QUIET, small_dataset
+from builders import QUIET, prepare, small_dataset
 from families import build
 
-from rbft_plugin import fit, preparation, processes, training
-from rbft_plugin.config import read_yaml
-from rbft_plugin.dataset import load
-from rbft_plugin.recipe import Launch
+from rbft_plugin.check import model_fit as fit
+from rbft_plugin.data.prepared import read_jsonl
+from rbft_plugin.llamafactory import training
+from rbft_plugin.run import subprocesses as processes
+from rbft_plugin.spec.dataset import load
+from rbft_plugin.spec.recipe import Launch
+from rbft_plugin.spec.yaml_models import read_yaml
 
 RECIPE = Path("recipes/stage1.yaml")
 KEYS = {
@@ -32,7 +35,7 @@ KEYS = {
 @pytest.fixture
 def data(ws: Path) -> Path:
     small_dataset("mine", {"train": 16, "test": 2})
-    preparation.prepare(load("mine"), QUIET)
+    prepare(load("mine"), QUIET)
     build("qwen2_5_vl", Path("model"))
     return ws
 
@@ -57,7 +60,7 @@ def finished(name: str, command: list[str], launch: Launch) -> list[float]:
     merged = read_yaml(RECIPE) | KEYS | accumulated(launch)
     assert processes.run(command, log, lambda line: None, processes.Processes()) == 0, log.read_text()[-3000:]
     output = Path("runs") / name
-    tokens = fit.run_tokens("model", preparation.read_jsonl(Path("data/mine/label.jsonl")))
+    tokens = fit.run_tokens("model", read_jsonl(Path("data/mine/label.jsonl")))
     assert training.output_problems(output, log.read_text(), 16, merged, launch, tokens) == []
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]

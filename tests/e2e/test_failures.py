@@ -8,20 +8,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import QUIET
+from builders import QUIET, prepare
+from shell import TINY, sh
 
-from rbft_plugin import dataset, fit, plan, preparation, recipe, runner
+from rbft_plugin.check import model_fit as fit
+from rbft_plugin.data.prepared import read_jsonl, read_split, write_rows
 from rbft_plugin.errors import RbftError
-from rbft_plugin.steps import Plan, Step
+from rbft_plugin.run import plan, runner
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.spec import dataset, recipe
 
-from .conftest import TINY, sh
 from .test_run import RECIPE
 
 
 @pytest.fixture
 def ready(tiny: Path) -> Plan:
     """The plan of a small run of direct SFT whose dataset is prepared."""
-    preparation.prepare(dataset.load("mine"), QUIET)
+    prepare(dataset.load("mine"), QUIET)
     training = RECIPE["training"] | {"overrides": RECIPE["training"]["overrides"] | {"finetuning_type": "full"}}
     small = RECIPE | {"run": "small", "arms": {"direct_sft": ["label"]}, "training": training}
     Path("recipes/small.yaml").write_text(yaml.safe_dump(small))
@@ -56,7 +59,7 @@ def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
     argv = list(step.argv)
     argv[argv.index("--model_args") + 1] = "pretrained=base"
     argv[argv.index("--batch_size") + 1] = "2"
-    last = preparation.read_split("mine", "test")[-1]
+    last = read_split("mine", "test")[-1]
     clip = Path(last["video"])
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     message = failure(ready, replace(step, argv=argv))
@@ -66,9 +69,9 @@ def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
 
 
 def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
-    rows = preparation.read_jsonl(Path("data/mine/label.jsonl"))
+    rows = read_jsonl(Path("data/mine/label.jsonl"))
     rows[1]["messages"].reverse()  # the assistant speaks first
-    preparation.write_rows(Path("data/mine/label.jsonl"), rows)
+    write_rows(Path("data/mine/label.jsonl"), rows)
     step = step_of(ready, "train")
     assert failure(ready, step) == (
         "train direct_sft seed 3 label: not started: 1 problem\n"
@@ -80,9 +83,9 @@ def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
 
 
 def test_a_training_that_stops_early_and_cuts_an_answer(ready: Plan) -> None:
-    rows = preparation.read_jsonl(Path("data/mine/label.jsonl"))
+    rows = read_jsonl(Path("data/mine/label.jsonl"))
     rows[2]["messages"][1]["content"] = "calm and busy, " * 20
-    preparation.write_rows(Path("data/mine/label.jsonl"), rows)
+    write_rows(Path("data/mine/label.jsonl"), rows)
     step = step_of(ready, "train")
     assert step.problems_before() == []
     lengths = [fit.run_tokens("base", [row]) or 0 for row in rows]

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import read_jsonl
-
-from .conftest import sh
+from builders import read_jsonl
+from shell import sh
 
 TASKS = ["rbft_mine", "rbft_mine_ll", "rbft_mine_novideo"]
 OPTIONS = f"--model rbft_vl --batch_size 2 --log_samples --model_args pretrained=base --tasks {','.join(TASKS)}"

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-from .conftest import sh
+from shell import sh
 
 RECIPE: dict[str, Any] = {
     "run": "killed",

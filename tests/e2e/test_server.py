@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, read_jsonl, small_dataset
+from builders import QUIET, prepare, read_jsonl, small_dataset
 from PIL import Image
+from shell import sh
 
-from rbft_plugin import preparation
-from rbft_plugin.dataset import load
-
-from .conftest import sh
+from rbft_plugin.spec.dataset import load
 
 N = 24  # training samples; 16 are asked for together, 2 at a time
 PART = 16
@@ -88,7 +86,7 @@ class Stub(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(ws: Path) -> Any:
     small_dataset("mine", {"train": N, "val": 0, "test": 2})
-    preparation.prepare(load("mine"), QUIET)
+    prepare(load("mine"), QUIET)
     Stub.asked, Stub.hangs_after, Stub.fails, Stub.texts = [], 10**6, None, {}
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     httpd.daemon_threads = True

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import yaml
+from shell import sh
 
-from .conftest import sh
 from .test_run import RECIPE
 
 SWEEP = RECIPE | {"run": "swept", "arms": {"direct_sft": ["label"]}, "sweep": {"shots": [1, 2, 9]}}

@@ -1,0 +1,213 @@
+"""What a person sees of a command: tables, progress, the outcome of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+console = Console(soft_wrap=True, highlight=False, markup=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+LINE_EVERY = 60.0  # seconds, of progress in a log
+
+
+def announce(plan: Any) -> None:
+    from rbft_plugin.run.estimate import estimate
+
+    said = estimate(plan)
+    console.print(f"{plan.folder}: {len(said.to_do)} of {len(plan.steps)} steps to do", style="bold")
+    for line in said.lines():
+        console.print(f"  {line}")
+
+
+def print_collection(collection: Any, examples: int = 2, most: int = 100) -> None:
+    """Counts of what `rbft collect` kept and dropped, with a few dropped texts of each, shortened."""
+    from rbft_plugin.rationales.collect import REASONS
+
+    total = len(collection.rows) + len(collection.dropped)
+    hinted = " (hinted: the writer was shown the label)" if collection.mode == "hinted" else ""
+    console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept{hinted}")
+    for reason, dropped in collection.by_reason().items():
+        console.print(f"  {len(dropped)} dropped as {reason}: {REASONS[reason]}")
+        for one in [one for one in dropped if one["text"]][:examples]:
+            text = one_line(one["text"])
+            console.print(f"    {one['id']}: {text if len(text) <= most else text[: most - 3] + '...'}")
+    if collection.uncounted:
+        console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
+    if collection.further:
+        console.print(f"  {collection.further} further texts are not used: the first of each video is (--repeats)")
+
+
+def one_line(text: str) -> str:
+    """A text as one line that a terminal takes for nothing but text: "\\n" for a new line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def print_summary(report: dict[str, Any]) -> None:
+    from rbft_plugin.report.markdown import table
+
+    console.print(table(report))
+    for comparison in report["comparisons"]:
+        console.print(f"- {comparison['sentence']}")
+
+
+def print_outcome(plan: Any) -> None:
+    from rbft_plugin import files
+    from rbft_plugin.run import runner
+
+    folder = plan.folder / "report"
+    print_summary(files.read_json(folder / "report.json"))
+    for scored in {one.output: one for one in plan.scored if one.output.is_dir()}.values():
+        console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
+    aside, size = runner.superseded(plan)
+    if size:
+        console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
+    print_pages(folder)
+
+
+def print_pages(folder: Path) -> None:
+    console.print(f"report: {folder / 'index.html'} (for a browser); beside it report.md, report.json and the pictures")
+
+
+class Live:
+    """One line a step; on a terminal, also what the running command last printed."""
+
+    def __init__(self, steps: list[Any]) -> None:
+        self.number = {step.name: number for number, step in enumerate(steps, 1)}
+        self.status = console.status("") if console.is_terminal else None
+
+    def __enter__(self) -> Live:
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def notify(self, kind: str, step: Any, text: str) -> None:
+        from rich.text import Text
+
+        head = f"[{self.number[step.name]}/{len(self.number)}] {step.name}"
+        if kind == "skipped":
+            console.print(f"{head}: done before")
+        elif kind == "started":
+            console.print(f"{head}: log in {text}")
+        elif kind == "done":
+            console.print(f"{head}: done in {text}")
+        elif kind == "failed":
+            console.print(f"{head}: failed", style="red")
+        if self.status:
+            shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
+            shown.truncate(max(20, console.width - 4))
+            self.status.update(shown)
+
+
+def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{name}: samples")
+    table.add_column("label")
+    for split in counts:
+        table.add_column(split, justify="right")
+    for label in next(iter(counts.values())):
+        table.add_row(label or "(no label)", *(str(counts[split][label]) for split in counts))
+    table.add_row("all", *(str(sum(counts[split].values())) for split in counts), style="bold")
+    console.print(table)
+
+
+def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> None:
+    """What the YAML says of the dataset, and a row for each kind of finding with a few examples."""
+    from rich.table import Table
+
+    for key, text in about.items():
+        console.print(f"{key}: {' '.join(text.split())}")
+    table = Table(title=f"{name}: findings", show_lines=True)
+    table.add_column("")
+    table.add_column("kind")
+    table.add_column("number", justify="right")
+    table.add_column("where and what", overflow="fold")
+    for level, kind in dict.fromkeys((f.level, f.kind) for f in found.findings):
+        some = [f for f in found.findings if (f.level, f.kind) == (level, kind)]
+        rest = len(some) - most
+        said = [str(f) for f in some[:most]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
+        table.add_row(level, kind, str(len(some)), "\n".join(said))
+    if found.findings:
+        console.print(table)
+
+
+def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
+    import json
+    from dataclasses import asdict
+
+    content = {"dataset": name, "about": about, "samples": found.samples, "counts": found.counts}
+    content |= {f"{level}s": found.count(level) for level in ("error", "warning", "note")}
+    content |= {"findings": [asdict(f) for f in found.findings]}
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def print_prepared(dataset: Any, prepared: Any) -> None:
+    from rbft_plugin.spec.names import KINDS, STAGES, llamafactory_name, task_name
+
+    name, manifest = dataset.name, prepared.manifest
+    print_counts(name, manifest["counts"])
+    if missing := manifest["missing"]["samples"]:
+        of = ", ".join(
+            f"{count} of {split} {label or '(no label)'}"
+            for split, labels in manifest["missing"]["counts"].items()
+            for label, count in labels.items()
+            if count
+        )
+        allowed = f"max_missing allows {dataset.max_missing}"
+        console.print(f"{len(missing)} without a video that can be used ({of}; {allowed}): see manifest.json")
+    console.print(f"clips: {prepared.new} new" if prepared.new else "clips: all there already, none made")
+    if prepared.unused:
+        size = f"{prepared.unused_bytes / 1e6:.1f} MB"
+        console.print(f"{prepared.unused} files of {dataset.folder}/clips ({size}) are used by no sample any more")
+    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
+    rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
+    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+
+
+def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> None:
+    console.print(f"{name}: shard {shard}: {total} samples, {new} new clips, {len(bad)} videos that cannot be used")
+    for problem in bad:
+        console.print(f"  {problem}")
+    console.print(f"when all shards are done: rbft prepare {name}")
+
+
+def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+    """A progress bar over an iterable, with rate and time left; a line now and then where output is no terminal."""
+    if not console.is_terminal:
+        yield from _lines(items, total, text)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(text, total=total, rate="")
+        for item in items:
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
+            yield item
+
+
+def _lines(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+    from rbft_plugin.report.prose import duration
+
+    began = said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        if (now := time.monotonic()) - said >= LINE_EVERY:
+            rate, said = done / (now - began), now
+            left = duration((total - done) / rate)
+            console.print(f"{text}: {done:,} of {total:,}, {rate:.1f}/s, about {left} left")
+        yield item

@@ -1,0 +1,62 @@
+"""LLaMA-Factory's list of datasets, dataset_info.json: the one of the workspace, and those of runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+
+from rbft_plugin import files
+from rbft_plugin.errors import RbftError
+from rbft_plugin.spec.dataset import Dataset
+from rbft_plugin.spec.names import STAGES, llamafactory_name
+
+
+def dataset_entry(file: str) -> dict:
+    """A LLaMA-Factory dataset of sharegpt rows with videos (keys that it does not know it ignores without a word)."""
+    return {
+        "file_name": file,
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "videos": "videos"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }
+
+
+def dataset_info(dataset: Dataset) -> dict[Path, str]:
+    """dataset_info/dataset_info.json with a dataset's entries beside those that it has now."""
+    path = Path("dataset_info/dataset_info.json")
+    folder = dataset.folder.as_posix()
+    entries = {llamafactory_name(dataset.name, s): dataset_entry(f"../{folder}/{s}.jsonl") for s in STAGES}
+    return {path: _entries_text(path, entries)}
+
+
+def write_entries(folder: Path, entries: dict[str, dict]) -> None:
+    """Add or replace entries of `folder`/dataset_info.json; all others stay as they are.
+
+    Only one process of a workspace does this at a time: entries that another one adds meanwhile would be lost.
+    """
+    with locked():
+        files.write_text(folder / "dataset_info.json", _entries_text(folder / "dataset_info.json", entries))
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Keeps other processes of the workspace from its registrations; may be entered again by the one that holds it."""
+    Path("data").mkdir(exist_ok=True)
+    with FileLock(Path("data") / ".registrations.lock", is_singleton=True):
+        yield
+
+
+def _entries_text(path: Path, entries: dict[str, dict]) -> str:
+    known = {}
+    if path.is_file():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
+        if not isinstance(known, dict):
+            raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
+    return files.json_text(dict(sorted((known | entries).items())))

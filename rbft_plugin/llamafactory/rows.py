@@ -1,0 +1,116 @@
+"""What a training stage learns: LLaMA-Factory rows of some kind, of all of the training split or a part of it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rbft_plugin.data.prepared import read_jsonl, read_split, training_row, write_rows
+from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
+from rbft_plugin.spec.names import llamafactory_name
+from rbft_plugin.spec.recipe import RowKind
+
+RATIONALES = ("rationale", "rationale_hinted", "rationale_shuffled")  # kinds whose answer is a collected rationale
+OF_RATIONALES = (*RATIONALES, "rationale_label")  # kinds that need collected rationales
+
+
+def rows(
+    samples: Sequence[dict[str, Any]],
+    kind: str,
+    rationales: Sequence[dict[str, Any]] = (),
+    labelled: bool = False,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows of training samples, in their order.
+
+    `rationale` and `rationale_hinted`: the collected rows of these samples; `rationale_shuffled`: so, but each video
+    has another video's rationale, drawn by `seed`. `label`: the answer is the label;
+    `label_balanced`: so, with the samples of rarer classes repeated until each class has as many as the largest;
+    `rationale_label`: the answer is the sample's rationale, if one was kept, then "Answer: " and the label. The last
+    three leave out samples without a label, the others do so if `labelled`.
+    """
+    if kind in RATIONALES:
+        kept = {s["id"] for s in samples if s["label"] is not None or not labelled}
+        given = [row for row in rationales if row["id"] in kept]
+        return _shuffled(given, seed) if kind == "rationale_shuffled" else given
+    known = [s for s in samples if s["label"] is not None]
+    if kind == "rationale_label":
+        texts = {row["id"]: f"{row['messages'][1]['content']}\n\n" for row in rationales}
+        return [training_row(s, s["label_prompt"], f"{texts.get(s['id'], '')}Answer: {s['label']}") for s in known]
+    made = [training_row(s, s["label_prompt"], s["label"]) for s in known]
+    if kind == "label":
+        return made
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for sample, row in zip(known, made, strict=True):
+        by_label.setdefault(sample["label"], []).append(row)
+    most = max(map(len, by_label.values()), default=0)
+    return [group[i % len(group)] for i in range(most) for group in by_label.values()]
+
+
+def _shuffled(given: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The same videos and texts, no text with its own video: each takes that of the next one of a random ring."""
+    ring = random.Random(seed).sample(range(len(given)), len(given))
+    taken = dict(zip(ring, ring[1:] + ring[:1], strict=True))
+    return [{**row, "messages": [row["messages"][0], given[taken[i]]["messages"][1]]} for i, row in enumerate(given)]
+
+
+def subset(
+    samples: Sequence[dict[str, Any]], shots: int | None = None, fraction: float | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
+    """A part of the training samples, in their order: `shots` labelled ones of each class and all unlabelled ones, or
+    a fraction of each class and of the unlabelled ones (at least one of each).
+
+    Seeded, independent of the order of samples, and nested: what 4 shots hold, 8 shots of the same seed hold too.
+    Raises ProblemsError if a class has fewer samples than `shots`.
+    """
+    groups: dict[str | None, list[str]] = {}
+    for sample in samples:
+        groups.setdefault(sample["label"], []).append(sample["id"])
+    if shots and (few := [f"'{n}' has {len(g)}" for n, g in groups.items() if n is not None and len(g) < shots]):
+        raise ProblemsError(f"shots: {shots} labelled training samples of each class are asked for", few)
+    chosen: set[str] = set()
+    for label, ids in groups.items():
+        order = sorted(ids)
+        random.Random(f"{seed}/{label}").shuffle(order)
+        count = len(order)
+        if shots and label is not None:
+            count = shots
+        if fraction:
+            count = max(1, round(fraction * len(order)))
+        chosen.update(order[:count])
+    return [s for s in samples if s["id"] in chosen]
+
+
+def write(
+    dataset: str,
+    kind: str,
+    output: Path,
+    rationales: Path | None = None,
+    labelled: bool = False,
+    shots: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+) -> Counter[str]:
+    """Write rows of a prepared dataset to `output` and register them beside it; returns the samples by label.
+
+    Raises RbftError if there is no such kind, if it needs rationales and there are none, or if nothing is left.
+    """
+    if kind not in get_args(RowKind):
+        raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(get_args(RowKind))}")
+    if kind in OF_RATIONALES and rationales is None:
+        raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, from `rbft collect`")
+    if rationales is not None and not rationales.is_file():
+        raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
+    samples = subset(read_split(dataset, "train"), shots, fraction, seed)
+    made = rows(samples, kind, read_jsonl(rationales) if rationales else (), labelled, seed)
+    if not made:
+        raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
+    write_rows(output, made)
+    name = llamafactory_name(dataset, output.stem)
+    write_entries(output.parent, {name: dataset_entry(output.name)})
+    label_of = {s["id"]: s["label"] or "" for s in samples}
+    return Counter(label_of[row["id"]] for row in made)

@@ -1,0 +1,140 @@
+"""Which logs of lmms-eval a report is of: those of runs, with their arms, seeds and cells, and those given by hand."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin import files
+from rbft_plugin.errors import RbftError
+from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.run import runner
+from rbft_plugin.spec.names import task_dataset, task_kind, task_split
+
+# What a learning curve is drawn against, in words; of a sweep without these, its first key with numbers.
+AMOUNTS = {"shots": "labelled training clips of each class", "train_fraction": "share of the labelled training clips"}
+
+
+@dataclass(frozen=True)
+class Output:
+    """An evaluation's folder or log; `cells` are those of a sweep that it belongs to, with their values."""
+
+    arm: str
+    seed: int
+    path: Path
+    plain: str = ""  # the arm's name in the recipe
+    cells: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+
+    def log(self, dataset: str | None) -> Path:
+        """Its one log of answers: of rbft's tasks, or else of any; raises RbftError if there is none, or several."""
+        if self.path.is_file() and "_samples_" in self.path.name:
+            return self.path
+        ours = evaluation.sample_logs(self.path)
+        of_dataset = [p for p in ours if dataset_of(p) == dataset]
+        others = [p for p in sorted(self.path.rglob("*_samples_*.jsonl")) if p not in ours]
+        others = [p for p in others if task_split(task_kind(evaluation.task_of(p))) == "test"]
+        for chosen in (of_dataset, [] if ours else others):
+            if len(chosen) == 1:
+                return chosen[0]
+        return evaluation.only_log(self.path)
+
+
+def dataset_of(log: Path) -> str | None:
+    """The dataset of a log of ours; None for another task's."""
+    task = evaluation.task_of(log)
+    return task_dataset(task) if task.startswith("rbft_") else None
+
+
+def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
+    """(outputs of all that is given, notes on what a run has not scored); see comparison.gather."""
+    runs = {item: _of_run(Path(item)) for item in given if "=" not in item}
+    shared = Counter(arm for outputs, _ in runs.values() for arm in {one.arm for one in outputs})
+    found: list[Output] = []
+    seen = Counter[str]()
+    for item in given:
+        arm, sign, path = item.partition("=")
+        if sign and not (arm and path):
+            raise RbftError(f"'{item}': give a run's folder, or ARM=OUTPUT, such as rbft=runs/demo/rbft/seed-0/eval")
+        if sign:
+            named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", path)
+            found.append(Output(arm, int(named.group(1)) if named else seen[arm], Path(path)))
+            seen[arm] += 1
+            continue
+        alike = sum(Path(other).resolve().name == Path(item).resolve().name for other in runs) > 1
+        prefix = item.strip("/") if alike else Path(item).resolve().name
+        found += [replace(one, arm=f"{prefix}/{one.arm}") if shared[one.arm] > 1 else one for one in runs[item][0]]
+    return found, [note for _, notes in runs.values() for note in notes]
+
+
+def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
+    planned = folder / runner.PLAN
+    outputs = _planned(folder, files.read_json(planned)) if planned.is_file() else _found(folder)
+    there = [one for one in outputs if one.path.is_dir()]
+    if not there:
+        raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
+    lost = [f"{one.arm}, seed {one.seed}" for one in outputs if one not in there]
+    return there, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
+
+
+def _planned(folder: Path, plan: dict[str, Any]) -> list[Output]:
+    """What the run scores. An evaluation that several cells share is there once, under its arm's name if all do."""
+    cells = list(dict.fromkeys(one["cell"] for one in plan["scored"]))
+    sharing = defaultdict(list)
+    for one in plan["scored"]:
+        sharing[one["output"]].append(one)
+    found = []
+    for output, ones in sharing.items():
+        first = ones[0]
+        everywhere = {one["cell"] for one in ones} == set(cells)
+        found.append(
+            Output(
+                first["arm"] if everywhere else Path(*Path(output).parts[2:-2]).as_posix(),  # below runs/<run>
+                first["seed"],
+                folder.joinpath(*Path(output).parts[2:]),  # which may have been moved
+                first["arm"],
+                tuple((one["cell"], tuple(one["values"].items())) for one in ones) if cells != [""] else (),
+            )
+        )
+    return found
+
+
+def _found(folder: Path) -> list[Output]:
+    """The evaluations of a run that left no plan, arms by when the run scored them."""
+    records = [files.read_json(p) for p in folder.glob("steps/score-*.json")]
+    names = [r["name"].split(" ")[1] for r in sorted(records, key=lambda r: r.get("began", 0)) if "name" in r]
+    order = {name: place for place, name in reversed(list(enumerate(names)))}
+    outputs = [
+        Output(path.parent.parent.name, int(path.parent.name.removeprefix("seed-")), path)
+        for path in sorted(folder.glob("*/seed-*/eval"))
+    ]
+    return sorted(outputs, key=lambda one: order.get(one.arm, len(order)))
+
+
+def cells(outputs: Sequence[Output]) -> dict[str, list[str]]:
+    """{arm: cells of the sweep that it belongs to}; arms are compared only within a cell. {} without a sweep."""
+    return {one.arm: [cell for cell, _ in one.cells] for one in outputs if one.cells}
+
+
+def curves(outputs: Sequence[Output]) -> dict[str, Any] | None:
+    """Learning curves of a sweep: {"x": in words, "lines": {line: {amount: arm}}}; None without numbers to draw."""
+    values = [dict(of_cell) for one in outputs for _, of_cell in one.cells]
+    keys = [key for key in dict.fromkeys(key for one in values for key in one) if _numbers(key, values)]
+    if not keys:
+        return None
+    x = next((key for key in AMOUNTS if key in keys), keys[0])
+    lines: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in outputs:
+        for _, of_cell in one.cells:
+            same = {key for key, value in of_cell if any(dict(other)[key] != value for _, other in one.cells)}
+            others = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in of_cell if key not in (x, *same)]
+            lines[one.plain + (f" ({', '.join(others)})" if others else "")][str(dict(of_cell)[x])] = one.arm
+    return {"x": AMOUNTS.get(x, x), "lines": dict(lines)}
+
+
+def _numbers(key: str, values: Sequence[dict[str, Any]]) -> bool:
+    found = {value[key] for value in values if key in value and not isinstance(value[key], list | dict)}
+    return len(found) > 1 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in found)

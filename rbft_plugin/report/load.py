@@ -1,0 +1,174 @@
+"""Logged evaluations -> the report's input: which outputs belong to which arm and seed, and where they came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin.data.prepared import read_jsonl, read_manifest, read_split
+from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.report import clip_strips as browser
+from rbft_plugin.report import find_logs as outputs
+from rbft_plugin.report import provenance
+from rbft_plugin.report.clip_strips import Video
+from rbft_plugin.report.evaluations import Scored, some
+from rbft_plugin.report.find_logs import dataset_of
+from rbft_plugin.run.environment import versions
+from rbft_plugin.scoring.answers import normal, parse
+from rbft_plugin.spec.names import TaskKind, task_kind
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What `report.summarize` and `report.write` take, and the default folder of the report."""
+
+    evaluations: list[Scored]
+    extra: dict[str, Any]
+    videos: list[Video]
+    folder: Path
+
+
+def gather(given: list[str], dataset: str | None = None, intersect: bool = False) -> Gathered:
+    """Read evaluations. `given` are folders of runs, or ARM=OUTPUT of lmms-eval; OUTPUT is a folder or a log in it.
+
+    A second OUTPUT of an arm is its second seed, unless the path names one (`seed-3`). Arms of several runs that share
+    a name are told apart by their runs' names. A log of another task than rbft's is taken if its samples are those of
+    the prepared test split, in its order, with its labels as targets; `dataset` says which, where no other log does.
+
+    Every evaluation has to have exactly the clips of the prepared test split; with `intersect`, only the clips that all
+    of them have are compared, and the report's notes say so. Raises RbftError with the difference.
+    """
+    found, notes = outputs.find(given)
+    logs = [(one.arm, one.seed, one.log(dataset)) for one in found]
+    name = _dataset(logs, dataset)
+    split = read_split(name, "test")
+    read = [_read(log, arm, seed, name, split) for arm, seed, log in logs]
+    kept, left_out = _same_samples(read, [row["id"] for row in split], intersect)
+    manifest = read_manifest(name)
+    if no_video := len(manifest.get("missing", {"samples": []})["samples"]):
+        notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
+    if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _beside(log, "ll")]:
+        notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
+    seeds = Counter(arm for arm, _, _ in logs)
+    models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
+    extra: dict[str, Any] = {
+        "notes": left_out + notes,
+        "display": manifest.get("display", {}),
+        "models": models,
+        "versions": (installed := versions()),
+        "cells": outputs.cells(found),
+        "provenance": provenance.collect(name, logs, installed),
+        "losses": provenance.losses([log for _, _, log in logs]),
+    }
+    if curves := outputs.curves(found):
+        extra["curves"] = curves
+    runs = list(dict.fromkeys(run for _, _, log in logs if (run := provenance.run_of(log))))
+    one_run = len(given) == 1 and "=" not in given[0]
+    videos = browser.videos(name, runs[0] if len(runs) == 1 else None)
+    return Gathered([one.of(kept) for one in read], extra, videos, Path(given[0] if one_run else ".") / "report")
+
+
+def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
+    found = {f"{arm}, seed {seed} ({log})": dataset_of(log) for arm, seed, log in logs}
+    names = dict.fromkeys(name for name in (dataset, *found.values()) if name)
+    if not names:
+        raise RbftError("no log is of a task of rbft: say whose test split they are of, with --dataset NAME")
+    if len(names) > 1:
+        said = [f"{where}: {name or 'a task that is not ours'}" for where, name in found.items()]
+        said += [f"--dataset: {dataset}"] if dataset else []
+        raise ProblemsError("evaluations of different datasets", said, "Report on one dataset at a time.")
+    return next(iter(names))
+
+
+def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, Any]]) -> Scored:
+    """A logged evaluation, with the samples that it has, in the order of the test split; further samples last."""
+    logged = read_jsonl(log)
+    keyed = {_sample_id(row, log, split): row for row in logged}
+    if len(keyed) < len(logged):
+        raise RbftError(f"{log}: it has samples twice; score the model again")
+    labels = tuple(split[0]["labels"])
+    targets = {row["id"]: row["label"] for row in split}
+    ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
+    rows = [keyed[i] for i in ids]
+    answers = tuple(evaluation.answer_text(row) for row in rows)
+    return Scored(
+        arm=arm,
+        seed=seed,
+        ids=tuple(ids),
+        targets=tuple(targets.get(i, labels[0]) for i in ids),  # samples of no split are left out, or refused
+        predictions=tuple(
+            row["prediction"] if "prediction" in row else parse(answer, labels)
+            for row, answer in zip(rows, answers, strict=True)
+        ),
+        answers=answers,
+        labels=labels,
+        dataset=dataset,
+        probabilities=_probabilities(_beside(log, "ll") or log, ids, labels),
+        without_video=_without_video(_beside(log, "novideo"), ids),
+    )
+
+
+def _beside(log: Path, kind: TaskKind) -> Path | None:
+    """The log of another kind of task that the same start of lmms-eval left beside a log of answers."""
+    task = evaluation.task_of(log)
+    beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task}_{kind}.jsonl")
+    return beside if task.startswith("rbft_") and task_kind(task) == "label" and beside.is_file() else None
+
+
+def _without_video(log: Path | None, ids: list[str]) -> tuple[str | None, ...] | None:
+    """Predictions for these samples from the question alone; None unless every sample has one."""
+    found = {str(row.get("sample_id")): row.get("prediction") for row in read_jsonl(log)} if log else {}
+    return tuple(found[i] for i in ids) if set(ids) <= set(found) else None
+
+
+def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
+    """Of these samples, in the order of the labels; None unless every sample has one for each label."""
+    logged = {str(row.get("sample_id")): row.get("probabilities") for row in read_jsonl(log)}
+    found = [logged.get(i) for i in ids]
+    if not all(isinstance(one, dict) and set(labels) <= set(one) for one in found):
+        return None
+    return tuple(tuple(float(one[label]) for label in labels) for one in found if one)
+
+
+def _sample_id(row: dict[str, Any], log: Path, split: list[dict[str, Any]]) -> str:
+    """Ours by id; another task's by its place in the test split, if it has the same target there."""
+    if "sample_id" in row:
+        return str(row["sample_id"])
+    if "target" not in row:
+        raise RbftError(f"{log}: it has samples without a sample_id and a target; score without --predict_only")
+    place, target = row.get("doc_id"), str(row["target"])
+    if not isinstance(place, int) or not 0 <= place < len(split):
+        raise RbftError(f"{log}: doc_id {place!r}, but the prepared test split has {len(split)} samples")
+    expected = split[place]["label"]
+    if normal(target) != normal(expected):
+        raise RbftError(
+            f"{log}: doc_id {place} has the target {target!r}, but sample {place} of the prepared test split "
+            f"('{split[place]['id']}') has {expected!r}; a log of another task has to be of the same clips in the same "
+            "order, with our labels as targets"
+        )
+    return str(split[place]["id"])
+
+
+def _same_samples(read: list[Scored], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
+    """(the samples to report on, a note where they are not all); raises RbftError with the difference."""
+    differences = []
+    for one in read:
+        lost, extra = sorted(set(split) - set(one.ids)), sorted(set(one.ids) - set(split))
+        parts = [f"lacks {some(lost)}"] if lost else []
+        parts += [f"has others: {some(extra)}"] if extra else []
+        differences += [f"{one.name}: {len(one.ids)} samples; {', '.join(parts)}"] if parts else []
+    kept = [i for i in split if all(i in ids for ids in (set(one.ids) for one in read))] if differences else split
+    if not differences:
+        return kept, []
+    what = f"samples that are not those of the prepared test split ({len(split)} samples)"
+    if not intersect:
+        hint = f"Score the models again, or compare on the samples that all have ({len(kept)}), with --intersect."
+        raise ProblemsError(what, differences, hint)
+    if not kept:
+        raise ProblemsError(what, differences, "There is no sample that all of them have.")
+    note = f"Only {len(kept)} of {len(split)} test clips are compared, those that every evaluation has (--intersect). "
+    return kept, [note + shortened(differences, 10)]

@@ -1,0 +1,173 @@
+"""Pictures of what was scored: accuracy by arm, F1 by class, confusion matrices. A report -> a figure of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rbft_plugin.report import ticks
+from rbft_plugin.report.markdown import shown_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DARK, LIGHT, EDGE, INK, FAINT = "#5b91c4", "#d3e4f4", "#2f5f8f", "#222222", "#d9d9d9"
+CELL = "#1d1d1d"  # on the cells of a matrix, which are light on a dark page too
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito's, without yellow
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+COLUMNS = ((12, 3), (30, 2))  # up to so many classes: so many confusion matrices side by side; else one
+NUMBERED = 12  # above this many classes, cells are too small for numbers
+WHISKERED = 30  # above this many classes, whiskers of F1 would run into each other
+
+
+def look(place: int) -> dict[str, Any]:
+    """Colour, marker and line of the arm at this place; no two of the first 84 are alike in all three."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": LINES[place % len(LINES)],
+    }
+
+
+def accuracy(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+    """Bars of accuracy and macro-F1 by arm, whiskers for the 95 % intervals, a dot for each of several seeds."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    arms, width = report["arms"], 0.36
+    figure = Figure(figsize=(max(5.5, 2.2 + 1.5 * len(arms)), 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for shift, key, label, colour in (
+        (-width / 2, "accuracy", "accuracy", DARK),
+        (width / 2, "macro_f1", "macro-F1", LIGHT),
+    ):
+        places = [place + shift for place in range(len(arms))]
+        figures = [arm[key] for arm in arms.values()]
+        hatch = "" if key == "accuracy" else "///"
+        axes.bar(
+            places, [f["mean"] for f in figures], width * 0.94,
+            color=colour, edgecolor=EDGE, lw=0.8, label=label, hatch=hatch,
+        )  # fmt: skip
+        lows, highs = zip(*(f["ci95"] for f in figures), strict=True)
+        centres = [
+            (low + high) / 2 for low, high in zip(lows, highs, strict=True)
+        ]  # not the mean: intervals are skewed
+        halves = [(high - low) / 2 for low, high in zip(lows, highs, strict=True)]
+        axes.errorbar(places, centres, yerr=halves, fmt="none", ecolor=INK, elinewidth=1.2, capsize=4)
+        for place, one in zip(places, figures, strict=True):
+            top = max(one["mean"], *one["ci95"], *one["per_seed"])
+            axes.annotate(f"{100 * one['mean']:.1f}", (place, top), (0, 5), textcoords="offset points", ha="center")
+            if len(one["per_seed"]) > 1:
+                axes.plot([place] * len(one["per_seed"]), one["per_seed"], "o", ms=3.5, mfc="white", mec=INK, mew=0.8)
+    majority = report["majority_accuracy"]
+    axes.axhline(
+        majority, color=INK, lw=1, ls=(0, (5, 3)), label=f"always the most frequent class ({100 * majority:.1f} %)"
+    )
+    axes.set_xticks(range(len(arms)), ticks.ticks(list(arms), missing))
+    axes.set_xlim(-0.6, len(arms) - 0.4)
+    axes.set_ylim(0, 1.06)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.grid(axis="y", color=FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles[1:] + handles[:1], names[1:] + names[:1], loc="outside upper center", ncols=3, frameon=False)
+    figure.supxlabel(_caption(report), fontsize=8)
+    return figure
+
+
+def classes(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+    """F1 of every class with test clips: a row a class, a mark an arm, whiskers (95 %) while there are few classes."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    arms = report["arms"]
+    names = ticks.ticks(list(shown_labels(report).values()), missing)
+    rows = [(label, name) for label, name in zip(report["labels"], names, strict=True) if report["support"][label]]
+    pitch = 0.17 * len(arms) + 0.16 if len(rows) <= WHISKERED else 0.2  # inches a class
+    figure = Figure(figsize=(7, pitch * len(rows) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (arm, figures) in enumerate(arms.items()):
+        shift = (place - (len(arms) - 1) / 2) * 0.7 / len(arms) if len(rows) <= WHISKERED else 0
+        heights = [row + shift for row in range(len(rows))]
+        found = [figures["per_class"][label] for label, _ in rows]
+        if len(rows) <= WHISKERED:
+            lows, highs = zip(*(one["f1_ci95"] for one in found), strict=True)
+            axes.hlines(heights, lows, highs, color=look(place)["color"], lw=1.2, alpha=0.8)
+        style = look(place) | {"linestyle": "none"}
+        axes.plot(
+            [one["f1"] for one in found], heights, **style, ms=5, mec=INK, mew=0.5, label=ticks.ticks([arm], missing)[0]
+        )
+    for row in range(1, len(rows)):
+        axes.axhline(row - 0.5, color=FAINT, lw=0.5)
+    axes.set_yticks(range(len(rows)), [f"{name}  ({report['support'][label]})" for label, name in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    rows_said = "; #: row of the table of classes in report.md" if any(name.startswith("#") for _, name in rows) else ""
+    axes.set_xlabel(f"F1 (in brackets: test clips of the class{rows_said})")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.grid(axis="x", color=FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    figure.legend(loc="outside upper center", ncols=min(4, len(arms)), frameon=False)
+    return figure
+
+
+def confusion(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+    """A matrix for each arm: rows targets, columns predictions and "no answer", shaded by the share of the row."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    labels, arms = list(shown_labels(report).values()), report["arms"]
+    columns = min(next((side for most, side in COLUMNS if len(labels) <= most), 1), len(arms))
+    rows = -(-len(arms) // columns)
+    side = min(max(0.42 * (len(labels) + 1), 2.2), 7.5)  # inches
+    size = min(8.0, 0.8 * 72 * side / (len(labels) + 1))  # points; no higher than a row
+    names = [*ticks.ticks(labels, missing), "no answer"]
+    margin = 0.55 * size / 72 * max(ticks.width(name) for name in names)
+    inches = (columns * (side + 0.25) + margin + 1.3, rows * (side + margin + 0.5) + 0.4)
+    figure = Figure(figsize=inches, layout="compressed")
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for place, (axes, (arm, figures)) in enumerate(zip(grid, arms.items(), strict=False)):
+        image = _matrix(axes, figures["confusion"], size)
+        title = ticks.ticks([arm], missing)[0] + (
+            f", sum of {len(figures['seeds'])} seeds" if len(figures["seeds"]) > 1 else ""
+        )
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("target" if place % columns == 0 else "")
+        axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90)
+        axes.set_yticks(range(len(labels)), names[:-1] if place % columns == 0 else [], fontsize=size)
+    for axes in grid[len(arms) :]:
+        axes.set_visible(False)
+    bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, format=PercentFormatter(1, symbol=" %"))
+    if any(name.startswith("#") for name in names):
+        figure.supxlabel("#: row of the table of classes in report.md", fontsize=8)
+    bar.set_label("share of the class's clips", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _matrix(axes: Axes, counts: Sequence[Sequence[int]], size: float) -> Any:
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.axvline(len(counts) - 0.5, color=CELL, lw=0.8)  # what follows is no class
+    axes.tick_params(length=0)
+    axes.spines[:].set_color(FAINT)
+    if len(counts) <= NUMBERED:
+        for y, row in enumerate(counts):
+            for x, count in enumerate(row):
+                colour = "white" if shares[y][x] > 0.55 else CELL
+                axes.text(x, y, str(count) if count else "", ha="center", va="center", color=colour, fontsize=size)
+    return image
+
+
+def _caption(report: Mapping[str, Any]) -> str:
+    dots = "; dots: seeds" if any(len(arm["seeds"]) > 1 for arm in report["arms"].values()) else ""
+    return f"{report['n_test']} test clips; whiskers: 95 % intervals{dots}"

@@ -1,0 +1,102 @@
+"""What a run will take: steps, videos, disk and time, from what earlier runs of this workspace took."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from rbft_plugin import files
+from rbft_plugin.data.prepared import read_manifest
+from rbft_plugin.errors import RbftError
+from rbft_plugin.run import runner
+from rbft_plugin.run.steps import Plan, Step
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`seconds` is None where no earlier run tells; bytes of models are None for a base that is not a local folder."""
+
+    to_do: list[Step]
+    done: int
+    seconds: float | None
+    model_bytes: int | None
+    free_bytes: int
+    videos: int | None
+    answers: int | None
+    harness_starts: int
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        videos = "not known before `rbft prepare`" if self.videos is None else f"{self.videos}"
+        answers = "" if self.answers is None else f"; answers to generate about them: {self.answers}"
+        models = (
+            "size of trained models unknown (the base model is not a local folder)"
+            if self.model_bytes is None
+            else f"trained models at most {_size(self.model_bytes)}"
+        )
+        time = (
+            f"about {_minutes(self.seconds)}, step after step, by earlier runs"
+            if self.seconds is not None
+            else f"not known before a first run; {self.harness_starts} starts of a harness take 20 to 30 s each"
+        )
+        return [
+            *(f"- {step.name}" for step in self.to_do),
+            f"videos: {videos}{answers}",
+            f"disk: {models}; {_size(self.free_bytes)} are free",
+            f"time: {time}",
+        ]
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Of what is still to do. A step's time is the median of earlier steps of its kind on the same base model."""
+    to_do = [s for s in plan.steps if s.always or not runner.is_done(plan, s)]
+    times = [(step, _seconds(step, plan.recipe.base_model)) for step in to_do]
+    known = [seconds for _, seconds in times if seconds is not None]
+    # Our own steps take seconds: not to know one is no reason to say nothing.
+    unknown = [step for step, seconds in times if seconds is None and step.argv[0] != "rbft"]
+    trained = sum(s.name.startswith("train ") for s in to_do)
+    base = Path(plan.recipe.base_model)
+    size = sum(p.stat().st_size for p in base.rglob("*") if p.is_file()) if base.is_dir() else None
+    return Estimate(
+        to_do,
+        len(plan.steps) - len(to_do),
+        None if unknown or not known else sum(known),
+        None if size is None else size * trained,
+        shutil.disk_usage(".").free,
+        *_videos_and_answers(plan, to_do),
+        sum(s.argv[0] != "rbft" for s in to_do),
+    )
+
+
+def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int | None]:
+    """Videos of the dataset, and answers that lmms-eval has to generate, if the dataset is prepared."""
+    try:
+        counts = read_manifest(plan.dataset.name)["counts"]
+    except RbftError:
+        return None, None
+    sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}
+    of_kind = {"write": sizes["train"], "score": sizes["test"]}
+    return sum(sizes.values()), sum(of_kind.get(s.name.split(" ")[0], 0) for s in to_do)
+
+
+def _seconds(step: Step, base: str) -> float | None:
+    """Median seconds of recorded steps of the same kind (first word of the name) that read the same base or none."""
+    found = []
+    for file in Path("runs").glob("*/steps/*.json"):
+        past = files.read_json(file)
+        if past.get("name", "").split(" ")[0] == step.name.split(" ")[0] and "seconds" in past:
+            text = json.dumps(past["inputs"]["argv"])
+            if not step.models or base in text or any(m in past["inputs"]["models"] for m in step.models):
+                found.append(past["seconds"])
+    return median(found) if found else None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,209 @@
+"""Runs the steps of a plan: skips what is done, resumes what was cut off, goes on beside what failed.
+
+A step is done when its record lies in steps/ and names the inputs that are on disk now. The record is written last.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin import files
+from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.run.environment import machine, versions
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.run.subprocesses import Processes, run, tail
+
+PLAN = "plan.json"  # of a run: what it scores, for the report
+Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, step, text)
+
+
+def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
+    """Run what is not done, up to `jobs` steps at a time, and go on with what does not need a failed step.
+
+    Raises RbftError with the reason and the log of each step that failed, and the names of those left out for it.
+    """
+    from filelock import FileLock, Timeout
+
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(plan.folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            files.write_json(plan.folder / PLAN, plan.described())
+            _execute(plan, notify, jobs)
+    except Timeout:
+        raise RbftError(f"{plan.folder}: another `rbft run` is at work there") from None
+
+
+def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
+    failed: dict[str, RbftError] = {}
+    left_out: list[str] = []
+    waiting = list(plan.steps)
+    devices = list(plan.recipe.launch.devices)
+    if devices and jobs > len(devices):
+        raise RbftError(f"--jobs {jobs}: the recipe's launch.devices has devices for {len(devices)} jobs")
+    processes = Processes()
+    with ThreadPoolExecutor(jobs) as pool, processes.ended_with_us():
+        running: dict[Future[None], tuple[Step, str | None]] = {}
+        while waiting or running:
+            for step in list(waiting):
+                before = {other.name for other in plan.steps if plan.needs(step, other)}
+                if len(running) == jobs or before & {s.name for s in (*waiting, *(s for s, _ in running.values()))}:
+                    continue
+                waiting.remove(step)
+                lost = before & {*failed, *left_out}
+                if lost and not (step.soft and lost < before - {plan.steps[0].name}):
+                    left_out.append(step.name)
+                    continue
+                device = devices.pop(0) if devices else None
+                running[pool.submit(_do, plan, step, notify, processes, device)] = (step, device)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step, device = running.pop(future)
+                devices += [device] if device is not None else []
+                try:
+                    future.result()
+                except RbftError as error:
+                    failed[step.name] = error
+                    notify("failed", step, str(error).split("\n")[0])
+    if len(failed) == 1 and not left_out:
+        raise next(iter(failed.values()))
+    if failed:
+        several = len(failed) > 1
+        said = [_shortened(str(error)) if several else str(error) for error in failed.values()]
+        said += [f"failed, {len(failed)} of {len(plan.steps)} steps: {', '.join(failed)}"] if several else []
+        said += [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
+        raise RbftError("\n".join(said))
+
+
+def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
+    if is_done(plan, step) and not step.always:
+        notify("skipped", step, "")
+    else:
+        _run(plan, step, notify, processes, device)
+
+
+def follow(plan: Plan, notify: Notify) -> None:
+    """Do this node's part of each training of a run that the first node has started; see `launch` in the recipe."""
+    processes = Processes()
+    for step in plan.steps:
+        if "FORCE_TORCHRUN=1" not in step.argv:
+            continue
+        started = _steps(plan) / f"{step.slug}.started.json"
+        while not started.is_file() and not is_done(plan, step):
+            time.sleep(1)
+        if is_done(plan, step):
+            notify("skipped", step, "")
+            continue
+        log = plan.folder / "logs" / f"{step.slug}.node-{plan.recipe.launch.node_rank}.log"
+        notify("started", step, log.as_posix())
+        with processes.ended_with_us():
+            status = run(step.argv, log, partial(notify, "line", step), processes)
+        if status:
+            raise RbftError(f"{step.name}: exited with status {status} on this node. {_ending(log)}")
+        notify("done", step, "on this node")
+
+
+def is_done(plan: Plan, step: Step) -> bool:
+    """Whether the step's record and what it made are there, and its inputs are what they were."""
+    return all(p.exists() for p in step.made) and record(plan, step).get("inputs") == step.inputs()
+
+
+def record(plan: Plan, step: Step) -> dict[str, Any]:
+    """What is known of the step's last success; {} if it never succeeded."""
+    return _read(_steps(plan) / f"{step.slug}.json")
+
+
+def superseded(plan: Plan) -> tuple[Path, int]:
+    """Where outputs of changed or interrupted steps were moved, and how many bytes they hold."""
+    folder = plan.folder / "superseded"
+    return folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def _steps(plan: Plan) -> Path:
+    return plan.folder / "steps"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return files.read_json(path) if path.is_file() else {}
+
+
+def _interrupted(plan: Plan, step: Step) -> dict[str, Any] | None:
+    """The inputs of a start that did not end in success; None if there is none."""
+    return _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
+
+
+def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
+    problems = step.problems_before()
+    if problems:
+        raise ProblemsError(f"{step.name}: not started", problems)
+    inputs = step.inputs()
+    _clear_output(plan, step, inputs)
+    if step.cache and _interrupted(plan, step) != inputs:
+        shutil.rmtree(step.cache, ignore_errors=True)
+    log = plan.folder / "logs" / f"{step.slug}.log"
+    done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
+    files.write_json(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
+    done.unlink(missing_ok=True)
+    notify("started", step, log.as_posix())
+    begin = time.time()
+    env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+    found: list[str] = []
+
+    def unwanted() -> bool:
+        found.extend(step.problems_beside())
+        return bool(found)
+
+    status = run(step.command(), log, partial(notify, "line", step), processes, env, unwanted)
+    if found:
+        raise ProblemsError(f"{step.name}: stopped", found)
+    problems = [f"it exited with status {status}"] if status else []
+    problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
+    problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
+    if problems:
+        raise ProblemsError(f"{step.name}: failed", problems, _ending(log))
+    step.finish()
+    if step.cache:
+        shutil.rmtree(step.cache, ignore_errors=True)
+    seconds = round(time.time() - begin, 1)
+    record = {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
+    files.write_json(done, record | machine())
+    started.unlink()
+    notify("done", step, f"{seconds:.0f} s")
+
+
+def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
+    """Make sure that the step's folder holds nothing but what it may go on from.
+
+    LLaMA-Factory resumes from any checkpoint in its output folder, and lmms-eval adds files beside old ones. What this
+    run made with other inputs is moved aside; what it did not make is left alone, and the run stops.
+    """
+    if step.output is None or not step.output.is_dir() or not any(step.output.iterdir()):
+        return
+    interrupted = _interrupted(plan, step)
+    if interrupted is None and not record(plan, step):
+        raise RbftError(
+            f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "
+            "checkpoint in it without a word. Move it away, or give the recipe another `run` name."
+        )
+    if interrupted == inputs and step.resumable and any(step.output.glob("checkpoint-*")):
+        return
+    aside = plan.folder / "superseded" / f"{step.slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(step.output, aside)
+
+
+def _shortened(message: str, most: int = 3) -> str:
+    """With less of the log's end, which is what is indented by four."""
+    lines = message.split("\n")
+    quoted = [line for line in lines if line.startswith("    ")]
+    return "\n".join([line for line in lines if line not in quoted] + quoted[-most:])
+
+
+def _ending(log: Path) -> str:
+    last = tail(log)
+    return f"Its log is {log}" + (f", which ends:\n{last}" if last else "")

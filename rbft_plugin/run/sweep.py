@@ -1,0 +1,106 @@
+"""Recipe with a `sweep` -> cells: one recipe for each combination of its values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rbft_plugin.errors import ProblemsError
+from rbft_plugin.llamafactory.rows import OF_RATIONALES
+from rbft_plugin.spec.recipe import Recipe
+from rbft_plugin.spec.yaml_models import explained
+
+FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
+
+# Keys of a recipe that steps depend on (see Cell.shared): writing rationales, collecting them, taking a part of rows.
+WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
+COLLECTING = (*WRITING, "filters")
+PART = ("shots", "train_fraction")
+
+
+def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
+    """The keys that a model trained in these stages depends on."""
+    if not stages:
+        return ("base_model",)
+    keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
+    keys += ("training.adapters",) if len(stages) > 1 else ()
+    return keys + (COLLECTING if any(recipe.training.stages[s].rows in OF_RATIONALES for s in stages) else ())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of a sweep's values; `name` is its folder below the run's, "" where there is no sweep."""
+
+    name: str
+    values: dict[str, Any]
+    recipe: Recipe
+
+    def shared(self, keys: Iterable[str]) -> str:
+        """The name of all cells together that do not differ in these keys of the recipe; "" where all are alike.
+
+        What a step makes lies under the name of the keys that it depends on: a further value moves nothing.
+        """
+        read = [key.split(".") for key in keys]
+        return _name({k: v for k, v in self.values.items() if any(_overlap(k.split("."), key) for key in read)})
+
+    def folder(self, keys: Iterable[str]) -> Path:
+        return self.recipe.folder / self.shared(keys)
+
+
+def cells(recipe: Recipe) -> list[Cell]:
+    """All combinations, the last key changing fastest; raises ProblemsError for keys and values that cannot be so."""
+    problems = [f"sweep.{key}: has no values" for key, values in recipe.sweep.items() if not values]
+    problems += [f"sweep.{key}: is the same for a whole run" for key in recipe.sweep if key.split(".")[0] in FIXED]
+    if problems:
+        raise ProblemsError(recipe.run, problems)
+    found, plain = [], recipe.model_dump() | {"sweep": {}}
+    for values in product(*recipe.sweep.values()):
+        chosen = dict(zip(recipe.sweep, values, strict=True))
+        name = _name(chosen)
+        content = plain
+        for key, value in chosen.items():
+            content = _with(content, key.split("."), value)
+        try:
+            found.append(Cell(name, chosen, Recipe.model_validate(content)))
+        except ValidationError as error:
+            problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
+    names = [cell.name for cell in found]
+    problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
+    of_parts = {_name(part) for cell in found for part in _parts(cell.values)}
+    if clash := sorted(of_parts & set(recipe.arms)):
+        problems.append(f"sweep: a cell and an arm have the same name: {', '.join(clash)}")
+    if problems:
+        raise ProblemsError(recipe.run, list(dict.fromkeys(problems)))
+    return found
+
+
+def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested mappings with the value at a path; what is missing on the way is made."""
+    key, *rest = path
+    inner = content.get(key)
+    return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+
+
+def _overlap(one: list[str], other: list[str]) -> bool:
+    """Whether one path is the other, or leads to it."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+def _parts(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """The values of each choice of keys, in their order."""
+    return (dict(items) for n in range(1, len(values) + 1) for items in combinations(values.items(), n))
+
+
+def _name(values: dict[str, Any]) -> str:
+    return "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in values.items())
+
+
+def _word(value: Any) -> str:
+    """A value as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", str(value)).strip("-") or "none"

@@ -1,0 +1,104 @@
+"""The bootstrap over test clips, and intervals that also cover the choice of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rbft_plugin.scoring.metrics import codes
+
+RESAMPLES = 2000
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its 95 % interval. `df` is None where the interval is the bootstrap's alone (one seed)."""
+
+    mean: float
+    low: float
+    high: float
+    sd: float | None = None  # over seeds
+    df: float | None = None
+    p: float | None = None  # two-sided, that the mean is 0
+
+    def as_json(self) -> dict[str, object]:
+        return {"mean": self.mean, "sd": self.sd, "ci95": [self.low, self.high]}
+
+
+def weights(targets: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """How often each clip counts in each resample, shape (resamples, n); each class keeps its number of clips.
+
+    Of a class with n clips, n - 1 are drawn with replacement, and each counts n / (n - 1) times (Rao and Wu 1988,
+    "Resampling inference with complex survey data", JASA 83). Drawing n of n instead makes the spread too small by
+    (n - 1) / n, which shows in classes of few clips. A class of one clip has no spread to estimate: it always counts
+    once. The same targets and seed give the same resamples, so that arms are paired.
+    """
+    position = {label: number for number, label in enumerate(dict.fromkeys(targets))}
+    of_class = np.array([position[target] for target in targets], dtype=np.intp)
+    rng = np.random.default_rng(seed)
+    drawn = np.ones((resamples, len(targets)))
+    for number in range(len(position)):
+        members = np.flatnonzero(of_class == number)
+        if (n := len(members)) > 1:
+            drawn[:, members] = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples) * (n / (n - 1))
+    return drawn
+
+
+def draws(
+    drawn: Array, targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]
+) -> dict[str, Array]:
+    """Figures of one evaluation on each resample of `weights`, each of shape (resamples,); "f1" (resamples, labels).
+
+    Definitions as in `metrics`; labels without a target do not count, and their f1 is 0.
+    """
+    y_true, y_pred = codes(targets, predictions, labels)
+    k, n = len(labels), len(y_true)
+    right, silent = (y_true == y_pred).astype(float), (y_pred == k).astype(float)
+    support = np.bincount(y_true, minlength=k).astype(float)
+    hits = drawn @ (np.eye(k)[y_true] * right[:, None])
+    predicted = drawn @ np.eye(k + 1)[y_pred][:, :k]
+    f1 = 2 * hits / np.maximum(support + predicted, 1e-12)
+    there = support > 0
+    return {
+        "accuracy": drawn @ right / n,
+        "macro_f1": f1[:, there].mean(axis=1),
+        "balanced_accuracy": (hits[:, there] / support[there]).mean(axis=1),
+        "weighted_f1": f1 @ support / n,
+        "no_answer_rate": drawn @ silent / n,
+        "f1": f1,
+    }
+
+
+def over_seeds(values: Sequence[float], drawn: Sequence[Array]) -> Estimate:
+    """Mean of k per-seed figures (or differences of figures) and its 95 % interval.
+
+    `drawn` holds each seed's figure on the same resamples, k arrays of shape (resamples,). One seed: the percentile
+    bootstrap (Efron 1979), which covers the choice of test clips alone. Several: a t interval for other seeds and other
+    clips alike. Seeds and clips are crossed, as readers and cases are in reader studies of radiology, and the method
+    is theirs: the variance of the mean is the seeds' variance / k, plus the mean covariance between two seeds that
+    the shared clips bring, if positive (Obuchowski and Rockette 1995, Commun. Stat. Simul. Comput. 24), with the
+    degrees of freedom of Hillis (2007, Stat. Med. 26). The covariance is the bootstrap's, and the variance is taken as
+    no less than that of the clips alone: seeds that happen to agree are no evidence beyond them. With few seeds of
+    great spread the interval is wide, as it has to be. Where nothing varies at all, p is None.
+    """
+    from scipy.stats import t
+
+    mean, k = float(np.mean(values)), len(values)
+    if k == 1:
+        low, high = np.quantile(drawn[0], [0.025, 0.975])
+        return Estimate(mean, float(low), float(high))
+    between = float(np.var(values, ddof=1)) / k
+    covariance = np.cov(np.asarray(drawn))
+    shared = max(0.0, float(covariance[~np.eye(k, dtype=bool)].mean()))
+    variance = max(between + shared, float(np.var(np.mean(drawn, axis=0), ddof=1)))
+    sd = float(np.std(values, ddof=1))
+    if variance <= 1e-18:  # what is left of equal numbers after rounding
+        return Estimate(mean, mean, mean, sd, float("inf"))
+    df = (k - 1) * (variance / between) ** 2 if between > 1e-18 else float("inf")
+    half = float(t.ppf(0.975, df)) * variance**0.5
+    p = 2 * float(t.sf(abs(mean) / variance**0.5, df))
+    return Estimate(mean, mean - half, mean + half, sd, df, p)

@@ -1,0 +1,165 @@
+"""recipes/*.yaml of the runner -> Recipe: a dataset, a base model, and arms as lists of training stages."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from rbft_plugin.errors import RbftError
+from rbft_plugin.spec.filters import Filters
+from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml
+
+# What a stage can learn; see rows.py.
+RowKind = Literal["rationale", "rationale_hinted", "rationale_shuffled", "label", "label_balanced", "rationale_label"]
+Settings = dict[str, Any]  # passed on as they stand
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
+Count = Annotated[int, Field(ge=1)]
+# Of a run, beside its arms.
+FOLDERS = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
+
+
+class Stage(Strict):
+    """A training: a LLaMA-Factory recipe, keys of it to set otherwise, and the rows that it learns.
+
+    `samples: labelled` leaves out the training samples that have no label.
+    """
+
+    recipe: Path
+    rows: RowKind
+    samples: Literal["all", "labelled"] = "all"
+    overrides: Settings = {}
+
+
+class Training(Strict):
+    """`overrides` hold for every stage; those of a stage come after them.
+
+    `adapters`: with LoRA, each stage trains a fresh adapter on the merged model of the last one, or continues that
+    model's adapter. `export`: each arm's model is also merged into one checkpoint.
+    """
+
+    overrides: Settings = {}
+    stages: dict[Word, Stage]
+    adapters: Literal["fresh", "continue"] = "fresh"
+    export: bool = False
+
+
+class Evaluation(Strict):
+    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
+
+    tasks: tuple[Literal["label", "ll", "novideo"], ...] = ("label",)
+    """Answers (label), likelihoods of the labels (ll), answers without the video (novideo)."""
+    batch_size: Count = 1
+    model_args: Settings = {}
+    args: Settings = {}
+
+    @field_validator("tasks")
+    @classmethod
+    def _with_answers(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        if "label" not in tasks:
+            raise ValueError("must hold 'label', which the report compares")
+        if len(set(tasks)) < len(tasks):
+            raise ValueError("a task can be there once")
+        return tasks
+
+
+class Launch(Strict):
+    """On what a run computes: training by torchrun on all nodes, the rest by `accelerate launch` on the first one.
+
+    Without `processes`, LLaMA-Factory takes every GPU that it sees. `devices` are values of CUDA_VISIBLE_DEVICES, one
+    for each job of `rbft run --jobs N`.
+    """
+
+    processes: Count | None = None  # on each node
+    nodes: Count = 1
+    master_addr: Name = "127.0.0.1"
+    master_port: Annotated[int, Field(ge=1, le=65535)] = 29500
+    devices: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Launch:
+        if self.nodes > 1 and self.processes is None:
+            raise ValueError("'nodes' needs 'processes', how many each node starts")
+        return self
+
+    @property
+    def node_rank(self) -> int:
+        """Which of the nodes this is, as NODE_RANK in the environment says."""
+        return int(os.environ.get("NODE_RANK", "0"))
+
+
+class Recipe(Strict):
+    """One comparison. All that it makes goes to runs/<run>.
+
+    `shots` (labelled training samples of each class) and `train_fraction` (of all training samples, class by class)
+    make the training set smaller, drawn by the seed, the same for every arm. `sweep` makes a cell of each combination
+    of values of keys by their path, such as `shots` or `training.overrides.learning_rate`.
+    """
+
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    dataset: Name
+    base_model: Name
+    arms: dict[Word, tuple[Word, ...]]
+    seeds: tuple[int, ...] = (0,)
+    shots: Count | None = None
+    train_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    sweep: dict[Name, tuple[Any, ...]] = {}
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int] = {}  # of both harnesses
+    launch: Launch = Launch()
+    filters: Filters = Filters()  # which of the base model's rationales no stage learns
+    training: Training
+    evaluation: Evaluation = Evaluation()
+
+    @field_validator("arms")
+    @classmethod
+    def _usable_arms(cls, arms: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if not arms:
+            raise ValueError("needs an arm")
+        for name, stages in arms.items():
+            if name in FOLDERS:
+                raise ValueError(f"'{name}': a run keeps other things in a folder of that name")
+            if len(set(stages)) < len(stages):
+                raise ValueError(f"'{name}': a stage can be there once")
+        if len(set(arms.values())) < len(arms):
+            raise ValueError("two arms have the same stages")
+        return arms
+
+    @field_validator("shots", "train_fraction", mode="before")
+    @classmethod
+    def _one_value(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(f"must be one value; for several: `sweep: {{{info.field_name}: {value}}}`")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds:
+            raise ValueError("needs a seed")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed can be there once")
+        return seeds
+
+    @model_validator(mode="after")
+    def _known_stages(self) -> Recipe:
+        used = [stage for stages in self.arms.values() for stage in stages]
+        if unknown := sorted(set(used) - set(self.training.stages)):
+            known = ", ".join(self.training.stages)
+            raise ValueError(f"arms name stages that are not in training.stages ({known}): {', '.join(unknown)}")
+        if self.shots is not None and self.train_fraction is not None:
+            raise ValueError("give 'shots' or 'train_fraction', not both")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs") / self.run
+
+
+def load(path: Path) -> Recipe:
+    """Read a runner recipe; raises RbftError with all that is wrong, each with the path to its key."""
+    if not path.is_file():
+        raise RbftError(f"{path}: no such recipe")
+    recipe: Recipe = load_yaml(path, Recipe)
+    return recipe

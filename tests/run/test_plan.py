@@ -1,0 +1,705 @@
+"""Steps and command lines of the shipped recipes, and of arms that share stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import BASE, prepare, small_dataset
+
+from rbft_plugin.check import model_fit as fit
+from rbft_plugin.data.prepared import read_jsonl, write_rows
+from rbft_plugin.errors import RbftError
+from rbft_plugin.model.checkpoint import Checkpoint
+from rbft_plugin.run import plan
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.spec import recipe
+from rbft_plugin.spec.dataset import load
+
+
+def shipped(name: str, **changes: Any) -> Plan:
+    """The plan of a shipped recipe, some of its keys changed."""
+    path = Path("recipes") / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+    read = recipe.load(path)
+    return plan.make(read, load(read.dataset))
+
+
+def argv_of(made: Plan, name: str) -> list[str]:
+    return step_of(made, name).argv
+
+
+def step_of(made: Plan, name: str) -> Step:
+    (found,) = [s for s in made.steps if s.name == name]
+    return found
+
+
+def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
+    return {(s.name, s.seed): s.model for s in made.scored}
+
+
+TOKENS = "include_effective_tokens_per_second=true"  # see training.trained_tokens
+STEPS = [
+    *("write rationales", "collect rationales"),
+    "score zero_shot seed 0",
+    *("train direct_sft seed 0 label", "score direct_sft seed 0"),
+    *("train rbft seed 0 rationale", "train rbft seed 0 label", "score rbft seed 0"),
+    "report",
+]
+
+
+@pytest.mark.parametrize("name", ["demo", "rbft"])
+def test_the_steps_of_the_shipped_recipes(ws: Path, name: str) -> None:
+    made = shipped(name)
+    assert [s.name for s in made.steps] == [f"prepare {made.dataset.name}", *STEPS]
+    assert made.folder == Path("runs") / {"demo": "demo", "rbft": "smarthome"}[name]
+
+
+def test_the_commands_of_rbft_yaml(ws: Path) -> None:
+    made = shipped("rbft")
+    base = "model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct"
+    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
+    label = ["llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=smarthome_label", "dataset_dir=dataset_info"]
+    rationale = ["llamafactory-cli", "train", "recipes/stage1.yaml", "dataset=smarthome_rationale"]
+    run = "runs/smarthome"
+    assert argv_of(made, "prepare smarthome") == ["rbft", "prepare", "smarthome"]
+    assert argv_of(made, "write rationales") == [
+        *("lmms-eval", "--model", "rbft_vl"),
+        *("--model_args", "pretrained=Qwen/Qwen2.5-VL-7B-Instruct,attn_implementation=sdpa"),
+        *("--tasks", "rbft_smarthome_rationale", "--batch_size", "8", "--log_samples"),
+        *("--output_path", f"{run}/rationales", "--use_cache", f"{run}/rationales.cache"),
+    ]
+    assert argv_of(made, "collect rationales") == [
+        *("rbft", "collect", f"{run}/rationales", "--rows", f"{run}/rows", "--overwrite"),
+    ]
+    assert argv_of(made, "train direct_sft seed 0 label") == [
+        *label,
+        *("media_dir=.", base, *fresh, f"output_dir={run}/direct_sft/seed-0/label", "seed=0", TOKENS),
+    ]
+    assert argv_of(made, "train rbft seed 0 rationale") == [
+        *rationale,
+        *(f"dataset_dir={run}/rows", "media_dir=.", base, *fresh, f"output_dir={run}/rbft/seed-0/rationale", "seed=0"),
+        TOKENS,
+    ]
+    assert argv_of(made, "train rbft seed 0 label") == [
+        *label,
+        *("media_dir=.", base, f"adapter_name_or_path={run}/rbft/seed-0/rationale", "create_new_adapter=true"),
+        *(f"output_dir={run}/rbft/seed-0/label", "seed=0", TOKENS),
+    ]
+    adapters = f"{run}/rbft/seed-0/rationale:{run}/rbft/seed-0/label"
+    assert argv_of(made, "score rbft seed 0") == [
+        *("lmms-eval", "--model", "rbft_vl", "--model_args"),
+        f"pretrained=Qwen/Qwen2.5-VL-7B-Instruct,adapters={adapters},attn_implementation=sdpa",
+        *("--tasks", "rbft_smarthome", "--batch_size", "8", "--log_samples"),
+        *("--output_path", f"{run}/rbft/seed-0/eval"),
+    ]
+    assert argv_of(made, "report") == [
+        *("rbft", "report", run),
+    ]
+
+
+def test_the_commands_of_demo_yaml(ws: Path) -> None:
+    made = shipped("demo")
+    shared = [
+        *("finetuning_type=full", "freeze_vision_tower=false", "freeze_multi_modal_projector=false"),
+        *("video_max_pixels=3136", "cutoff_len=1024", "bf16=false", "use_cpu=true"),
+        *("disable_gradient_checkpointing=true", "gradient_accumulation_steps=1"),
+        *("per_device_train_batch_size=16", "preprocessing_num_workers=1", "dataloader_num_workers=1"),
+        *('save_strategy="no"', "plot_loss=false", "warmup_steps=10"),
+    ]
+    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
+    env = ["env", "OMP_NUM_THREADS=1"]
+    assert argv_of(made, "train rbft seed 0 rationale") == [
+        *(
+            *env,
+            "llamafactory-cli",
+            "train",
+            "recipes/stage1.yaml",
+            "dataset=demo_rationale",
+            "dataset_dir=runs/demo/rows",
+        ),
+        *("media_dir=.", "model_name_or_path=data/demo/base", *fresh),
+        *(
+            "output_dir=runs/demo/rbft/seed-0/rationale",
+            "seed=0",
+            TOKENS,
+            *shared,
+            "max_steps=100",
+            "learning_rate=0.00015",
+        ),
+    ]
+    assert argv_of(made, "train rbft seed 0 label") == [
+        *(*env, "llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
+        *("media_dir=.", "model_name_or_path=runs/demo/rbft/seed-0/rationale", *fresh),
+        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", TOKENS, *shared, "max_steps=160", "learning_rate=0.0006"),
+    ]
+    assert argv_of(made, "score rbft seed 0") == [
+        *(*env, "lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
+        *("--tasks", "rbft_demo", "--batch_size", "32", "--log_samples"),
+        *("--output_path", "runs/demo/rbft/seed-0/eval"),
+    ]
+
+
+def test_direct_sft_differs_from_the_label_stage_of_rbft_only_in_its_start(ws: Path) -> None:
+    for name, different in (("demo", {"model_name_or_path"}), ("rbft", {"adapter_name_or_path", "create_new_adapter"})):
+        made = shipped(name)
+        direct, ours = (argv_of(made, f"train {arm} seed 0 label") for arm in ("direct_sft", "rbft"))
+        assert {a.split("=")[0] for a, b in zip(direct, ours, strict=True) if a != b} == different | {"output_dir"}
+
+
+def test_models_of_a_lora_run_are_the_base_and_its_adapters_in_order(ws: Path) -> None:
+    base, run = "Qwen/Qwen2.5-VL-7B-Instruct", "runs/smarthome"
+    made = shipped("rbft")
+    adapters = (f"{run}/rbft/seed-0/rationale", f"{run}/rbft/seed-0/label")
+    assert models_of(made) == {
+        ("zero_shot", 0): Checkpoint(base, (), "smarthome"),
+        ("direct_sft", 0): Checkpoint(base, (f"{run}/direct_sft/seed-0/label",), "smarthome"),
+        ("rbft", 0): Checkpoint(base, adapters, "smarthome"),
+    }
+    assert step_of(made, "train rbft seed 0 label").models == (base, adapters[0])
+    assert step_of(made, "score rbft seed 0").models == (base, *adapters)
+
+
+def test_models_of_a_full_run_are_whole(ws: Path) -> None:
+    assert models_of(shipped("demo")) == {
+        ("zero_shot", 0): Checkpoint("data/demo/base", (), "demo"),
+        ("direct_sft", 0): Checkpoint("runs/demo/direct_sft/seed-0/label", (), "demo"),
+        ("rbft", 0): Checkpoint("runs/demo/rbft/seed-0/label", (), "demo"),
+    }
+
+
+def test_every_seed_trains_its_own_models_and_the_base_is_scored_once(ws: Path) -> None:
+    made = shipped("rbft", seeds=[3, 5])
+    assert [s.name for s in made.steps[3:]] == [
+        "score zero_shot seed 3",
+        *("train direct_sft seed 3 label", "score direct_sft seed 3"),
+        *("train direct_sft seed 5 label", "score direct_sft seed 5"),
+        *("train rbft seed 3 rationale", "train rbft seed 3 label", "score rbft seed 3"),
+        *("train rbft seed 5 rationale", "train rbft seed 5 label", "score rbft seed 5"),
+        "report",
+    ]
+    for seed in (3, 5):
+        for stage in ("rationale", "label"):
+            argv = argv_of(made, f"train rbft seed {seed} {stage}")
+            assert f"seed={seed}" in argv and f"output_dir=runs/smarthome/rbft/seed-{seed}/{stage}" in argv
+    other = "seed-5"
+    assert not [a for s in made.steps if " seed 3" in s.name for a in s.argv if other in a]
+    assert [(s.arm, s.seed, s.output.as_posix()) for s in made.scored] == [
+        *(("zero_shot", 3, "runs/smarthome/zero_shot/seed-3/eval"),),
+        *((arm, n, f"runs/smarthome/{arm}/seed-{n}/eval") for arm in ("direct_sft", "rbft") for n in (3, 5)),
+    ]
+
+
+def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
+    arms = {"rationale_only": ["rationale"], "rbft": ["rationale", "label"], "turned": ["label", "rationale"]}
+    made = shipped("rbft", arms=arms, seeds=[0, 1])
+    trained = [s.name for s in made.steps if s.name.startswith("train ")]
+    assert trained == [
+        *("train rationale_only seed 0 rationale", "train rationale_only seed 1 rationale"),
+        *("train rbft seed 0 label", "train rbft seed 1 label"),
+        *("train turned seed 0 label", "train turned seed 0 rationale"),
+        *("train turned seed 1 label", "train turned seed 1 rationale"),
+    ]
+    first = "runs/smarthome/rationale_only/seed-1/rationale"
+    assert f"adapter_name_or_path={first}" in argv_of(made, "train rbft seed 1 label")
+    assert models_of(made)["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
+
+
+def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> None:
+    arms = {"zero": [], "a": ["label"], "b": ["rationale"], "c": ["rationale", "label"], "d": ["label", "rationale"]}
+    made = shipped("rbft", arms=arms, seeds=[0, 1, 2])
+    outputs = [s.output for s in made.steps if s.output]
+    assert len(set(outputs)) == len(outputs) == 1 + 13 + 12  # rationales, scores, trainings
+    assert len({s.slug for s in made.steps}) == len(made.steps)
+
+
+def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
+    made = shipped("rbft", arms={"zero_shot": [], "direct_sft": ["label"]})
+    assert [s.name for s in made.steps] == [
+        *("prepare smarthome", "score zero_shot seed 0"),
+        *("train direct_sft seed 0 label", "score direct_sft seed 0", "report"),
+    ]
+
+
+def hinted(**changes: Any) -> Plan:
+    """The demo's plan with a stage of hinted rationales."""
+    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
+    training["stages"]["rationale"]["rows"] = "rationale_hinted"
+    return shipped("demo", training=training, **changes)
+
+
+def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
+    filters = {"keep": ["leak", "generic"], "min_words": 3, "max_words": 200, "max_share": 0.5}
+    made = hinted(filters=filters)
+    write, collect = step_of(made, "write hinted rationales"), step_of(made, "collect hinted rationales")
+    assert write.argv[write.argv.index("--tasks") + 1] == "rbft_demo_rationale_hinted"
+    bases = ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml")
+    assert [p.name for p in write.files] == ["train.jsonl", "rbft_demo_rationale_hinted.yaml", *bases]
+    assert collect.argv[5:] == [  # what is as it is by default is not said
+        *("--overwrite", "--keep", "leak", "--keep", "generic", "--max-words", "200", "--max-share", "0.5"),
+    ]
+
+
+def test_shuffled_rationales_are_drawn_anew_by_each_seed(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
+    training["stages"]["rationale"]["rows"] = "rationale_shuffled"
+    made = shipped("demo", training=training, seeds=[0, 1])
+    assert [s.name for s in made.steps if "rationales" in s.name] == ["write rationales", "collect rationales"]
+    for seed in (0, 1):
+        file = f"runs/demo/rows/rationale_shuffled_seed-{seed}.jsonl"
+        assert step_of(made, f"rows rationale_shuffled_seed-{seed}").argv[2:] == [
+            *("demo", "rationale_shuffled", "--output", file, f"--seed={seed}"),
+            *("--rationales", "runs/demo/rows/rationale.jsonl"),
+        ]
+
+
+def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
+    made = hinted()
+    rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = Path("runs/demo/rationales_hinted/base")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    log = out / "1_samples_rbft_demo_rationale_hinted.jsonl"
+    log.write_text('{"sample_id": "a"}\n')
+    problems = step_of(made, "write hinted rationales").problems_after
+    assert problems("") == []
+    log.write_text('{"sample_id": "b"}\n')
+    assert problems("") == ["it logged 1 of 1 samples; missing: a"]
+
+
+def test_an_arm_may_be_scored_by_likelihood_and_without_the_video_in_the_same_start(ws: Path) -> None:
+    made = shipped("demo", evaluation={"tasks": ["label", "ll", "novideo"], "args": {"use_cache": "mine"}})
+    score = step_of(made, "score rbft seed 0")
+    names = ["rbft_demo", "rbft_demo_ll", "rbft_demo_novideo"]
+    assert score.argv[score.argv.index("--tasks") + 1] == ",".join(names)
+    bases = ("_rbft_label_base.yaml", "_rbft_ll_base.yaml", "_rbft_novideo_base.yaml")
+    assert [p.name for p in score.files] == ["test.jsonl", *(f"{name}.yaml" for name in names), *bases]
+    write = step_of(made, "write rationales").argv
+    assert write[write.index("--use_cache") :] == ["--use_cache", "mine"]
+    Path("data/demo").mkdir(parents=True)
+    Path("data/demo/manifest.json").write_text("{}")
+    Path("data/demo/test.jsonl").write_text('{"id": "a"}\n')
+    out = Path("runs/demo/rbft/seed-0/eval/model")
+    out.mkdir(parents=True)
+    (out / "1_results.json").touch()
+    for name in names[:2]:
+        (out / f"1_samples_{name}.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == ["rbft_demo_novideo: it left 0 logs of samples and 1 files of results"]
+    (out / "1_samples_rbft_demo_novideo.jsonl").write_text('{"sample_id": "a"}\n')
+    assert score.problems_after("") == []
+
+
+def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
+    made = shipped("demo")
+    data, run, tasks = Path("data/demo"), Path("runs/demo"), Path("task_configs")
+    prepare, write, collect, *_, report = made.steps
+    assert prepare.always and prepare.output is None
+    assert write.output == run / "rationales"
+    assert write.files == (
+        *(data / "train.jsonl", tasks / "rbft_demo_rationale.yaml", tasks / "_rbft_rationale_base.yaml"),
+    )
+    assert [(s.name, s.cache) for s in made.steps if s.cache] == [("write rationales", run / "rationales.cache")]
+    score = step_of(made, "score rbft seed 0")
+    assert score.files == (data / "test.jsonl", tasks / "rbft_demo.yaml", tasks / "_rbft_label_base.yaml")
+    assert (collect.files, collect.leaves) == (
+        *((run / "rationales", data / "train.jsonl"), (run / "rows/rationale.jsonl",)),
+    )
+    assert step_of(made, "train rbft seed 0 rationale").files == (
+        *(Path("recipes/stage1.yaml"), run / "rows/rationale.jsonl"),
+    )
+    assert step_of(made, "train rbft seed 0 label").files == (Path("recipes/stage2.yaml"), data / "label.jsonl")
+    assert report.leaves == (run / "report/report.json",)
+    assert report.files[:3] == tuple(run / f"{arm}/seed-0/eval" for arm in ("zero_shot", "direct_sft", "rbft"))
+    assert not [s.name for s in made.steps if s.resumable]  # see training.resumable
+    lora = shipped("rbft").steps
+    assert [s.name for s in lora if s.resumable] == [s.name for s in lora if s.name.startswith("train ")]
+
+
+def test_inputs_are_the_command_and_the_content_of_files_logs_and_models(ws: Path) -> None:
+    Path("rows.jsonl").write_bytes(b"rows")
+    log = Path("out/model/2026_samples_rbft_mine.jsonl")
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"log")
+    made = Step("a", ["x"], files=(Path("rows.jsonl"), Path("out"), Path("gone")), models=("Qwen/Qwen2.5-VL-7B",))
+    digest = {word: hashlib.sha256(word.encode()).hexdigest() for word in ("rows", "log", "missing")}
+    inputs = {
+        "argv": ["x"],
+        "files": {"rows.jsonl": digest["rows"], "out": digest["log"], "gone": digest["missing"]},
+        "models": {"Qwen/Qwen2.5-VL-7B": "hub:Qwen/Qwen2.5-VL-7B"},
+    }
+    assert made.inputs() == inputs
+    (log.parent / "2026_results.json").write_text("{}")  # holds times, which differ from run to run
+    assert made.inputs() == inputs
+    log.write_bytes(b"another")
+    assert made.inputs() != inputs
+
+
+def test_lmms_eval_options_of_a_recipe_are_passed_on(ws: Path) -> None:
+    evaluation = {
+        "batch_size": 2,
+        "model_args": {"dtype": "float32"},
+        "args": {"verbosity": "DEBUG", "force_simple": True},
+    }
+    argv = argv_of(shipped("demo", evaluation=evaluation), "score zero_shot seed 0")
+    assert argv[argv.index("--model_args") + 1] == "pretrained=data/demo/base,dtype=float32"
+    assert argv[-3:] == ["--verbosity", "DEBUG", "--force_simple"]
+
+
+def test_a_dataset_that_is_not_prepared_stops_a_training_before_it_starts(ws: Path) -> None:
+    with pytest.raises(RbftError, match=r"^data/demo/manifest\.json is missing: run `rbft prepare demo` first$"):
+        step_of(shipped("demo"), "train direct_sft seed 0 label").problems_before()
+
+
+@pytest.fixture
+def prepared(ws: Path) -> Plan:
+    """The demo's plan on a small prepared dataset."""
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    prepare(load("mine"), lambda items, total, text: items)
+    return shipped("demo", dataset="mine")
+
+
+def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -> None:
+    assert step_of(prepared, "train direct_sft seed 0 label").problems_before() == []
+    training = prepared.recipe.training.model_dump(mode="json")
+    training["overrides"]["video_max_pixels"] = 1000
+    worse = shipped("demo", dataset="mine", training=training)
+    assert step_of(worse, "train direct_sft seed 0 label").problems_before() == [
+        "training.stages.label: video_max_pixels must be a number at least 3136 (the pixels of the largest clip), "
+        "not 1000"
+    ]
+
+
+def test_every_step_of_a_harness_refuses_clips_that_the_model_would_see_otherwise(ws: Path) -> None:
+    clips = {"frames": 8, "max_fps": 2, "max_pixels": 12544, "multiple": 28}
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2}, clips=clips)
+    prepare(load("mine"), lambda items, total, text: items)
+    made = shipped("demo", dataset="mine", base_model=str(BASE))  # takes no 112 x 112 pixels
+    for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
+        said = problems(made, name)
+        assert f"{BASE}'s processor makes 56x56 of them, since it takes 3136 to 4704 pixels" in said[0]
+        assert [line.split(":")[0] for line in said[:2]] == [f"clips of {n} frames, 112x112" for n in (6, 8)]
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    prepare(load("mine"), lambda items, total, text: items)
+    made = shipped("demo", dataset="mine", base_model=str(BASE))
+    for name in ("write rationales", "score zero_shot seed 0", "train direct_sft seed 0 label"):
+        assert problems(made, name) == []
+
+
+def problems(made: Plan, name: str) -> list[str]:
+    step = step_of(made, name)
+    return [*step.problems_before(), *step.problems_beside()]
+
+
+def refused(made: Plan) -> list[str]:
+    return step_of(made, "train direct_sft seed 0 label").problems_before()
+
+
+def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Plan) -> None:
+    file = Path("data/mine/label.jsonl")
+    rows = read_jsonl(file)
+    clip = Path(rows[1]["videos"][0])
+    clip.rename("elsewhere.mp4")
+    assert refused(prepared) == [f"row 2 (id 'train1'): no such clip: {clip}"]
+    clip.write_bytes(Path("elsewhere.mp4").read_bytes()[:100])
+    assert refused(prepared)[0].startswith(f"row 2 (id 'train1'): {clip} cannot be opened")
+    Path("elsewhere.mp4").replace(clip)
+    assert refused(prepared) == []
+    rows[0]["messages"][1]["content"] = " "
+    write_rows(file, [*rows, {"videos": []}])
+    assert refused(prepared) == [
+        *("row 1 (id 'train0'): a message is empty", "row 3: must have 'messages' and 'videos'"),
+    ]
+    file.write_text("")
+    assert refused(prepared) == ["there are no rows"]
+    file.unlink()
+    assert refused(prepared) == ["data/mine/label.jsonl is missing"]
+
+
+def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
+    shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
+    given = read_jsonl(Path("data/mine/label.jsonl"))
+    long, short = (fit.run_tokens(prepared.recipe.base_model, [row]) for row in (given[1], given[0]))
+    assert long and short and long > short
+    training = prepared.recipe.training.model_dump(mode="json")
+
+    def at(cutoff: int) -> list[str]:
+        training["overrides"]["cutoff_len"] = cutoff
+        return refused(shipped("demo", dataset="mine", training=training))
+
+    assert at(long) == []
+    cut = f"training.stages.label cuts at {{}} without a word; cutoff_len: {long} would hold every sample"
+    assert at(long - 1) == [f"row 2 (id 'train1'): {long} tokens, and {cut.format(long - 1)}"]
+    assert at(short - 1) == [
+        f"row 1 (id 'train0'): {short} tokens, and {cut.format(short - 1)}",
+        f"row 2 (id 'train1'): {long} tokens, and {cut.format(short - 1)}",
+    ]
+
+
+def test_a_score_without_results_has_failed(prepared: Plan) -> None:
+    score = step_of(prepared, "score zero_shot seed 0")
+    assert len(score.problems_after("")) == 1
+    ids = [row["id"] for row in read_jsonl(Path("data/mine/test.jsonl"))]
+    assert score.output is not None
+    score.output.mkdir(parents=True)
+    (score.output / "x_results.json").write_text("{}")
+    (score.output / "x_samples_rbft_mine.jsonl").write_text("".join(f'{{"sample_id": "{i}"}}\n' for i in ids))
+    assert score.problems_after("") == []
+
+
+def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> None:
+    train = step_of(prepared, "train direct_sft seed 0 label")
+    assert train.output is not None
+    (train.output / "checkpoint-5").mkdir(parents=True)
+    train.finish()
+    assert [p.name for p in train.output.iterdir()] == ["rbft.json"]
+    assert '"base": "runs/demo/direct_sft/seed-0/label"' in (train.output / "rbft.json").read_text()
+
+
+def test_a_model_of_all_weights_and_an_exported_one_get_their_bases_files(prepared: Plan) -> None:
+    shutil.copytree(BASE, "data/demo/base")
+    training = prepared.recipe.training.model_dump(mode="json")
+    training["overrides"] |= {"finetuning_type": "lora"}
+    lora = shipped("demo", dataset="mine", training=training | {"export": True})
+    for made, name, kept in (
+        (prepared, "train direct_sft seed 0 label", True),
+        (lora, "train direct_sft seed 0 label", False),
+        (lora, "export direct_sft seed 0", True),
+    ):
+        step = step_of(made, name)
+        assert step.output is not None
+        shutil.rmtree(step.output, ignore_errors=True)
+        step.output.mkdir(parents=True)
+        (step.output / "config.json").write_text('{"dtype": "bfloat16"}')
+        step.finish()
+        assert (
+            (step.output / "tokenizer.json").is_file(),
+            "model_type" in (step.output / "config.json").read_text(),
+        ) == (*(kept, kept),)
+
+
+def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Path) -> None:
+    argv = ["env", "A=1", "lmms-eval", "--model_args", "pretrained=base,adapters=a", "--tasks", "t"]
+    for name in ("base", "a"):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "weights").write_text(name)
+    step = Step("score", argv, models=("base", "a"))
+    first = Checkpoint("base", ("a",)).fingerprint()
+    assert step.command() == [*argv[:4], f"pretrained=base,adapters=a,fingerprint={first}", "--tasks", "t"]
+    Path("a/weights").write_text("trained anew")
+    assert step.command()[4] == f"pretrained=base,adapters=a,fingerprint={Checkpoint('base', ('a',)).fingerprint()}"
+    assert step.command()[4] != first
+    assert step.inputs()["argv"] == argv
+    train = Step("train", ["llamafactory-cli", "train"], models=("base",))
+    assert train.command() == train.argv
+
+
+# --- sweeps, derived rows, other adapters, many processes ---
+
+
+def rows_of(made: Plan, name: str) -> list[str]:
+    """What a training reads: its rows and where they are registered."""
+    argv = argv_of(made, name)
+    return [a.split("=")[1] for a in argv if a.startswith(("dataset=", "dataset_dir="))]
+
+
+def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
+    made = shipped("rbft", sweep={"shots": [4, 8]})
+    names = [s.name for s in made.steps]
+    assert names[:3] == ["prepare smarthome", "write rationales", "collect rationales"]
+    assert names[3:] == [
+        "score zero_shot seed 0",
+        *("rows shots-4/label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
+        *("rows shots-4/rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
+        "score shots-4/rbft seed 0",
+        *("rows shots-8/label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
+        *("rows shots-8/rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
+        *("score shots-8/rbft seed 0", "report"),
+    ]
+    folder = "runs/smarthome/shots-8/rows"
+    assert argv_of(made, "rows shots-8/rationale_seed-0") == [
+        *("rbft", "rows", "smarthome", "rationale", "--output", f"{folder}/rationale_seed-0.jsonl"),
+        *("--shots=8", "--seed=0", "--rationales", "runs/smarthome/rows/rationale.jsonl"),
+    ]
+    assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
+    # the base model is scored once, and stands in both cells
+    zero = Path("runs/smarthome/zero_shot/seed-0/eval")
+    assert [(s.cell.name, s.output) for s in made.scored if s.arm == "zero_shot"] == [
+        *(("shots-4", zero), ("shots-8", zero)),
+    ]
+
+
+def test_a_swept_base_model_writes_rationales_of_its_own(ws: Path) -> None:
+    made = shipped("rbft", sweep={"base_model": ["a", "b"]}, arms={"rbft": ["rationale"]})
+    written = {s.name: s.output for s in made.steps if s.name.startswith("write ")}
+    assert written == {
+        f"write base_model-{base}/rationales": Path(f"runs/smarthome/base_model-{base}/rationales") for base in "ab"
+    }
+    assert rows_of(made, "train base_model-b/rbft seed 0 rationale") == [
+        *("smarthome_rationale", "runs/smarthome/base_model-b/rows"),
+    ]
+
+
+def test_each_arm_of_the_ablations_reads_its_rows(ws: Path) -> None:
+    made = plan.make(recipe.load(Path("recipes/ablations.yaml")), load("demo"))
+    run = "runs/ablations"
+    assert {s.name.removeprefix("train "): rows_of(made, s.name) for s in made.steps if s.name.startswith("train")} == {
+        "direct_sft seed 0 label": ["demo_label", "dataset_info"],
+        "rbft seed 0 rationale": ["demo_rationale", f"{run}/rows"],
+        "rbft seed 0 label": ["demo_label", "dataset_info"],
+        "direct_sft_matched seed 0 label_matched": ["demo_label", "dataset_info"],
+        "direct_sft_balanced seed 0 label_balanced": ["demo_label_balanced", f"{run}/rows"],
+        "rbft_labelled_only seed 0 rationale_labelled": ["demo_rationale_labelled", f"{run}/rows"],
+        "rbft_labelled_only seed 0 label": ["demo_label", "dataset_info"],
+        "rbft_hinted seed 0 rationale_hinted": ["demo_rationale", f"{run}/rows_hinted"],
+        "rbft_hinted seed 0 label": ["demo_label", "dataset_info"],
+        "rationale_then_label seed 0 rationale_label": ["demo_rationale_label", f"{run}/rows"],
+    }
+    steps = {
+        name: [a for a in argv_of(made, f"train {name}") if a.startswith("max_steps=")]
+        for name in ("rbft seed 0 rationale", "rbft seed 0 label", "direct_sft_matched seed 0 label_matched")
+    }
+    assert list(steps.values()) == [["max_steps=100"], ["max_steps=160"], ["max_steps=260"]]
+
+
+def test_one_adapter_may_go_through_both_stages(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"adapters": "continue"}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    first, last = "runs/smarthome/rbft/seed-0/rationale", "runs/smarthome/rbft/seed-0/label"
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert [a for a in argv if "adapter" in a] == [f"adapter_name_or_path={first}", "create_new_adapter=false"]
+    assert models_of(made)["rbft", 0].adapters == (last,)
+
+
+@pytest.mark.parametrize("why", [{"quantization_bit": 4}, {"deepspeed": "recipes/deepspeed/zero3_offload.json"}])
+def test_a_second_stage_that_cannot_stack_adapters_starts_from_a_merged_model(ws: Path, why: dict[str, Any]) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"overrides": why}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    merged = "runs/smarthome/rbft/seed-0/rationale_merged"
+    names = [s.name for s in made.steps]
+    at = names.index("export rbft seed 0 rationale")
+    assert names[at - 1 : at + 2] == ["train rbft seed 0 rationale", names[at], "train rbft seed 0 label"]
+    assert made.steps[at].argv[-2:] == ["--export_dir", merged]
+    argv = argv_of(made, "train rbft seed 0 label")
+    assert f"model_name_or_path={merged}" in argv and "adapter_name_or_path=null" in argv
+    assert models_of(made)["rbft", 0] == Checkpoint(merged, ("runs/smarthome/rbft/seed-0/label",), "smarthome")
+    going_on = shipped("rbft", training=training | {"adapters": "continue"}, arms={"rbft": ["rationale", "label"]})
+    assert not [s.name for s in going_on.steps if s.name.startswith("export")]
+
+
+def test_policies_for_adapters_share_the_stage_before_which_they_are_the_same(ws: Path) -> None:
+    made = shipped("rbft", sweep={"training.adapters": ["fresh", "continue"]}, arms={"rbft": ["rationale", "label"]})
+    fresh, going_on = "adapters-fresh/rbft seed 0", "adapters-continue/rbft seed 0"
+    assert [s.name for s in made.steps if s.name.startswith(("train", "score"))] == [
+        *("train rbft seed 0 rationale", f"train {fresh} label", f"score {fresh}"),
+        *(f"train {going_on} label", f"score {going_on}"),
+    ]
+    first = "runs/smarthome/rbft/seed-0/rationale"
+    last = ["runs/smarthome/adapters-fresh/rbft/seed-0/label", "runs/smarthome/adapters-continue/rbft/seed-0/label"]
+    assert [s.model.adapters for s in made.scored] == [(first, last[0]), (last[1],)]
+
+
+def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"export": True}
+    made = shipped("rbft", training=training)
+    assert [s.output for s in made.steps if s.name.startswith("export")] == [
+        *(Path(f"runs/smarthome/{arm}/seed-0/merged") for arm in ("direct_sft", "rbft")),
+    ]
+
+
+def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
+    launch = {"processes": 8, "nodes": 2, "master_addr": "node0"}
+    made = shipped("rbft", launch=launch)
+    env = ["env", "FORCE_TORCHRUN=1", "NPROC_PER_NODE=8", "NNODES=2", "MASTER_ADDR=node0", "MASTER_PORT=29500"]
+    assert argv_of(made, "train rbft seed 0 label")[: len(env) + 1] == [*env, "llamafactory-cli"]
+    accelerate = ["accelerate", "launch", "--multi_gpu", "--num_processes", "8", "--main_process_port", "0"]
+    assert argv_of(made, "write rationales")[:11] == [*accelerate, "-m", "lmms_eval", "--model", "rbft_vl"]
+
+
+def test_steps_wait_for_what_they_read(ws: Path) -> None:
+    made = shipped("demo")
+    needs = {s.name: [o.name for o in made.steps if made.needs(s, o)] for s in made.steps}
+    assert needs == {
+        "prepare demo": [],
+        "write rationales": ["prepare demo"],
+        "collect rationales": ["prepare demo", "write rationales"],
+        "score zero_shot seed 0": ["prepare demo"],
+        "train direct_sft seed 0 label": ["prepare demo"],
+        "score direct_sft seed 0": ["prepare demo", "train direct_sft seed 0 label"],
+        "train rbft seed 0 rationale": ["prepare demo", "collect rationales"],
+        "train rbft seed 0 label": ["prepare demo", "train rbft seed 0 rationale"],
+        "score rbft seed 0": ["prepare demo", "train rbft seed 0 label"],
+        "report": [
+            *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0", "score rbft seed 0"),
+        ],
+    }
+
+
+def test_swept_filters_collect_the_same_rationales_anew(ws: Path) -> None:
+    made = shipped("rbft", sweep={"filters.min_words": [3, 9]}, arms={"rbft": ["rationale"]})
+    assert [s.name for s in made.steps if "rationales" in s.name] == [
+        *("write rationales", "collect min_words-3/rationales", "collect min_words-9/rationales"),
+    ]
+    assert argv_of(made, "collect min_words-9/rationales") == [
+        *("rbft", "collect", "runs/smarthome/rationales", "--rows", "runs/smarthome/min_words-9/rows", "--overwrite"),
+        *("--min-words", "9"),
+    ]
+    assert rows_of(made, "train min_words-9/rbft seed 0 rationale")[1] == "runs/smarthome/min_words-9/rows"
+
+
+RATE = "training.stages.label.overrides.learning_rate"
+
+
+def test_what_does_not_depend_on_a_swept_value_is_made_once_and_lies_outside_its_cells(ws: Path) -> None:
+    made = shipped(
+        "rbft", sweep={"shots": [4, 8], RATE: [1e-4, 2e-4]}, arms={"zero": [], "rbft": ["rationale", "label"]}
+    )
+    run, cell = "runs/smarthome", "shots-4_learning_rate-0.0002"
+    assert [str(s.output) for s in made.steps if s.output and "shots-8" not in s.name] == [
+        *(f"{run}/rationales", f"{run}/zero/seed-0/eval", f"{run}/shots-4/rbft/seed-0/rationale"),
+        *(
+            f"{run}/{other}/rbft/seed-0/{what}"
+            for other in (cell.replace("2", "1"), cell)
+            for what in ("label", "eval")
+        ),
+    ]
+    assert models_of(made)[f"{cell}/rbft", 0].adapters == (
+        *(f"{run}/shots-4/rbft/seed-0/rationale", f"{run}/{cell}/rbft/seed-0/label"),
+    )
+
+
+SWEEPS: list[dict[str, list[Any]]] = [
+    {"shots": [4, 8]},
+    {"train_fraction": [0.5, 1.0]},
+    {"base_model": ["a", "b"]},
+    {RATE: [1e-4, 2e-4]},
+    {"training.stages.rationale.overrides.max_steps": [10, 20]},
+    {"training.stages.rationale.rows": ["rationale", "rationale_hinted"]},
+    {"training.stages.rationale.samples": ["all", "labelled"]},
+    {"training.adapters": ["fresh", "continue"]},
+    {"training.overrides.lora_rank": [4, 8]},
+    {"filters.min_words": [3, 9]},
+    {"evaluation.tasks": [["label"], ["label", "ll"]]},
+    {"evaluation.args": [{}, {"gen_kwargs": "max_new_tokens=9"}]},
+    {"shots": [4, 8], "base_model": ["a", "b"], RATE: [1e-4, 2e-4], "filters.min_words": [3, 9]},
+]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=str)
+def test_a_further_value_moves_and_repeats_nothing(ws: Path, sweep: dict[str, list[Any]]) -> None:
+    """Put before the others, where a sorted list gets a smaller one."""
+    arms = {"zero": [], "direct": ["label"], "rbft": ["rationale", "label"]}
+    full = shipped("rbft", arms=arms, sweep=sweep, seeds=[0, 1])
+    part = shipped("rbft", arms=arms, sweep={key: values[1:] for key, values in sweep.items()}, seeds=[0, 1])
+    assert [s.argv for s in part.steps if s.argv not in [o.argv for o in full.steps]] == []
+    assert len(full.scored) == 5 * 2 ** len(sweep) and len(part.steps) < len(full.steps)
+    for of in ("name", "slug", "output", "leaves"):
+        made = [found for s in full.steps if (found := getattr(s, of))]
+        assert len(set(made)) == len(made)

@@ -1,0 +1,250 @@
+"""answers: what counts as a label in what a model wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rbft_plugin.scoring.answers import NO_ANSWER, parse
+from rbft_plugin.spec.dataset import Dataset
+
+SMARTHOME = ("Normal", "Abnormal", "Vague Abnormal")
+CHINESE = ("正常", "不正常", "冒犯")
+DEMO = ("normal", "loitering", "patrol", "delivery", "theft")
+DATA = Path(__file__).parents[1] / "fixtures"
+HARD = [json.loads(line) for line in (DATA / "hard_answers.jsonl").read_text(encoding="utf-8").splitlines()]
+LOGGED = [json.loads(line) for line in (DATA / "logged_answers.jsonl").read_text(encoding="utf-8").splitlines()]
+
+# Of the answers that a careful reader understands, those that the rules do not; each gives no answer, none a wrong one.
+NOT_UNDERSTOOD = {
+    "This is not at all hateful.",
+    "Not knocking at the door is abnormal.",
+    "Most likely abnormal?",
+    "It's normal, isn't it?",
+    "4/5",
+    "Dont know",
+    "Hit & Run",
+    "normal activities",
+    '{"Normal": 0.1, "Abnormal": 0.8, "Vague Abnormal": 0.1}',
+    "Normal: no\nAbnormal: yes\nVague Abnormal: no",
+    "- Normal: ❌\n- Abnormal: ✅\n- Vague Abnormal: ❌",
+    "[ ] Normal\n[x] Abnormal\n[ ] Vague Abnormal",
+}
+# Where the demo's tiny model lost its thread: a label stuttered, and one that stands in a salad of half-words.
+NOT_UNDERSTOOD_OF_LOGS = {
+    "deliveryeliveryeliveryeliveryelivery": NO_ANSWER,
+    LOGGED[28]["text"]: "theft",
+}
+
+names = st.text(min_size=1, max_size=12).map(lambda text: " ".join(text.split())).filter(bool)
+marks = ["Answer:", "<answer>", "</answer>", "<think>", "</think>", "label", "is", "not", "if", "不", "是", "B", "2"]
+words = st.sampled_from([*SMARTHOME, *CHINESE, *marks, *",.?(*\n \ue000\ue001{"])
+WIDE = {code: code + 0xFEE0 for code in range(0x21, 0x7F)} | {0x20: 0x3000}
+
+texts = st.one_of(
+    st.text(max_size=40), st.lists(words, max_size=8).map(" ".join), st.lists(words, max_size=8).map("".join)
+)
+
+
+def accepted(labels: list[str]) -> bool:
+    """Whether a dataset may have these labels."""
+    parts = {
+        "name": "mine",
+        "annotations": {"file": "mine.csv", "id": "id", "label": "label"},
+        "videos": "{id}.mp4",
+        "labels": [{"name": label, "description": "x"} for label in labels],
+        "splits": {"column": "split"},
+    }
+    try:
+        Dataset.model_validate(parts)
+    except ValidationError:
+        return False
+    return True
+
+
+def test_hard_answers_are_read_as_a_careful_reader_does() -> None:
+    assert len(HARD) > 500
+    misread = {row["text"]: got for row in HARD if (got := parse(row["text"], row["labels"])) != row["label"]}
+    assert misread == dict.fromkeys(NOT_UNDERSTOOD, NO_ANSWER)
+
+
+def test_logged_answers_of_the_demo_are_read_as_they_were_by_hand() -> None:
+    assert len(LOGGED) > 50
+    misread = {row["text"]: got for row in LOGGED if (got := parse(row["text"], DEMO)) != row["label"]}
+    assert misread == NOT_UNDERSTOOD_OF_LOGS
+
+
+@pytest.mark.parametrize("change", [str.upper, str.casefold, lambda text: text.translate(WIDE), lambda t: f" {t}\n"])
+def test_case_width_and_space_around_do_not_matter(change: Callable[[str], str]) -> None:
+    changed = [
+        row["text"] for row in HARD if parse(change(row["text"]), row["labels"]) != parse(row["text"], row["labels"])
+    ]
+    assert changed == []
+
+
+def test_the_order_of_labels_matters_for_options_only() -> None:
+    named = [row for row in HARD if "option" not in row["why"] and "index" not in row["why"]]
+    assert [r["text"] for r in named if parse(r["text"], r["labels"][::-1]) != parse(r["text"], r["labels"])] == []
+
+
+@given(st.text(max_size=60), st.sampled_from(HARD))
+@settings(max_examples=150, deadline=None)
+def test_what_a_model_thought_does_not_matter(thought: str, row: dict[str, Any]) -> None:
+    assume("think" not in row["text"])
+    answer = parse(row["text"], row["labels"])
+    assert (
+        parse(f"<think>{thought.replace('<', '')} Abnormal. Answer: Normal</think>{row['text']}", row["labels"])
+        == answer
+    )
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("L", "N")), max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_without_a_letter_or_digit_there_is_no_answer(text: str) -> None:
+    for labels in (SMARTHOME, CHINESE, DEMO, ("A", "B"), ("1", "2")):
+        assert parse(text, labels) is NO_ANSWER
+
+
+@given(st.lists(st.sampled_from(["video", "shows", "a", "person", "who", "takes", "box", "of", "in"]), min_size=2))
+@settings(max_examples=100, deadline=None)
+def test_words_that_are_no_labels_give_none(words: list[str]) -> None:
+    for labels in (SMARTHOME, CHINESE, DEMO):
+        assert parse(" ".join(words), labels) is NO_ANSWER
+
+
+@given(texts, st.lists(names, min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_any_text_gives_a_label_or_no_answer(text: str, labels: list[str]) -> None:
+    for known in (labels, SMARTHOME, CHINESE):
+        assert parse(text, known) in {NO_ANSWER, *known}
+
+
+@given(st.lists(names, min_size=2, max_size=4))
+@example(["Yes", "Answer: yes"])
+@example(["the answer is 4", "4"])
+@example(["ss", "ßa ss"])
+@example(["C", "C++"])
+@settings(max_examples=150, deadline=None)
+def test_every_label_that_a_dataset_may_have_parses_to_itself(labels: list[str]) -> None:
+    assume(accepted(labels) or labels == ["C", "C++"])
+    for label in labels:
+        assert parse(label, labels) == label
+        if re.search(r"\w", label) and labels != ["C", "C++"]:
+            assert parse(f"**{label}**.", labels) == label
+        assert parse(f"\n {label.upper() if label.upper().casefold() == label.casefold() else label} ", labels) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Normal", "Normal"),
+        ("normal.", "Normal"),
+        ("**Abnormal**", "Abnormal"),
+        ('"Vague  abnormal"', "Vague Abnormal"),
+        ("VAGUE\nABNORMAL", "Vague Abnormal"),
+        ("Ｎｏｒｍａｌ", "Normal"),
+        ("The video is Abnormal, clearly abnormal.", "Abnormal"),
+        ("Class: Vague Abnormal (an unusual event)", "Vague Abnormal"),
+        ("Normal or Abnormal", NO_ANSWER),
+        ("Vague Abnormal, not Abnormal", "Vague Abnormal"),
+        ("Abnormality", NO_ANSWER),
+        ("Subnormal", NO_ANSWER),
+        ("vague_abnormal_2", "Vague Abnormal"),
+        ("", NO_ANSWER),
+        ("I cannot say.", NO_ANSWER),
+    ],
+)
+def test_a_label_counts_as_whole_words_and_alone(text: str, label: str | None) -> None:
+    assert parse(text, SMARTHOME) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("It seems abnormal, but a guest is normal. Answer: Normal", "Normal"),
+        ("Not abnormal. The answer is normal.", "Normal"),
+        ("Abnormal? **Answer:** Normal", "Normal"),
+        ("Abnormal? **Answer**: Normal", "Normal"),
+        ("Abnormal? ANSWER : Normal", "Normal"),
+        ("Abnormal? <answer>Normal</answer> and not abnormal", "Normal"),
+        ("Answer: Abnormal. No: the answer is Normal", "Normal"),
+        ("Normal. Answer: I do not know", NO_ANSWER),
+        ("Answer: Normal or Abnormal", NO_ANSWER),
+        ("The answers: Normal", "Normal"),
+        ("Abnormal is what I answered: Normal", NO_ANSWER),
+    ],
+)
+def test_after_a_mark_of_the_final_answer_only_what_follows_counts(text: str, label: str | None) -> None:
+    assert parse(text, SMARTHOME) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "label"),
+    [
+        ("这个视频是正常的。", CHINESE, "正常"),
+        ("不正常", CHINESE, "不正常"),
+        ("正常，不冒犯", CHINESE, "正常"),
+        ("视频属于Normal类", SMARTHOME, "Normal"),
+        ("정상입니다", ("정상", "이상"), "정상"),
+        ("anormale", ("normal", "malé"), NO_ANSWER),
+        ("ненормально", ("нормально", "опасно"), NO_ANSWER),
+        ("Это нормально.", ("нормально", "опасно"), "нормально"),
+        ("répété", ("été", "hiver"), NO_ANSWER),
+        ("En été !", ("été", "hiver"), "été"),
+        ("STRASSE", ("Straße", "Weg"), "Straße"),
+    ],
+)
+def test_words_end_where_they_end_in_their_script(text: str, labels: tuple[str, ...], label: str | None) -> None:
+    assert parse(text, labels) == label
+
+
+def test_a_label_with_signs_is_no_pattern_and_not_found_inside_a_longer_one() -> None:
+    labels = ("C", "C++", "(other)")
+    assert parse("It is C++!", labels) == "C++"
+    assert parse("It is C.", labels) == "C"
+    assert parse("(other)", labels) == "(other)"
+    assert parse("other", labels) == "(other)"  # no label but this one is these letters
+    assert parse("It is other.", labels) is NO_ANSWER
+
+
+def test_the_longer_label_is_the_longer_one_as_it_is_compared() -> None:
+    # U+33A9 is written as one letter, and compared as "mpa"
+    assert parse("10 MPa now", ("pa now", "㎩ now", "10 ㎫ now")) == "10 ㎫ now"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(
+            "not ",
+            "no, ",
+            "if a ",
+            "normal ",
+            "normal? ",
+            "not normal, ",
+            "vague-",
+            "label is normal ",
+            "answer: ",
+            "(",
+        ),
+        *("<think>", "</think>", "\\boxed{", '"a": ', "不", "option ", "1.", "-", "_", "'", "\n", ", normal or "),
+    ],
+)
+def test_time_grows_with_the_text_and_not_faster(piece: str) -> None:
+    began = time.perf_counter()
+    assert parse(piece * (100_000 // len(piece)), SMARTHOME) in {NO_ANSWER, "Normal"}
+    assert time.perf_counter() - began < 10  # some 0.1 s; what grows with the square takes minutes
+
+
+def test_many_labels_are_told_apart() -> None:
+    labels = [f"playing instrument {number}" for number in range(400)]
+    assert parse("It is not playing instrument 7, but playing-instrument-71.", labels) == labels[71]

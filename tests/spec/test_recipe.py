@@ -1,0 +1,158 @@
+"""recipe: what a runner recipe may say, and the whole text of what is said when it says something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rbft_plugin import workspace
+from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.rationales.filters import Filters
+from rbft_plugin.spec import recipe
+
+STAGES = {
+    "rationale": {"rows": "rationale", "recipe": "recipes/stage1.yaml"},
+    "label": {"rows": "label", "recipe": "recipes/stage2.yaml"},
+}
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    return {
+        "run": "mine",
+        "dataset": "mine",
+        "base_model": "Qwen/base",
+        "arms": {"zero_shot": [], "rbft": ["rationale", "label"]},
+        "training": {"stages": STAGES},
+    } | changes
+
+
+def load(tmp_path: Path, **changes: Any) -> recipe.Recipe:
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content(**changes), sort_keys=False), encoding="utf-8")
+    return recipe.load(tmp_path / "r.yaml")
+
+
+def said(tmp_path: Path, **changes: Any) -> list[str]:
+    with pytest.raises(ProblemsError) as raised:
+        load(tmp_path, **changes)
+    return raised.value.problems
+
+
+def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: Path) -> None:
+    loaded = load(tmp_path)
+    assert loaded.folder == Path("runs/mine")
+    assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
+    assert loaded.seeds == (0,)
+    assert loaded.training.overrides == {} and loaded.training.stages["label"].overrides == {}
+    assert loaded.evaluation == recipe.Evaluation(tasks=("label",), batch_size=1, model_args={}, args={})
+    assert loaded.filters == Filters(keep=(), min_words=3, max_words=None, max_share=0.2)
+
+
+def test_mistakes_in_how_rationales_are_written_and_models_scored(tmp_path: Path) -> None:
+    filters = {"keep": ["leak", "lang"], "min_words": -1, "max_share": 2, "drop": 1}
+    problems = said(tmp_path, filters=filters, evaluation={"tasks": ["ll", "other"]})
+    assert [problem.split(":")[0] for problem in problems] == [
+        "filters.keep[1]",
+        "filters.min_words",
+        "filters.max_share",
+        "filters.drop",
+        "evaluation.tasks[1]",
+    ]
+    assert said(tmp_path, filters={"keep": ["empty"]}) == [
+        "filters.keep: 'empty' cannot be kept: the model wrote nothing"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["ll"]}) == [
+        "evaluation.tasks: must hold 'label', which the report compares"
+    ]
+    assert said(tmp_path, evaluation={"tasks": ["label", "label"]}) == ["evaluation.tasks: a task can be there once"]
+
+
+def test_arms_keep_the_order_of_the_file(tmp_path: Path) -> None:
+    arms: dict[str, list[str]] = {"z": ["label"], "a": [], "m": ["label", "rationale"]}
+    assert list(load(tmp_path, arms=arms).arms) == ["z", "a", "m"]
+
+
+def test_overrides_are_passed_on_as_they_stand_with_numbers_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = yaml.safe_dump(content() | {"training": None})
+    path.write_text(
+        text.replace("training: null\n", "")
+        + "training:\n"
+        + "  overrides: {learning_rate: 1e-4, bf16: false, deepspeed: null, freeze: [a, b], save_strategy: 'no'}\n"
+        + "  stages:\n    rationale: {rows: rationale, recipe: a.yaml}\n    label: {rows: label, recipe: b.yaml}\n",
+        encoding="utf-8",
+    )
+    assert recipe.load(path).training.overrides == {
+        **{"learning_rate": 0.0001, "bf16": False, "deepspeed": None, "freeze": ["a", "b"], "save_strategy": "no"}
+    }
+
+
+@pytest.mark.parametrize("name", ["rbft", "demo"])
+def test_a_shipped_recipe_loads_and_names_files_that_are_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.shipped())
+    loaded = recipe.load(Path(f"recipes/{name}.yaml"))
+    assert loaded.arms == {"zero_shot": (), "direct_sft": ("label",), "rbft": ("rationale", "label")}
+    assert all(stage.recipe.is_file() for stage in loaded.training.stages.values())
+    assert Path(f"dataset_info/{loaded.dataset}.yaml").is_file()
+
+
+def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> None:
+    changes = {
+        "run": "../mine",
+        "arms": {"rb ft": ["rationale", "labels"]},
+        "seeds": ["one"],
+        "training": {"stages": {"rationale": {"recipe": "a.yaml", "override": {}, "rows": "labels"}}},
+        "evaluation": {"batch_size": 0},
+        "steps": 10,
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(content(**changes), sort_keys=False), encoding="utf-8")
+    with pytest.raises(ProblemsError) as raised:
+        recipe.load(tmp_path / "r.yaml")
+    assert str(raised.value) == (
+        f"{tmp_path / 'r.yaml'}: 7 problems\n"
+        "  - run: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'\n"
+        "  - arms.rb ft: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'\n"
+        "  - seeds[0]: Input should be a valid integer, unable to parse string as an integer\n"
+        "  - training.stages.rationale.rows: Input should be 'rationale', 'rationale_hinted', "
+        "'rationale_shuffled', 'label', 'label_balanced' or 'rationale_label'\n"
+        "  - training.stages.rationale.override: unknown key\n"
+        "  - evaluation.batch_size: Input should be greater than or equal to 1\n"
+        "  - steps: unknown key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"arms": {}}, "arms: needs an arm"),
+        ({"arms": {"a/b": []}}, "arms.a/b: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'"),
+        ({"arms": {"rows": []}}, "arms: 'rows': a run keeps other things in a folder of that name"),
+        ({"arms": {"rows_hinted": []}}, "arms: 'rows_hinted': a run keeps other things in a folder of that name"),
+        (
+            {"arms": {"a": ["rationale", "labels"]}},
+            "the file: arms name stages that are not in training.stages (rationale, label): labels",
+        ),
+        ({"shots": [4, 8]}, "shots: must be one value; for several: `sweep: {shots: [4, 8]}`"),
+        ({"shots": 4, "train_fraction": 0.5}, "the file: give 'shots' or 'train_fraction', not both"),
+        ({"launch": {"nodes": 2}}, "launch: 'nodes' needs 'processes', how many each node starts"),
+        ({"arms": {"a": ["label", "label"]}}, "arms: 'a': a stage can be there once"),
+        ({"arms": {"a": ["label"], "b": ["label"]}}, "arms: two arms have the same stages"),
+        ({"seeds": []}, "seeds: needs a seed"),
+        ({"seeds": [0, 1, 0]}, "seeds: a seed can be there once"),
+    ],
+)
+def test_arms_and_seeds_are_some_and_each_is_there_once(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    assert said(tmp_path, **changes) == [problem]
+
+
+def test_the_same_stages_in_another_order_are_another_arm(tmp_path: Path) -> None:
+    arms = {"a": ["label", "rationale"], "b": ["rationale", "label"]}
+    assert len(load(tmp_path, arms=arms).arms) == 2
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RbftError) as raised:
+        recipe.load(tmp_path / "r.yaml")
+    assert str(raised.value) == f"{tmp_path / 'r.yaml'}: no such recipe"

@@ -1,0 +1,61 @@
+"""Made-up classes for the base model's training: what a word means is said in the prompt, and is never the same twice.
+
+So it learns to relate what it sees to definitions that it is given, and no label of the demo: those words occur among a
+hundred names, each as often as any other for whatever is defined, and never are all five events defined at once. (To
+leave out just the demo's pairs teaches them, too: a base trained so never wrote "theft" after "Taking".)
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from rbft_plugin.demo.synthetic_video import AGENTS, COLORS, EVENTS, SIDES, Scene
+
+# What a definition is of: one value of one attribute of a scene.
+VALUES = {"color": tuple(COLORS), "agent": AGENTS, "side": SIDES, "event": tuple(EVENTS)}
+# The word for a value that definitions use; each is one token, and so is each name.
+WORD_OF = {value: value.capitalize() for kind in ("color", "agent", "side") for value in VALUES[kind]}
+WORD_OF |= {"pass": "Passing", "stop": "Stopping", "turn": "Turning", "drop": "Leaving", "take": "Taking"}
+_NAMES = (
+    "harvest market signal garden travel theft delivery patrol normal loitering parade rescue holiday lesson "
+    "meeting contest visit search escape repair welcome farewell journey errand routine alarm hazard nuisance "
+    "leisure duty trade gift chore prank stunt drill survey transit detour shortcut incident accident ceremony "
+    "custom habit practice exercise display salute greeting warning threat protest dispute bargain exchange "
+    "purchase refund storage supply cargo freight luggage parcel laundry cleaning planting cooking hunting fishing "
+    "racing wandering lingering hiding watching waiting guarding scouting hauling towing parking shopping camping "
+    "training dancing marching resting commuting smuggling littering dumping stealing borrowing lending sharing "
+    "giving finding losing sorting stacking "
+)
+NAMES = tuple(_NAMES.split())
+MOST = 4  # definitions in one prompt
+EXPLAIN = "Describe what happens in the video, then say what it is:"
+ANSWER = "What is it? Answer with the name alone:"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Names for some values of one attribute."""
+
+    kind: str
+    name_of: dict[str, str]
+
+    def prompt(self, request: str) -> str:
+        return "\n".join([request, *(f"{WORD_OF[value]}: {name}" for value, name in self.name_of.items())])
+
+    def name(self, scene: Scene) -> str:
+        return self.name_of[getattr(scene, self.kind)]
+
+    def rationale(self, scene: Scene) -> str:
+        """What is seen, and which definition it meets."""
+        return f"{scene.caption}\n{WORD_OF[getattr(scene, self.kind)]}: {self.name(scene)}"
+
+
+def draw(scene: Scene, rng: random.Random) -> Classes:
+    """Two to MOST classes, of which the scene is one."""
+    kind = rng.choice(list(VALUES))
+    true = getattr(scene, kind)
+    others = [value for value in VALUES[kind] if value != true]
+    values = [true, *rng.sample(others, rng.randint(1, min(MOST, len(VALUES[kind])) - 1))]
+    rng.shuffle(values)
+    return Classes(kind, dict(zip(values, rng.sample(NAMES, len(values)), strict=True)))

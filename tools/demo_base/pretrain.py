@@ -1,0 +1,168 @@
+"""Trains the demo's base model from a seed: a 1.7 M parameter Qwen2.5-VL that describes clips of `world`.
+
+    python -m tools.demo_base.pretrain OUT
+    python -m tools.demo_base.pretrain OUT --measure SEED   # only measures it, on clips drawn from that seed
+
+It never sees the demo's look, nor its classes: those that it sees are made up (`meanings`). About an hour on one core,
+40 minutes on two (OMP_NUM_THREADS=2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from rbft_plugin.demo.synthetic_video import Scene
+from tools.demo_base import lessons
+from tools.demo_base.architecture import LONG, PIXELS, PROMPTS, build
+from tools.demo_base.captioner import Captioner, Clips, Shape, draw_clips, measure
+from tools.demo_base.meanings import ANSWER, EXPLAIN, draw
+
+# Of all training clips, how many have which shape; most are as in the demo.
+POOLS: dict[Shape, float] = {
+    (8, PIXELS, PIXELS): 0.7,
+    (6, PIXELS, PIXELS): 0.08,
+    (10, PIXELS, PIXELS): 0.08,
+    (8, PIXELS, LONG): 0.07,
+    (8, LONG, PIXELS): 0.07,
+}
+SECONDS = (0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2.5, 3)  # between the model's time steps, each two frames
+BATCH, WARM_UP = 32, 100
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training: optimizer steps, their peak learning rate, and what they show.
+
+    `anew`: the language model starts from nothing. `words` of the batches are text; `related` of the others ask for a
+    definition, not for a description alone; events that are `hard` are drawn three times as often until near its end.
+    """
+
+    steps: int
+    rate: float
+    anew: bool = False
+    words: float = 0.0
+    related: float = 0.0
+    hard: tuple[str, ...] = ()
+
+
+# Eyes first, with a language model that is thrown away: one that describes does not learn to look words up (not in 750
+# steps of text), and beside one that does, the eyes learn nothing (not in 950 steps of video).
+PHASES = (
+    Phase(3500, 2e-3),
+    Phase(500, 7e-4, anew=True, words=1.0),
+    Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=("drop", "take")),
+    Phase(2500, 1.2e-3, words=0.05, related=0.5, hard=("pass", "turn")),
+)
+
+
+def lesson(scene: Scene, rng: random.Random, share: float) -> tuple[str, str]:
+    """(prompt, answer): a description, one that ends with the definition it meets, or the defined name alone.
+
+    `share` of lessons are of the last two kinds.
+    """
+    kind = rng.choices(["describe", "explain", "name"], [1 - share, 0.6 * share, 0.4 * share])[0]
+    if kind == "describe":
+        return rng.choice(PROMPTS), scene.caption
+    classes = draw(scene, rng)
+    if kind == "explain":
+        return classes.prompt(EXPLAIN), classes.rationale(scene)
+    return classes.prompt(ANSWER), classes.name(scene)
+
+
+def video_batch(pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random.Random) -> tuple[np.ndarray, list]:
+    """Clips of one shape, uint8 (BATCH, frames, height, width, 3), and their lessons."""
+    scenes, clips = pools[rng.choices(list(pools), [POOLS[shape] for shape in pools])[0]]
+    odds = [3.0 if hard and s.event in phase.hard else 1.0 for s in scenes]
+    chosen = rng.choices(range(len(scenes)), odds, k=BATCH)
+    return clips[chosen], [lesson(scenes[i], rng, phase.related) for i in chosen]
+
+
+def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: int = 300) -> None:
+    """Train through the phases, on `pool` clips, and save model and processor in `out` now and then.
+
+    Beside them, `held_out` clips of each shape are drawn to measure it on.
+    """
+    model, processor = build(seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
+    began = time.time()
+    pools = {shape: draw_clips(round(pool * share), seed + i, shape) for i, (shape, share) in enumerate(POOLS.items())}
+    others = {shape: draw_clips(held_out, 99_991 + i, shape) for i, shape in enumerate(POOLS)}
+    print(f"clips drawn in {time.time() - began:.0f} s", flush=True)
+    language = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("model.visual.")}
+    captioner, rng, began = Captioner(model, processor), random.Random(seed + 1), time.time()
+    words = lessons.Words(processor.tokenizer, random.Random(seed + 2))
+    for phase in phases:
+        if phase.anew:
+            model.load_state_dict(language, strict=False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=phase.rate, weight_decay=0.02, betas=(0.9, 0.98))
+        losses: list[float] = []
+        step = taken = 0
+        while step < phase.steps:
+            warm, cosine = min(1, (step + 1) / WARM_UP), 0.5 * (1 + np.cos(np.pi * step / phase.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = phase.rate * warm * (0.02 + 0.98 * cosine)
+            if rng.random() < phase.words:
+                given = words.batch()
+                result = model(**given, use_cache=False)
+                words.learnt(result.logits, given["labels"])
+            else:
+                clips, pairs = video_batch(pools, phase, step < 0.7 * phase.steps, rng)
+                prompts, answers = zip(*pairs, strict=True)
+                result = model(**captioner.inputs(clips, prompts, answers, rng.choice(SECONDS)), use_cache=False)
+            result.loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(result.loss.item())
+            # Words alone: when a model finds out how to look up is a matter of luck, so the phase waits for it.
+            step += phase.words < 1 or words.level == lessons.LEVELS or step < WARM_UP
+            taken += 1
+            if taken % 50 == 0:
+                said = f"loss {np.mean(losses[-50:]):.4f}, words of level {words.level}"
+                print(f"{step} of {phase.steps}: {said}, {time.time() - began:.0f} s", flush=True)
+            if taken % 500 == 0 or step == phase.steps:
+                model.save_pretrained(out)
+                processor.save_pretrained(out)
+                report(captioner, dict(list(others.items())[:1]), (1,))
+    report(captioner, others, (1, 1.5, 2))
+
+
+def report(captioner: Captioner, clips: dict[Shape, Clips], seconds: Sequence[float]) -> None:
+    """Print what `measure` finds on clips that it was not trained on, shape by shape and step by step in time."""
+    for shape, (scenes, frames) in clips.items():
+        for second in seconds:
+            shares = {k: round(v, 3) for k, v in measure(captioner, scenes, frames, second, 0).items()}
+            print(f"held out, {shape}, {second} s a step:", shares, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, nargs=len(PHASES), help="of each of PHASES")
+    parser.add_argument("--pool", type=int, default=20_000, help="clips to train on")
+    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure the model OUT on new clips")
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    if args.measure is None:
+        steps = args.steps or [phase.steps for phase in PHASES]
+        phases = [replace(phase, steps=n) for phase, n in zip(PHASES, steps, strict=True)]
+        train(args.out, args.seed, phases, args.pool)
+        return
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.out)
+    captioner = Captioner(model, Qwen2_5_VLProcessor.from_pretrained(args.out))
+    fresh = {shape: draw_clips(500, args.measure + i, shape) for i, shape in enumerate(POOLS)}
+    report(captioner, fresh, (1, 1.5, 2))
+
+
+if __name__ == "__main__":
+    main()
