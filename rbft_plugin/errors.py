@@ -1,8 +1,12 @@
-"""What a user can get wrong. The command line prints these without a traceback and exits 1."""
+"""Errors that a user can correct, findings of checks, and how lists and texts are shown in messages.
+
+The command line prints these errors without a traceback and exits with status 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,9 +15,9 @@ Level = Literal["error", "warning", "note"]
 
 
 class RbftError(Exception):
-    """Something that the user can mend; the message says where it is, what is wrong and what to do.
+    """Something that the user can correct. The message says where it is, what is wrong and what to do.
 
-    Broken Unicode in it (half a surrogate pair, from a user's JSON) is escaped, so that any terminal or file takes it.
+    Half a surrogate pair (from a user's JSON) is escaped in it, so that any terminal or file can take the message.
     """
 
     def __init__(self, message: str) -> None:
@@ -21,20 +25,19 @@ class RbftError(Exception):
 
 
 class ProblemsError(RbftError):
-    """All that is wrong with one thing (a file, a step), at once."""
+    """All that is wrong with one thing, such as a file or a step."""
 
     def __init__(self, what: str | Path, problems: Sequence[str], hint: str = "") -> None:
         self.what, self.problems = str(what), list(problems)
-        lines = [f"{what}: {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"]
-        lines += [f"  - {p}" for p in self.problems]
-        super().__init__("\n".join(lines + ([hint] if hint else [])))
+        head = f"{what}: {len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
+        super().__init__("\n".join([head, *(f"  - {p}" for p in self.problems), *([hint] if hint else [])]))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found. An error stops or spoils a run, a warning may; a note says what was not checked.
+    """One finding of a check: an error stops or spoils a run, a warning may, a note says what was not checked.
 
-    `kind` is a short word that stays the same from version to version; `where` a row, an id, a key of the YAML.
+    `kind` is a short word that stays the same from version to version; `where` is a row, an id or a key of the YAML.
     """
 
     level: Level
@@ -46,19 +49,34 @@ class Finding:
         return f"{self.where}: {self.text}"
 
 
+def grouped(findings: Iterable[Finding]) -> dict[tuple[Level, str], list[Finding]]:
+    """Findings by level and kind, each in the order in which it comes first."""
+    groups: dict[tuple[Level, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.level, finding.kind].append(finding)
+    return groups
+
+
+def lines(findings: Iterable[Finding], most: int = 5) -> list[str]:
+    """Findings for a message: the first few of each kind, and how many more there are."""
+    listed = []
+    for (_, kind), some in grouped(findings).items():
+        rest = len(some) - most
+        listed += [str(f) for f in some[:most]] + ([f"and {rest} more of kind {kind}"] if rest > 0 else [])
+    return listed
+
+
 def shortened(items: Sequence[object], most: int = 5) -> str:
-    """A list for a message: the first few, and how many more there are."""
+    """A list for a message: the first few items, and how many more there are."""
     rest = len(items) - most
     return ", ".join(str(i) for i in items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def lines(findings: Sequence[Finding], most: int = 5) -> list[str]:
-    """Findings for a message: of each kind the first few, and how many more there are."""
-    of_kind: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        of_kind.setdefault((finding.level, finding.kind), []).append(finding)
-    said = []
-    for (_, kind), some in of_kind.items():
-        rest = len(some) - most
-        said += [str(f) for f in some[:most]] + ([f"and {rest} more of kind {kind}"] if rest > 0 else [])
-    return said
+def one_line(text: str) -> str:
+    """A text without line breaks, runs of white space and characters that a terminal would act on."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def escaped(text: str) -> str:
+    """A text as one line in which every character that a terminal would act on is escaped, as in "\\n"."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

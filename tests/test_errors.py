@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.errors import Finding, ProblemsError, RbftError, escaped, lines, one_line, shortened
 
 
 def test_one_problem_is_singular_and_stands_below_its_file() -> None:
@@ -50,3 +50,14 @@ def test_a_shortened_list_accounts_for_every_item(items: list[int], most: int) -
     count = len(listed.split(", ")) if listed else 0
     assert count == min(len(items), most)
     assert count + int(more.removesuffix(" more") or 0) == len(items)
+
+
+def test_a_text_on_one_line_has_nothing_that_a_terminal_acts_on() -> None:
+    assert one_line("  a\n\tb\x1b[31m  夜\u2028c ") == "a b [31m 夜 c"
+    assert escaped(" a\n\x1b[31m夜 ") == " a\\n\\x1b[31m夜 "
+
+
+def test_findings_are_grouped_by_level_and_kind_and_each_group_is_shortened() -> None:
+    found = [Finding("error", "missing", f"row {n}", "no file") for n in range(3)]
+    found.insert(1, Finding("note", "missing", "here", "not checked"))
+    assert lines(found, 2) == ["row 0: no file", "row 1: no file", "and 1 more of kind missing", "here: not checked"]

@@ -23,7 +23,7 @@ from rbft_plugin.cli.terminal import (
     print_summary,
     progress,
 )
-from rbft_plugin.errors import RbftError
+from rbft_plugin.errors import RbftError, one_line
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -127,7 +127,7 @@ def predict(
             errors.print(f"rbft: {result.video}: {result.problem}", style="red")
         else:
             label = result.label or "(no answer)"
-            typer.echo(f"{result.video}\t{label}\t{' '.join(result.answer.split())}")  # rich replaces tabs
+            typer.echo(f"{result.video}\t{label}\t{one_line(result.answer)}")  # rich replaces tabs
     if failed:
         sys.exit(1)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from rbft_plugin.errors import escaped, grouped, one_line
+
 console = Console(soft_wrap=True, highlight=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 LINE_EVERY = 60.0  # seconds, of progress in a log
@@ -33,17 +35,12 @@ def print_collection(collection: Any, examples: int = 2, most: int = 100) -> Non
     for reason, dropped in collection.by_reason().items():
         console.print(f"  {len(dropped)} dropped as {reason}: {REASONS[reason]}")
         for one in [one for one in dropped if one["text"]][:examples]:
-            text = one_line(one["text"])
+            text = escaped(one["text"])
             console.print(f"    {one['id']}: {text if len(text) <= most else text[: most - 3] + '...'}")
     if collection.uncounted:
         console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
     if collection.further:
         console.print(f"  {collection.further} further texts are not used: the first of each video is (--repeats)")
-
-
-def one_line(text: str) -> str:
-    """A text as one line that a terminal takes for nothing but text: "\\n" for a new line."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def print_summary(report: dict[str, Any]) -> None:
@@ -124,14 +121,13 @@ def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> 
     from rich.table import Table
 
     for key, text in about.items():
-        console.print(f"{key}: {' '.join(text.split())}")
+        console.print(f"{key}: {one_line(text)}")
     table = Table(title=f"{name}: findings", show_lines=True)
     table.add_column("")
     table.add_column("kind")
     table.add_column("number", justify="right")
     table.add_column("where and what", overflow="fold")
-    for level, kind in dict.fromkeys((f.level, f.kind) for f in found.findings):
-        some = [f for f in found.findings if (f.level, f.kind) == (level, kind)]
+    for (level, kind), some in grouped(found.findings).items():
         rest = len(some) - most
         said = [str(f) for f in some[:most]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
         table.add_row(level, kind, str(len(some)), "\n".join(said))

@@ -11,7 +11,7 @@ from typing import Any
 from rbft_plugin import files
 from rbft_plugin.data import readers as tables
 from rbft_plugin.data.sources import Row, Source
-from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.errors import ProblemsError, RbftError, one_line, shortened
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS, Hub
 from rbft_plugin.spec.yaml_models import UNUSABLE
@@ -59,7 +59,7 @@ def _loaded(hub: Hub) -> dict[str, Any]:
                 where = str(local) if local.is_dir() else hub.path
                 found = datasets.load_dataset(where, hub.config, revision=hub.revision)
     except Exception as error:  # datasets raises its own kinds, OSError, ValueError and more: each says what it lacks
-        said = " ".join(str(error).split())
+        said = one_line(str(error))
         raise RbftError(f"{hub.path}: cannot be read with `datasets` (annotations.hub): {said:.300}") from None
     return dict(found) if isinstance(found, dict) else {"train": found}
 

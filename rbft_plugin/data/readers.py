@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.errors import RbftError, shortened
+from rbft_plugin.errors import RbftError, one_line, shortened
 from rbft_plugin.spec.yaml_models import UNUSABLE
 
 Cells = dict[str, str]
@@ -169,7 +169,7 @@ def _parquet(file: Path, id_column: str) -> list[Cells]:
             table = opened.read(columns=kept)
             columns = {name: _column(table[name]) for name in kept}
     except (pa.ArrowException, ValueError, KeyError, MemoryError) as error:
-        raise RbftError(f"{file}: not readable as parquet ({' '.join(str(error).split()):.200})") from None
+        raise RbftError(f"{file}: not readable as parquet ({one_line(str(error)):.200})") from None
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rbft_plugin.errors import one_line
 from rbft_plugin.report import prose as wording
 from rbft_plugin.report.evaluations import Scored
-from rbft_plugin.report.prose import arm_name, figure, inline, majority, one_line, p_value, points, rate, without_video
+from rbft_plugin.report.prose import arm_name, figure, inline, majority, p_value, points, rate, without_video
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rbft_plugin.errors import one_line
+
 SIGNIFICANT = 0.05
 FEW = 4  # test clips a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
 
@@ -127,11 +129,6 @@ def duration(seconds: float) -> str:
     return (
         f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     )
-
-
-def one_line(text: str) -> str:
-    """Without line breaks and characters that steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def inline(text: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from yaml.constructor import ConstructorError
 
-from rbft_plugin.errors import ProblemsError
+from rbft_plugin.errors import ProblemsError, one_line
 
 Name = Annotated[str, Field(min_length=1)]
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in paths and UTF-8 files
@@ -72,7 +72,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProblemsError(path, [f"not valid YAML: {' '.join(str(error).split())}"]) from None
+        raise ProblemsError(path, [f"not valid YAML: {one_line(str(error))}"]) from None
     except RecursionError:
         raise ProblemsError(path, ["not usable YAML: nested too deep"]) from None
     if not isinstance(raw, dict):
