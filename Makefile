@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 STAMP := .venv/.done
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test test-fast lint lock clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	.venv/bin/python -m pytest -n 2 --dist loadscope
+
+# Everything that starts no harness: within a minute on two cores.
+test-fast: $(STAMP)
+	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not e2e"
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

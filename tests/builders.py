@@ -6,7 +6,9 @@ import json
 import random
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,9 +36,20 @@ def write_video(
     path: Path, seconds: float = 4.0, fps: int = 4, size: tuple[int, int] = (112, 112), seed: int = 0, **options: Any
 ) -> Path:
     """A video of a moving thing; `size` is (width, height), `options` go to the encoder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_video(path.suffix, seconds, fps, size, seed, tuple(options.items())))
+    return path
+
+
+@cache
+def _video(
+    suffix: str, seconds: float, fps: int, size: tuple[int, int], seed: int, options: tuple[tuple[str, Any], ...]
+) -> bytes:
+    """The file that `write_video` writes: many tests ask for the same videos."""
     rng = random.Random(seed)
     frames = render(random_scene(rng), NIGHT, frame_times(max(1, round(seconds * fps))), rng)
-    return encode(path, frames, fps, size, **options)
+    with TemporaryDirectory() as folder:
+        return encode(Path(folder, f"video{suffix}"), frames, fps, size, **dict(options)).read_bytes()
 
 
 def encode(path: Path, frames: Any, fps: int, size: tuple[int, int] = (112, 112), **options: Any) -> Path:

@@ -242,6 +242,7 @@ def recipe(overrides: dict[str, Any] | None = None, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.torch
 def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, prepared: bool) -> None:
     small_dataset(per_split={"train": 2, "test": 2})
     if prepared:
@@ -269,6 +270,7 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
     ]
 
 
+@pytest.mark.torch
 def test_clips_that_are_made_already_count_and_not_those_of_other_settings(ws: Path) -> None:
     small_dataset(per_split={"train": 2, "test": 2})
     prepare(load("mine"), QUIET)
@@ -281,6 +283,7 @@ def test_clips_that_are_made_already_count_and_not_those_of_other_settings(ws: P
     assert problems(checked(recipe=recipe())) == []
 
 
+@pytest.mark.torch
 def test_samples_without_a_label_are_held_against_the_first_stage_alone(ws: Path) -> None:
     given = small_yaml()["annotations"] | {"unlabelled": [""]}
     rows = small_dataset(per_split={"train": 4, "test": 2}, annotations=given)
@@ -292,6 +295,7 @@ def test_samples_without_a_label_are_held_against_the_first_stage_alone(ws: Path
     assert "row 4 (id 'train3')" not in ids["label"]
 
 
+@pytest.mark.torch
 def test_what_a_recipe_cannot_be_is_found_too(ws: Path) -> None:
     small_dataset(per_split={"train": 2, "test": 2}, clips={"frames": 8, "multiple": 32, "max_pixels": 4096})
     found = lines(

@@ -23,6 +23,8 @@ from rbft_plugin.model.processor import Base, after_video, load_base, tokens
 from rbft_plugin.spec import recipe as recipes
 from rbft_plugin.spec.dataset import ClipSettings
 
+pytestmark = pytest.mark.torch
+
 SETTINGS = ClipSettings(frames=8, max_fps=2, max_pixels=3136, multiple=28)
 CLIP = Clip(8, 56, 56, 2.0)
 ALL = {"video_fps": 1000, "cutoff_len": 200}
@@ -245,6 +247,7 @@ def test_clips_of_a_split_are_held_against_the_model(ws: Path) -> None:
     assert fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, rows) == []
 
 
+@pytest.mark.e2e
 def test_rows_have_the_space_after_the_video_that_the_evaluation_has(tmp_path: Path) -> None:
     qwen, intern = (load_base(str(build(family, tmp_path / family))) for family in ("qwen2_5_vl", "internvl"))
     assert fit.break_findings(qwen, [""]) == fit.break_findings(intern, ["\n"]) == []
@@ -283,6 +286,7 @@ def examples_of(family: str, merged: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"])
+@pytest.mark.e2e
 def test_rows_have_as_many_tokens_as_llama_factory_makes_and_are_cut_where_the_check_says_so(
     family: str, ws: Path
 ) -> None:

@@ -622,6 +622,7 @@ def test_the_frames_of_a_clip_are_those_of_its_source(made: list[Path]) -> None:
         assert clip.frames / clip.fps == pytest.approx(duration, abs=len(frames) * 0.0005 + 1e-9)
 
 
+@pytest.mark.torch
 def test_llamafactory_takes_every_frame_and_computes_the_same_rate(made: list[Path]) -> None:
     from llamafactory.data.mm_plugin import Qwen2VLPlugin
 

@@ -25,6 +25,8 @@ from rbft_plugin.spec import dataset, recipe
 
 from .test_run import RECIPE
 
+pytestmark = pytest.mark.e2e
+
 RATE = 0.01  # so high that two steps change what the model says
 STAGES = {
     "first": {"rows": "label", "recipe": "recipes/stage1.yaml"},

@@ -14,6 +14,8 @@ from shell import sh
 
 from rbft_plugin.spec import dataset
 
+pytestmark = pytest.mark.e2e
+
 # The tiny base answers everything with a caption: who comes from where.
 LABELS = [
     {"name": "person", "description": "A person comes.", "values": ["calm"]},

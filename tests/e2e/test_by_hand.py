@@ -6,11 +6,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from builders import read_jsonl
 from shell import TINY, sh
 
 from rbft_plugin.scoring import calibration as probabilities
 from rbft_plugin.spec.names import KINDS, task_name
+
+pytestmark = pytest.mark.e2e
 
 LMMS = "lmms-eval --model rbft_vl --batch_size 3 --log_samples"
 

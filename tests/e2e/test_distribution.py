@@ -24,6 +24,8 @@ from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.recipe import Launch
 from rbft_plugin.spec.yaml_models import read_yaml
 
+pytestmark = pytest.mark.e2e
+
 RECIPE = Path("recipes/stage1.yaml")
 KEYS = {
     **{"dataset": "mine_label", "model_name_or_path": "model", "bf16": False, "use_cpu": True, "plot_loss": False},

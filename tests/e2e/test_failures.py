@@ -20,6 +20,8 @@ from rbft_plugin.spec import dataset, recipe
 
 from .test_run import RECIPE
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def ready(tiny: Path) -> Plan:

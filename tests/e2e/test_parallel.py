@@ -11,6 +11,8 @@ import pytest
 from builders import read_jsonl
 from shell import sh
 
+pytestmark = pytest.mark.e2e
+
 TASKS = ["rbft_mine", "rbft_mine_ll", "rbft_mine_novideo"]
 OPTIONS = f"--model rbft_vl --batch_size 2 --log_samples --model_args pretrained=base --tasks {','.join(TASKS)}"
 

@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from shell import sh
+
+pytestmark = pytest.mark.e2e
 
 RECIPE: dict[str, Any] = {
     "run": "killed",

@@ -25,6 +25,8 @@ from shell import sh
 
 from rbft_plugin.spec.dataset import load
 
+pytestmark = pytest.mark.e2e
+
 N = 24  # training samples; 16 are asked for together, 2 at a time
 PART = 16
 TEXTS = {3: "I'm sorry, but I cannot view the video.", 5: "A person walks past and", 7: ""}  # by number of the request

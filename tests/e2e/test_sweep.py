@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 from shell import sh
 
 from .test_run import RECIPE
+
+pytestmark = pytest.mark.e2e
 
 SWEEP = RECIPE | {"run": "swept", "arms": {"direct_sft": ["label"]}, "sweep": {"shots": [1, 2, 9]}}
 

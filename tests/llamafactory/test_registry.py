@@ -257,6 +257,7 @@ def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_data
     assert str(ws) not in "".join(p.read_text(encoding="utf-8") for p in ws.rglob("*.*") if p.suffix != ".mp4")
 
 
+@pytest.mark.torch
 def test_llama_factorys_own_parser_reads_the_entries(ws: Path) -> None:
     from llamafactory.data.parser import get_dataset_list
 

@@ -20,6 +20,8 @@ from rbft_plugin.lmms_eval import tasks
 from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.names import KINDS, task_name, task_split
 
+pytestmark = pytest.mark.torch
+
 SHOW = (
     "import json, sys; from rbft_plugin.lmms_eval.plugin import restored_pattern as r; "
     "print(json.dumps(r(sys.argv)[1:]))"

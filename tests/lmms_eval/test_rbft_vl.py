@@ -23,6 +23,8 @@ from rbft_plugin.model.load import load_model
 from rbft_plugin.model.loglikelihood import answer_ids, score
 from rbft_plugin.run.steps import Step
 
+pytestmark = pytest.mark.torch
+
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}
 SAMPLED = {"max_new_tokens": 16, "temperature": 5.0, "until": []}

@@ -13,6 +13,8 @@ import pytest
 
 from rbft_plugin.lmms_eval import response_cache as cache
 
+pytestmark = pytest.mark.torch
+
 TASK = "rbft_mine_rationale"
 
 

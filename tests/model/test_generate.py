@@ -15,6 +15,8 @@ from rbft_plugin.model.generate import Draw, Settings, _limits, generate, seed_o
 from rbft_plugin.model.inputs import batch_inputs
 from rbft_plugin.model.load import load_model
 
+pytestmark = pytest.mark.torch
+
 PROMPT = "Describe what happens in the video."
 GREEDY = {"max_new_tokens": 32, "do_sample": False, "temperature": 0.0, "until": []}
 

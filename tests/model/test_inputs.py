@@ -15,6 +15,8 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.model import inputs as inputs_module
 from rbft_plugin.model.inputs import Sample, batch_inputs, batches, collate, default_workers, pad_id, sample_inputs
 
+pytestmark = pytest.mark.torch
+
 
 @pytest.fixture(scope="module")
 def processor() -> Any:

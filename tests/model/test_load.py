@@ -15,6 +15,8 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.model.inputs import batch_inputs
 from rbft_plugin.model.load import load_model
 
+pytestmark = pytest.mark.torch
+
 PROMPT = "Describe what happens in the video."
 
 

@@ -21,6 +21,8 @@ from rbft_plugin.model.inputs import batch_inputs
 from rbft_plugin.model.load import load_model
 from rbft_plugin.model.loglikelihood import answer_ids, end_of_turn, score
 
+pytestmark = pytest.mark.torch
+
 # One token and many, common first tokens, one label inside another, one label a prefix of another.
 LABELS = ["a", "walk", "walking", "walk away", "walk away from a box that was left behind", "不审者", "box"]
 SHAPES = [(8, 112, 56), (2, 56, 56), (12, 56, 112), (4, 84, 84)]  # frames, width, height

@@ -24,6 +24,8 @@ from builders import QUIET, prepare, small_yaml, write_csv, write_video, write_y
 from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.spec.dataset import load
 
+pytestmark = [pytest.mark.e2e, pytest.mark.torch]
+
 ROOT = Path(__file__).parents[2]
 QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 SIZES = [(112, 112), (160, 96), (96, 160), (320, 180), (180, 320), (64, 64)]

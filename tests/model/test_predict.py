@@ -15,6 +15,8 @@ from rbft_plugin.model.predict import Prediction, predict
 from rbft_plugin.scoring.answers import parse
 from rbft_plugin.spec.dataset import available, load
 
+pytestmark = pytest.mark.torch
+
 
 def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: Path) -> None:
     from rbft_plugin.model.generate import generate

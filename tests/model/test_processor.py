@@ -19,6 +19,8 @@ from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.model import processor
 from rbft_plugin.spec.dataset import ClipSettings
 
+pytestmark = pytest.mark.torch
+
 VIDEOS = [(1.0, (112, 112)), (2.6, (160, 96)), (5.3, (96, 160)), (9.0, (112, 64)), (13.7, (64, 200))]
 TEXTS = [
     ("Which event?", "calm"),
@@ -82,6 +84,7 @@ def encoded(family: str, template: str) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(("family", "template"), [("qwen2_5_vl", "qwen2_vl"), ("qwen3_vl", "qwen3_vl_nothink")])
+@pytest.mark.e2e
 def test_lengths_are_those_of_llama_factory(rows: Path, family: str, template: str) -> None:
     base = processor.load_base(str(rows / family))
     assert base.family == family and base.cell == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)

@@ -9,6 +9,8 @@ import pytest
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model import rope_check as positions
 
+pytestmark = pytest.mark.torch
+
 FAMILIES = sorted(positions.FAMILIES)
 
 

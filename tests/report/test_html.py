@@ -222,6 +222,7 @@ def outcomes(runs: list[Scored], new: int, old: int) -> dict[str, int]:
     return {"fixed": pairs.count((True, False)), "broken": pairs.count((False, True)), "silent": silent}
 
 
+@pytest.mark.browser
 def test_filters_search_and_order(opened: Any, made: Any) -> None:
     _, runs, report = made
     assert count(opened) == N
@@ -253,6 +254,7 @@ def test_filters_search_and_order(opened: Any, made: Any) -> None:
     assert len(said) == 24 and said == sorted(said)
 
 
+@pytest.mark.browser
 def test_training_videos_have_their_rationale(opened: Any) -> None:
     opened.get_by_label("Split").select_option("train")
     assert count(opened) == 3
@@ -261,6 +263,7 @@ def test_training_videos_have_their_rationale(opened: Any) -> None:
     assert opened.locator(".clip .answers").count() == 0
 
 
+@pytest.mark.browser
 def test_frames_are_there_and_no_other_picture(opened: Any) -> None:
     widths = opened.evaluate("Promise.all([...document.images].map(i => i.decode().then(() => i.naturalWidth)))")
     assert len(widths) == 24 and min(widths) > 100
@@ -268,6 +271,7 @@ def test_frames_are_there_and_no_other_picture(opened: Any) -> None:
     assert opened.locator("#list script, #list svg").count() == 0
 
 
+@pytest.mark.browser
 def test_keys(opened: Any, made: Any) -> None:
     expected = outcomes(made[1], 4, 2)
     press, focused = opened.keyboard.press, "document.activeElement.querySelector('h3')?.textContent"
@@ -302,6 +306,7 @@ def test_keys(opened: Any, made: Any) -> None:
     assert not opened.get_by_role("dialog").is_visible()
 
 
+@pytest.mark.browser
 def test_the_counts_of_a_comparison_show_their_clips(opened: Any, made: Any) -> None:
     shown = made[2]["comparisons"]
     for place, comparison in enumerate(shown):
@@ -312,6 +317,7 @@ def test_the_counts_of_a_comparison_show_their_clips(opened: Any, made: Any) -> 
                 assert count(opened) == pair[change]
 
 
+@pytest.mark.browser
 def test_themes_and_a_narrow_screen(opened: Any) -> None:
     def ground() -> str:
         return opened.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -333,6 +339,7 @@ def test_themes_and_a_narrow_screen(opened: Any) -> None:
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.browser
 def test_with_many_seeds_a_card_has_a_row_an_arm_until_it_is_opened(chromium: Any, tmp_path: Path) -> None:
     said = [("a", None, "b"), ("a", "b", "b"), ("b", "b", "b"), ("b", "a", "b")]
     runs = [scored("direct_sft", ("a", "a", "a"))]
@@ -357,6 +364,7 @@ def test_with_many_seeds_a_card_has_a_row_an_arm_until_it_is_opened(chromium: An
     tab.close()
 
 
+@pytest.mark.browser
 def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
     evaluations = random_scored(tuple(f"class {n}" for n in range(20)), 5000, {"sft": (0,), "rbft": (0, 1)})
     path = tmp_path / "index.html"
@@ -377,6 +385,7 @@ def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
     tab.close()
 
 
+@pytest.mark.browser
 def test_many_comparisons_are_a_line_each_until_opened_or_printed(chromium: Any, tmp_path: Path) -> None:
     runs = random_scored(("a", "b"), 20, dict.fromkeys(("zero_shot", "direct_sft", "rbft", "control"), (0,)))
     assert 'class="folded"' not in page.render(summarize(runs, {}), runs, [], {})

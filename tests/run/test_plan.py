@@ -377,6 +377,7 @@ def test_training_refuses_a_recipe_that_would_shrink_the_clips(prepared: Plan) -
     ]
 
 
+@pytest.mark.torch
 def test_every_step_of_a_harness_refuses_clips_that_the_model_would_see_otherwise(ws: Path) -> None:
     clips = {"frames": 8, "max_fps": 2, "max_pixels": 12544, "multiple": 28}
     small_dataset("mine", {"train": 2, "val": 2, "test": 2}, clips=clips)
@@ -402,6 +403,7 @@ def refused(made: Plan) -> list[str]:
     return step_of(made, "train direct_sft seed 0 label").problems_before()
 
 
+@pytest.mark.torch
 def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Plan) -> None:
     file = Path("data/mine/label.jsonl")
     rows = read_jsonl(file)
@@ -423,6 +425,7 @@ def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Pla
     assert refused(prepared) == ["data/mine/label.jsonl is missing"]
 
 
+@pytest.mark.torch
 def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
     shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
     given = read_jsonl(Path("data/mine/label.jsonl"))

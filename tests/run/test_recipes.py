@@ -123,6 +123,8 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("folder", "stage"), STAGES)
+@pytest.mark.e2e
+@pytest.mark.torch
 def test_each_recipe_trains_a_model_of_its_family(
     folder: str, stage: str, families: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +154,8 @@ def test_each_recipe_trains_a_model_of_its_family(
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 @pytest.mark.parametrize(("name", "zero"), [("zero2", 2), ("zero3_offload", 3)])
+@pytest.mark.e2e
+@pytest.mark.torch
 def test_deepspeed_takes_its_files_with_the_settings_of_the_full_recipe(
     name: str, zero: int, stage: str, families: Path, tmp_path: Path
 ) -> None:

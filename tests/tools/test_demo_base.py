@@ -20,6 +20,8 @@ from tools.demo_base.architecture import PROMPTS, build
 from tools.demo_base.captioner import Captioner, accuracy, draw_clips, measure
 from tools.demo_base.meanings import ANSWER, EXPLAIN, MOST, NAMES, VALUES, WORD_OF, Classes, draw
 
+pytestmark = pytest.mark.torch
+
 SCENE = Scene("red", "car", "left", "drop")
 TOKENIZER = load_base(str(BASE)).processor.tokenizer
 
