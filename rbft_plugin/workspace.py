@@ -1,4 +1,4 @@
-"""The folder that commands are started in: dataset_info/, task_configs/, recipes/; data/ and runs/ come beside them."""
+"""The folder in which commands run: dataset_info/, task_configs/ and recipes/, and later data/ and runs/."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOLDERS = ("dataset_info", "recipes", "task_configs")
 
 
 def shipped() -> Path:
-    """Where the shipped FOLDERS are: inside an installed package, at the top of a checkout."""
+    """The folder that holds the shipped FOLDERS: in an installed package, or at the top of a checkout."""
     package = Path(str(files("rbft_plugin")))
     inside = package / "workspace"
     return inside if inside.is_dir() else package.parent
@@ -28,14 +28,14 @@ def require() -> None:
 
 
 def init(folder: Path) -> list[Path]:
-    """Lay out a workspace in `folder`; files that are already there stay as they are.
+    """Lay out a workspace in `folder`. Existing files stay as they are.
 
-    Returns the files written, relative to the folder; raises RbftError if they cannot be.
+    Returns the written files, relative to the folder. Raises RbftError if one cannot be written.
     """
-    written = []
+    origin, written = shipped(), []
     for top in FOLDERS:
-        for source in sorted((shipped() / top).rglob("*")):
-            target = folder / top / source.relative_to(shipped() / top)
+        for source in sorted((origin / top).rglob("*")):
+            target = folder / top / source.relative_to(origin / top)
             if source.is_file() and not target.exists():
                 try:
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The built-in demo: generated videos of a night camera, and a tiny base model that can describe what it sees."""
+"""The built-in demo: generated videos of a night camera, and a tiny base model that can describe videos."""

@@ -1,4 +1,4 @@
-"""Writes the demo's videos and annotation file: what a user would bring, from a seed."""
+"""Writes the demo's videos and annotation file from a seed: the files that a user would bring."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rbft_plugin.errors import RbftError
+from rbft_plugin.files import write_bytes
 
 SOURCE = Path("data/demo/source")
 BASE = Path("data/demo/base")
-# The labels are rules over the event; the base model knows the events, and none of these words' rules.
+# The label of each event. The base model can describe the events, and has never seen these labels for them.
 LABEL_OF = {"pass": "normal", "stop": "loitering", "turn": "patrol", "drop": "delivery", "take": "theft"}
-# Samples of each label, by split; "extra" are training clips whose label is left blank.
+# Samples of each label in each split; "extra" are training samples whose label is left blank.
 SIZES = {"train": 8, "extra": 80, "val": 40, "test": 80}
-# The test clips come from a seed of their own, chosen after all settings; docs/demo.md has the hash of what it draws.
+# The test clips have a seed of their own, chosen after all settings; docs/demo.md has the hash of what is drawn from it.
 TEST_SEED = 20261123
 FPS = 4
-COLUMNS = ("id", "split", "label")
 
 
-class Planned(NamedTuple):
-    """A clip before it is drawn; `split` is one of SIZES."""
+class PlannedVideo(NamedTuple):
+    """A video before it is drawn; `split` is one of SIZES."""
 
     id: str
     split: str
@@ -40,62 +41,67 @@ class Planned(NamedTuple):
 def write_source(
     seed: int = 0,
     sizes: dict[str, int] | None = None,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, total, text: items,
+    progress: Callable[[Iterable[None], int, str], Iterable[None]] = lambda items, total, text: items,
 ) -> int:
-    """Write data/demo/source (videos/, annotations.csv) and data/demo/base; returns the number of videos.
+    """Write data/demo/source (videos/ and annotations.csv) and data/demo/base; returns the number of videos.
 
-    What is there already is kept: the annotation file is written last, so that it stands for a complete set. Raises
-    RbftError if it is another version's.
+    Existing files are kept. The annotation file is written last, so that its presence means a complete set. Raises
+    RbftError if the existing files are those of another version.
     """
     shipped = Path(str(files("rbft_plugin.demo"))) / "base"
     if not BASE.is_dir():
         partial = BASE.with_suffix(".part")
         shutil.copytree(shipped, partial, dirs_exist_ok=True)
         os.replace(partial, BASE)
-    drawn = planned(seed, sizes or SIZES)
+    videos = planned(seed, sizes or SIZES)
     annotations = SOURCE / "annotations.csv"
     if annotations.is_file():
-        with annotations.open(encoding="utf-8") as lines:
-            there = sum(1 for _ in lines) - 1
+        existing = len(annotations.read_text(encoding="utf-8").splitlines()) - 1
         weights = "model.safetensors"
-        if there != len(drawn) or not filecmp.cmp(BASE / weights, shipped / weights, shallow=False):
+        if existing != len(videos) or not filecmp.cmp(BASE / weights, shipped / weights, shallow=False):
             raise RbftError(
-                f"{SOURCE.parent}: is not this version's demo ({there} videos, not {len(drawn)}, or another base): "
-                "move it away, and runs/demo, and start again"
+                f"{SOURCE.parent}: this is not the demo of this version ({existing} videos, not {len(videos)}, or "
+                "another base model). Move it and runs/demo away, and start again"
             )
-        return there
+        return existing
     (SOURCE / "videos").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for _ in progress(pool.map(_write_video, drawn, chunksize=16), len(drawn), "videos of demo"):
+        for _ in progress(pool.map(_write_video, videos, chunksize=16), len(videos), "videos of demo"):
             pass
-    partial = annotations.with_suffix(".part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for clip in drawn:
-            label = "" if clip.split == "extra" else LABEL_OF[clip.event]
-            writer.writerow({"id": clip.id, "split": "train" if clip.split == "extra" else clip.split, "label": label})
-    os.replace(partial, annotations)
-    return len(drawn)
+    rows = [
+        {"id": video.id, "split": "train", "label": ""}
+        if video.split == "extra"
+        else {"id": video.id, "split": video.split, "label": LABEL_OF[video.event]}
+        for video in videos
+    ]
+    text = StringIO()
+    writer = csv.DictWriter(text, ["id", "split", "label"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(annotations, text.getvalue().encode())
+    return len(videos)
 
 
-def planned(seed: int, sizes: dict[str, int]) -> list[Planned]:
-    """The clips of all splits, in an order of their own; those of the test split are the same for every seed."""
-    drawn: list[Planned] = []
+def planned(seed: int, sizes: dict[str, int]) -> list[PlannedVideo]:
+    """The videos of all splits, shuffled within each; those of the test split are the same for every seed."""
+    videos: list[PlannedVideo] = []
     for split, count in sizes.items():
         rng = random.Random(f"{TEST_SEED if split == 'test' else seed}/{split}")
         events = list(LABEL_OF) * count
         rng.shuffle(events)
-        drawn += [Planned(f"clip_{i:04d}", split, e, rng.getrandbits(32)) for i, e in enumerate(events, len(drawn))]
-    return drawn
+        videos += [
+            PlannedVideo(f"clip_{number:04d}", split, event, rng.getrandbits(32))
+            for number, event in enumerate(events, len(videos))
+        ]
+    return videos
 
 
-def _write_video(clip: Planned) -> None:
+def _write_video(video: PlannedVideo) -> None:
     from dataclasses import replace
 
     from rbft_plugin.demo.synthetic_video import NIGHT, frame_times, random_scene, render, write_video
 
-    rng = random.Random(clip.seed)
-    scene = replace(random_scene(rng), event=clip.event)
+    rng = random.Random(video.seed)
+    scene = replace(random_scene(rng), event=video.event)
     frames = round(FPS * rng.uniform(4, 8))
-    write_video(SOURCE / "videos" / f"{clip.id}.mp4", render(scene, NIGHT, frame_times(frames), rng), FPS)
+    write_video(SOURCE / "videos" / f"{video.id}.mp4", render(scene, NIGHT, frame_times(frames), rng), FPS)

@@ -1,17 +1,17 @@
-"""A small made-up world of moving things, drawn as short videos.
+"""Short generated videos of moving things.
 
-A scene is four attributes. The tiny base model learns to describe scenes in a clean look (`GENERAL`); the demo's
-domain shows the same kind of scene as a bad night camera would (`NIGHT`), and its labels are rules over the event.
+A scene has four attributes. The tiny base model learned to describe scenes in a clean look (`GENERAL`). The demo's
+videos show such scenes as a bad night camera would (`NIGHT`), and its labels follow from the event.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 SIZE = 112  # pixels, both sides of a source video
@@ -29,7 +29,7 @@ EVENTS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What happens in a video."""
+    """What happens in a video, in keys of COLORS, AGENTS, SIDES and EVENTS."""
 
     color: str
     agent: str
@@ -42,8 +42,8 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a camera shows it. Levels and noise are in 8-bit grey levels, the shake in pixels of a SIZE-wide frame."""
+class Camera:
+    """How a scene is shown. Levels and noise are in 8-bit grey levels, the shake is in pixels of the frame."""
 
     background: tuple[float, float]
     gradient: float
@@ -54,28 +54,28 @@ class Look:
     lift: float = 0.0
 
 
-GENERAL = Look(background=(0, 70), gradient=20, noise=(0, 6), shake=0, clutter=1)
-NIGHT = Look(background=(40, 90), gradient=30, noise=(10, 18), shake=2, clutter=4, light=0.5, lift=10)
+GENERAL = Camera(background=(0, 70), gradient=20, noise=(0, 6), shake=0, clutter=1)
+NIGHT = Camera(background=(40, 90), gradient=30, noise=(10, 18), shake=2, clutter=4, light=0.5, lift=10)
 
 
 def random_scene(rng: random.Random) -> Scene:
     return Scene(rng.choice(list(COLORS)), rng.choice(AGENTS), rng.choice(SIDES), rng.choice(list(EVENTS)))
 
 
-def frame_times(n: int) -> np.ndarray:
-    """Middles of `n` equal parts of the unit interval: where frames are taken, here as in canonical clips."""
+def frame_times(n: int) -> NDArray[np.float64]:
+    """The middles of `n` equal parts of the unit interval, (n,): frames of canonical clips are taken there too."""
     return (np.arange(n) + 0.5) / n
 
 
-def render(scene: Scene, look: Look, times: Sequence[float] | np.ndarray, rng: random.Random) -> np.ndarray:
+def render(scene: Scene, camera: Camera, times: NDArray[np.float64], rng: random.Random) -> NDArray[np.uint8]:
     """Draw a scene at the given times in [0, 1]; returns uint8 (len(times), SIZE, SIZE, 3)."""
     scale = rng.uniform(0.9, 1.2)
     lane = rng.uniform(34, SIZE - 34)
-    middle = rng.uniform(0.42, 0.58)  # where the event takes place, as a part of the way across
-    moment = rng.uniform(0.4, 0.6)  # when
-    background, canvas = _background(look, rng)
+    middle = rng.uniform(0.42, 0.58)  # the place of the event, as a part of the way across
+    moment = rng.uniform(0.4, 0.6)  # its time
+    background, canvas = _background(camera, rng)
     shade = np.array(COLORS[scene.color]) * rng.uniform(0.8, 1.1) + [rng.uniform(-12, 12) for _ in range(3)]
-    noise = rng.uniform(*look.noise)
+    noise = rng.uniform(*camera.noise)
     grain = np.random.default_rng(rng.getrandbits(32))
 
     def place(way: float) -> tuple[float, float]:
@@ -96,24 +96,24 @@ def render(scene: Scene, look: Look, times: Sequence[float] | np.ndarray, rng: r
             half = 6 * scale
             draw.rectangle([x - half, y - half, x + half, y + half], fill=(245, 245, 245))
         _draw_agent(draw, scene.agent, place(_way(scene.event, time, moment, middle)), _rgb(shade), scale)
-        if look.shake:
-            dx, dy = rng.randint(-look.shake, look.shake), rng.randint(-look.shake, look.shake)
+        if camera.shake:
+            dx, dy = rng.randint(-camera.shake, camera.shake), rng.randint(-camera.shake, camera.shake)
             shift = (1, 0, dx, 0, 1, dy)
             image = image.transform(image.size, Image.Transform.AFFINE, shift, fillcolor=_rgb(background))
-        pixels = np.asarray(image).astype(np.float32) * look.light + look.lift
-        if noise:  # grains of 2 x 2 pixels, so that halving the picture does not average them away
+        pixels = np.asarray(image).astype(np.float32) * camera.light + camera.lift
+        if noise:  # grains of 2 x 2 pixels: they survive when the picture is halved
             grains = grain.normal(0, noise, (SIZE // 2, SIZE // 2, 3)).astype(np.float32)
             pixels += grains.repeat(2, axis=0).repeat(2, axis=1)
         frames.append(pixels.clip(0, 255).astype(np.uint8))
     return np.stack(frames)
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int, crf: int = 18) -> None:
+def write_video(path: Path, frames: NDArray[np.uint8], fps: int, crf: int = 18) -> None:
     """Encode uint8 (T, H, W, 3) frames as an H.264 mp4 file."""
     import av
 
     with av.open(str(path), "w") as container:
-        # With a lookahead, x264 gives one video in ten other bytes from one encoding to the next.
+        # With a lookahead, x264 encodes about one video in ten to other bytes each time.
         options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "rc-lookahead=0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
@@ -133,19 +133,21 @@ def _way(event: str, time: float, moment: float, middle: float) -> float:
     return middle * (1 - after) if event == "turn" else middle + after * (1 - middle)
 
 
-def _background(look: Look, rng: random.Random) -> tuple[np.ndarray, Image.Image]:
-    level = np.array([rng.uniform(*look.background) for _ in range(3)])
+def _background(camera: Camera, rng: random.Random) -> tuple[NDArray[np.float64], Image.Image]:
+    level = np.array([rng.uniform(*camera.background) for _ in range(3)])
     ramp = np.linspace(-1, 1, SIZE)
     slope = ramp[:, None, None] * rng.uniform(-1, 1) + ramp[None, :, None] * rng.uniform(-1, 1)
-    image = Image.fromarray((level + slope * look.gradient).clip(0, 255).astype(np.uint8))
+    image = Image.fromarray((level + slope * camera.gradient).clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    for _ in range(rng.randint(0, look.clutter)):
+    for _ in range(rng.randint(0, camera.clutter)):
         x, y, w, h = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(3, 20), rng.uniform(3, 20)
         draw.rectangle([x, y, x + w, y + h], fill=_rgb(level + rng.uniform(-35, 35)))
     return level, image
 
 
-def _draw_agent(draw: ImageDraw.ImageDraw, agent: str, at: tuple[float, float], fill: tuple, scale: float) -> None:
+def _draw_agent(
+    draw: ImageDraw.ImageDraw, agent: str, at: tuple[float, float], fill: tuple[int, int, int], scale: float
+) -> None:
     x, y = at
     if agent == "person":
         w, h = 5 * scale, 13 * scale
@@ -161,6 +163,6 @@ def _draw_agent(draw: ImageDraw.ImageDraw, agent: str, at: tuple[float, float], 
         draw.ellipse([x - r, y - r, x + r, y + r], fill=fill)
 
 
-def _rgb(values: np.ndarray) -> tuple[int, int, int]:
+def _rgb(values: NDArray[np.float64]) -> tuple[int, int, int]:
     r, g, b = (int(v) for v in np.clip(values, 0, 255))
     return r, g, b

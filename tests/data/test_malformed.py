@@ -144,7 +144,7 @@ def outcome(folder: Path, text: bytes, **files: bytes) -> str | None:
     return None
 
 
-slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow = settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def test_what_is_changed_below_is_whole_before(workspace: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_json_file_with_any_values(workspace: Path, rows: list[Any], keyed: bo
     assert said is None or "rows.json" in said or "more.json" in said
 
 
-@settings(slow, max_examples=60)
+@settings(slow, max_examples=40)
 @given(edits)
 def test_a_parquet_file_with_wrong_bytes(workspace: Path, edits: list[tuple[float, int, bytes]]) -> None:
     import pyarrow as pa

@@ -201,8 +201,8 @@ def test_a_second_call_keeps_what_is_there(source: dict[str, str]) -> None:
 
 def test_another_versions_demo_is_refused_and_kept(ws: Path) -> None:
     told = (
-        "data/demo: is not this version's demo ({} videos, not {}, or another base): move it away, and runs/demo, "
-        "and start again"
+        "data/demo: this is not the demo of this version ({} videos, not {}, or another base model). "
+        "Move it and runs/demo away, and start again"
     )
     assert write_source(sizes={"test": 1}) == 5
     with pytest.raises(RbftError) as error:

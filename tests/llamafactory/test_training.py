@@ -120,7 +120,7 @@ values = st.one_of(scalars, st.lists(scalars, max_size=4), st.dictionaries(keys,
 @given(st.dictionaries(keys, values, max_size=5))
 @example({"save_strategy": "no", "learning_rate": 1e-5, "adapter_name_or_path": "a,b", "deepspeed": None})
 @example({"a": "null", "b": "", "c": "1e-5", "d": [1, "2", None], "e": "😀"})
-@effort(max_examples=300, deadline=None)
+@effort(max_examples=150, deadline=None)
 def test_llama_factory_reads_back_the_very_values_of_the_command_line(overrides: dict[str, Any]) -> None:
     from omegaconf import OmegaConf
 

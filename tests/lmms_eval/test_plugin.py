@@ -300,6 +300,7 @@ def test_outside_a_workspace_nothing_is_added(
     assert tasks.workspaces == [Path()]
 
 
+@pytest.mark.e2e
 def test_a_built_in_task_is_still_found_beside_ours(workspace: Path, index: Callable[..., Found]) -> None:
     manager, messages = index("--tasks", "mme,rbft_mine")
     assert manager.match_tasks(["mme", "rbft_mine"]) == ["mme", "rbft_mine"]

@@ -1,4 +1,4 @@
-"""The demo's base model before it has learnt anything: tokenizer, chat template, configuration."""
+"""The demo's base model before training: tokenizer, chat template and configuration."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PROMPTS = (
     "What do you see in this clip?",
     "Say what is seen and what changes over time.",
 )
-# Text that the tokenizer should spell in few tokens, beside what the base model learns: ordinary English of prompts.
+# Ordinary English of prompts, which the tokenizer should also write in few tokens.
 ENGLISH = (
     "Which of these events does the video show? Answer with one of the labels and nothing else. Classify the video. "
     "normal abnormal someone leaves something takes something away stays turns around goes on without stopping label: "
     "answer: a camera at night in front of a house. yes no because first then."
 )
-# A word with its colon and space is one chunk: the name then comes right after the word that it defines, which a model
-# this small learns to look up (with two tokens in between, it did not in ten times the steps).
+# A word with its colon and space is one chunk, so that a name comes right after the word that it defines. A model this
+# small learns to look up such names; with two tokens in between, it did not learn it in ten times the steps.
 CHUNKS = r"[A-Za-z]+: | ?[A-Za-z]+| ?[0-9]| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
 SPECIAL = (
     "<|endoftext|>",
@@ -87,7 +87,7 @@ def build(seed: int) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProc
     )
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     torch.manual_seed(seed)
-    init = 0.08  # ten times less, the usual 0.02, trains far slower at this width
+    init = 0.08  # the usual 0.02 trains far slower at this width
     config = Qwen2_5_VLConfig(
         text_config=dict(
             vocab_size=len(tokenizer),

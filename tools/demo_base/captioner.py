@@ -1,4 +1,4 @@
-"""The demo's base model at work: clips to train and measure it on, batches of them, its answers, how good they are."""
+"""Clips for the demo's base model, batches of them, the model's answers, and how many of these are right."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import random
 from collections.abc import Sequence
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,8 +52,15 @@ def _shrink(frames: np.ndarray, size: tuple[int, int], rng: random.Random) -> np
     return np.stack(small)
 
 
-def equal_frames_attention(self, hidden_states, cu_seqlens, rotary_pos_emb=None, position_embeddings=None, **_):
-    """The vision tower's attention for frames of one size: one batched call where the original loops over frames."""
+def equal_frames_attention(
+    self: Any,
+    hidden_states: Any,
+    cu_seqlens: Any,
+    rotary_pos_emb: Any = None,
+    position_embeddings: Any = None,
+    **_: Any,
+) -> Any:
+    """Replaces the vision tower's attention for frames of one size: one batched call, not one for each frame."""
     frame = int(cu_seqlens[1])
     n = hidden_states.shape[0]
     q, k, v = self.qkv(hidden_states).reshape(n, 3, self.num_heads, -1).unbind(1)
@@ -62,16 +70,21 @@ def equal_frames_attention(self, hidden_states, cu_seqlens, rotary_pos_emb=None,
 
 
 class Captioner:
-    """Batches of clips of one Shape and one time step, so that prompts and positions are computed once."""
+    """Makes batches of clips of one shape and one time step, so that positions are computed once for each."""
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:
         for block in model.model.visual.blocks:
             block.attn.forward = equal_frames_attention.__get__(block.attn)
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
-        self.positions: dict[tuple, torch.Tensor] = {}
+        self.positions: dict[tuple[tuple[int, ...], float, int], torch.Tensor] = {}
 
-    def inputs(self, clips: np.ndarray, prompts: Sequence[str], captions: Sequence[str], step: float) -> dict:
-        """Right-padded input_ids, labels (-100 but on the caption and its end), positions and pixels."""
+    def inputs(
+        self, clips: np.ndarray, prompts: Sequence[str], captions: Sequence[str], step: float
+    ) -> dict[str, torch.Tensor]:
+        """Right-padded input_ids, labels (-100 outside the caption and its end of turn), positions and pixels.
+
+        `step` is the time from one pair of frames to the next, in seconds.
+        """
         videos = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in clips]
         seen = self.processor.video_processor(videos, do_resize=False, do_sample_frames=False, return_tensors="pt")
         grid = seen["video_grid_thw"]
@@ -102,16 +115,17 @@ class Captioner:
     def _prompt_ids(self, prompt: str, tokens: int) -> list[int]:
         content = [{"type": "video"}, {"type": "text", "text": prompt}]
         text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        return self.tokenizer(text.replace("<|video_pad|>", "<|video_pad|>" * tokens))["input_ids"]
+        ids: list[int] = self.tokenizer(text.replace("<|video_pad|>", "<|video_pad|>" * tokens))["input_ids"]
+        return ids
 
-    @torch.no_grad()
     def answer(self, clips: np.ndarray, prompts: list[str], step: float, batch: int = 100) -> list[str]:
-        """Greedy answers."""
+        """The greedy answer to each prompt about its clip; `batch` clips are shown at a time."""
         self.model.eval()
         texts: list[str] = []
         order = sorted(range(len(clips)), key=lambda i: len(self._prompt_ids(prompts[i], 0)))
-        for some in (order[i : i + batch] for i in range(0, len(order), batch)):
-            texts += self._answer(clips[some], [prompts[i] for i in some], step)
+        with torch.no_grad():
+            for some in (order[i : i + batch] for i in range(0, len(order), batch)):
+                texts += self._answer(clips[some], [prompts[i] for i in some], step)
         self.model.train()
         return [text for _, text in sorted(zip(order, texts, strict=True))]
 
@@ -137,7 +151,7 @@ class Captioner:
 
 
 def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
-    """Shares of captions that are right as a whole, and in each attribute."""
+    """The shares of captions that are right as a whole (`exact`) and in each attribute."""
 
     def words(s: Scene) -> dict[str, str]:
         return {
@@ -153,8 +167,10 @@ def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
 
 
 def measure(captioner: Captioner, scenes: list[Scene], clips: np.ndarray, step: float, seed: int) -> dict[str, float]:
-    """Shares of right captions (see `accuracy`), and of right names of made-up classes of events: `explained`, after a
-    description, and `named` at once; both among all five events, of which it has never been shown more than MOST.
+    """The shares of right captions (see `accuracy`) and of right names of made-up classes of events.
+
+    `explained` counts names that follow a description, `named` those that are the whole answer. Each prompt defines all
+    five events; in training it was never more than MOST.
     """
     rng = random.Random(seed)
     classes = [Classes("event", dict(zip(EVENTS, rng.sample(NAMES, len(EVENTS)), strict=True))) for _ in scenes]

@@ -1,8 +1,8 @@
-"""Made-up classes for the base model's training: what a word means is said in the prompt, and is never the same twice.
+"""Made-up classes for the base model's training. The prompt defines each word, and never twice in the same way.
 
-So it learns to relate what it sees to definitions that it is given, and no label of the demo: those words occur among a
-hundred names, each as often as any other for whatever is defined, and never are all five events defined at once. (To
-leave out just the demo's pairs teaches them, too: a base trained so never wrote "theft" after "Taking".)
+So the model learns to match what it sees with definitions that it is given, and learns no label of the demo. The demo's
+labels are among a hundred names. Each name stands for each value equally often, and no prompt defines all five events.
+(Leaving out just the demo's own pairs would teach them too: a base trained so never wrote "theft" after "Taking".)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rbft_plugin.demo.synthetic_video import AGENTS, COLORS, EVENTS, SIDES, Scene
 
-# What a definition is of: one value of one attribute of a scene.
+# A definition names one value of one attribute of a scene.
 VALUES = {"color": tuple(COLORS), "agent": AGENTS, "side": SIDES, "event": tuple(EVENTS)}
 # The word for a value that definitions use; each is one token, and so is each name.
 WORD_OF = {value: value.capitalize() for kind in ("color", "agent", "side") for value in VALUES[kind]}
@@ -28,7 +28,7 @@ _NAMES = (
     "giving finding losing sorting stacking "
 )
 NAMES = tuple(_NAMES.split())
-MOST = 4  # definitions in one prompt
+MOST = 4  # the largest number of definitions in one prompt
 EXPLAIN = "Describe what happens in the video, then say what it is:"
 ANSWER = "What is it? Answer with the name alone:"
 
@@ -47,12 +47,12 @@ class Classes:
         return self.name_of[getattr(scene, self.kind)]
 
     def rationale(self, scene: Scene) -> str:
-        """What is seen, and which definition it meets."""
+        """The caption of the scene, and the definition that it meets."""
         return f"{scene.caption}\n{WORD_OF[getattr(scene, self.kind)]}: {self.name(scene)}"
 
 
 def draw(scene: Scene, rng: random.Random) -> Classes:
-    """Two to MOST classes, of which the scene is one."""
+    """Two to MOST classes; the scene belongs to one of them."""
     kind = rng.choice(list(VALUES))
     true = getattr(scene, kind)
     others = [value for value in VALUES[kind] if value != true]

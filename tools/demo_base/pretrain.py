@@ -1,10 +1,10 @@
-"""Trains the demo's base model from a seed: a 1.7 M parameter Qwen2.5-VL that describes clips of `world`.
+"""Trains the demo's base model from a seed: a Qwen2.5-VL of 1.7 million parameters that describes generated clips.
 
     python -m tools.demo_base.pretrain OUT
     python -m tools.demo_base.pretrain OUT --measure SEED   # only measures it, on clips drawn from that seed
 
-It never sees the demo's look, nor its classes: those that it sees are made up (`meanings`). About an hour on one core,
-40 minutes on two (OMP_NUM_THREADS=2).
+It sees neither the demo's look nor its classes: its classes are made up (see meanings.py). The training takes about an
+hour on one core, and 40 minutes on two (OMP_NUM_THREADS=2).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tools.demo_base.architecture import LONG, PIXELS, PROMPTS, build
 from tools.demo_base.captioner import Captioner, Clips, Shape, draw_clips, measure
 from tools.demo_base.meanings import ANSWER, EXPLAIN, draw
 
-# Of all training clips, how many have which shape; most are as in the demo.
+# The share of training clips of each shape; most clips are as in the demo.
 POOLS: dict[Shape, float] = {
     (8, PIXELS, PIXELS): 0.7,
     (6, PIXELS, PIXELS): 0.08,
@@ -34,7 +34,7 @@ POOLS: dict[Shape, float] = {
     (8, PIXELS, LONG): 0.07,
     (8, LONG, PIXELS): 0.07,
 }
-SECONDS = (0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2.5, 3)  # between the model's time steps, each two frames
+SECONDS = (0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2.5, 3)  # between two time steps of the model, which are two frames
 BATCH, WARM_UP = 32, 100
 
 
@@ -42,8 +42,9 @@ BATCH, WARM_UP = 32, 100
 class Phase:
     """A part of the training: optimizer steps, their peak learning rate, and what they show.
 
-    `anew`: the language model starts from nothing. `words` of the batches are text; `related` of the others ask for a
-    definition, not for a description alone; events that are `hard` are drawn three times as often until near its end.
+    With `anew` the language model starts from its first weights. `words` is the share of batches that are text, and
+    `related` the share of video samples that ask for a definition. In the first 70 % of the steps, events in `hard` are
+    drawn three times as often.
     """
 
     steps: int
@@ -54,8 +55,8 @@ class Phase:
     hard: tuple[str, ...] = ()
 
 
-# Eyes first, with a language model that is thrown away: one that describes does not learn to look words up (not in 750
-# steps of text), and beside one that does, the eyes learn nothing (not in 950 steps of video).
+# The vision tower learns first, and its language model is thrown away: a language model that describes videos does not
+# learn to look up words (in 750 steps of text), and with one that does, the vision tower learns nothing (in 950 steps).
 PHASES = (
     Phase(3500, 2e-3),
     Phase(500, 7e-4, anew=True, words=1.0),
@@ -65,9 +66,9 @@ PHASES = (
 
 
 def lesson(scene: Scene, rng: random.Random, share: float) -> tuple[str, str]:
-    """(prompt, answer): a description, one that ends with the definition it meets, or the defined name alone.
+    """(prompt, answer). The answer is a description, a description with the definition it meets, or the name alone.
 
-    `share` of lessons are of the last two kinds.
+    `share` is the share of the last two kinds.
     """
     kind = rng.choices(["describe", "explain", "name"], [1 - share, 0.6 * share, 0.4 * share])[0]
     if kind == "describe":
@@ -78,7 +79,9 @@ def lesson(scene: Scene, rng: random.Random, share: float) -> tuple[str, str]:
     return classes.prompt(ANSWER), classes.name(scene)
 
 
-def video_batch(pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random.Random) -> tuple[np.ndarray, list]:
+def video_batch(
+    pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random.Random
+) -> tuple[np.ndarray, list[tuple[str, str]]]:
     """Clips of one shape, uint8 (BATCH, frames, height, width, 3), and their lessons."""
     scenes, clips = pools[rng.choices(list(pools), [POOLS[shape] for shape in pools])[0]]
     odds = [3.0 if hard and s.event in phase.hard else 1.0 for s in scenes]
@@ -87,9 +90,9 @@ def video_batch(pools: dict[Shape, Clips], phase: Phase, hard: bool, rng: random
 
 
 def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: int = 300) -> None:
-    """Train through the phases, on `pool` clips, and save model and processor in `out` now and then.
+    """Train through all phases on `pool` clips; every 500 steps, save model and processor in `out`.
 
-    Beside them, `held_out` clips of each shape are drawn to measure it on.
+    The model is measured on `held_out` further clips of each shape.
     """
     model, processor = build(seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
@@ -123,12 +126,12 @@ def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: in
             optimizer.step()
             optimizer.zero_grad()
             losses.append(result.loss.item())
-            # Words alone: when a model finds out how to look up is a matter of luck, so the phase waits for it.
+            # It is a matter of luck when a model learns to look up, so a phase of text alone waits for it.
             step += phase.words < 1 or words.level == lessons.LEVELS or step < WARM_UP
             taken += 1
             if taken % 50 == 0:
-                said = f"loss {np.mean(losses[-50:]):.4f}, words of level {words.level}"
-                print(f"{step} of {phase.steps}: {said}, {time.time() - began:.0f} s", flush=True)
+                progress = f"loss {np.mean(losses[-50:]):.4f}, words of level {words.level}"
+                print(f"{step} of {phase.steps}: {progress}, {time.time() - began:.0f} s", flush=True)
             if taken % 500 == 0 or step == phase.steps:
                 model.save_pretrained(out)
                 processor.save_pretrained(out)
@@ -137,7 +140,7 @@ def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: in
 
 
 def report(captioner: Captioner, clips: dict[Shape, Clips], seconds: Sequence[float]) -> None:
-    """Print what `measure` finds on clips that it was not trained on, shape by shape and step by step in time."""
+    """Print what `measure` gives on clips outside the training set, for each shape and each time step in `seconds`."""
     for shape, (scenes, frames) in clips.items():
         for second in seconds:
             shares = {k: round(v, 3) for k, v in measure(captioner, scenes, frames, second, 0).items()}
@@ -148,9 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, nargs=len(PHASES), help="of each of PHASES")
-    parser.add_argument("--pool", type=int, default=20_000, help="clips to train on")
-    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure the model OUT on new clips")
+    parser.add_argument("--steps", type=int, nargs=len(PHASES), help="optimizer steps of each phase")
+    parser.add_argument("--pool", type=int, default=20_000, help="how many clips to train on")
+    parser.add_argument("--measure", type=int, metavar="SEED", help="only measure the model in OUT, on new clips")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     if args.measure is None:

@@ -1,8 +1,8 @@
-"""Draws a test clip of each class, what the base model says of it, and what each arm of a run answered.
+"""Draws a test clip of each class with the base model's rationale and the answer of each arm of a run.
 
     python -m tools.demo_base.strip RUN OUT.png
 
-The clips are the first of their class in the test split, the answers those of the run's first seed: none is picked.
+Nothing is picked by hand: each clip is the first of its class in the test split, each answer that of the first seed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from rbft_plugin.data.prepared import read_split
 from rbft_plugin.demo.data import BASE
 from rbft_plugin.report import load as comparison
 
-RIGHT, WRONG = "#00664f", "#a03c00"  # green and brown of one lightness, after Okabe and Ito; wrong ones are italic, too
+RIGHT, WRONG = "#00664f", "#a03c00"  # of one lightness, after Okabe and Ito; wrong answers are also italic
 
 
 @dataclass(frozen=True)
 class Line:
-    """One class: its clip, uint8 (frames, H, W, 3); the base's rationale; and {arm: (answer, whether it is right)}."""
+    """One class: its clip, uint8 (frames, height, width, 3), the rationale, and {arm: (answer, is it right?)}."""
 
     label: str
     frames: np.ndarray
@@ -34,7 +34,7 @@ class Line:
 
 
 def lines(run: Path) -> list[Line]:
-    """A line for each class of a run's dataset; the base model writes the rationales of these test clips now."""
+    """A line for each class of a run's dataset. The base model writes the rationales of these test clips now."""
     from rbft_plugin.model.generate import generate
     from rbft_plugin.model.inputs import batch_inputs
     from rbft_plugin.model.load import load_model
