@@ -24,7 +24,7 @@ BASE = Path("data/demo/base")
 LABEL_OF = {"pass": "normal", "stop": "loitering", "turn": "patrol", "drop": "delivery", "take": "theft"}
 # Samples of each label in each split; "extra" are training samples whose label is left blank.
 SIZES = {"train": 8, "extra": 80, "val": 40, "test": 80}
-# The test clips have a seed of their own, chosen after all settings; docs/demo.md has the hash of what is drawn from it.
+# The test clips have a seed of their own, chosen after all settings; docs/demo.md has the hash of what it gives.
 TEST_SEED = 20261123
 FPS = 4
 
