@@ -1,4 +1,4 @@
-"""The commands of `rbft` that concern datasets: from a user's files to what both harnesses read."""
+"""The commands that turn a user's files into what both harnesses read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rbft_plugin.cli.terminal import (
 )
 from rbft_plugin.errors import RbftError
 
-DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="A dataset: dataset_info/NAME.yaml.")]
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="The dataset of dataset_info/NAME.yaml.")]
 
 
-def init(folder: Annotated[Path, typer.Argument(help="Where to make the workspace.")]) -> None:
-    """Lay out a workspace: recipes/, task_configs/ and dataset_info/. Files that are there already stay."""
+def init(folder: Annotated[Path, typer.Argument(help="The folder for the workspace.")]) -> None:
+    """Lay out a workspace: recipes/, task_configs/ and dataset_info/. Existing files stay as they are."""
     from rbft_plugin import workspace
 
     written = workspace.init(folder)
@@ -33,48 +33,47 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to make the workspac
 
 def check(
     name: DatasetName,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every video; find copies that were encoded anew.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode videos, and look for re-encoded copies.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
-    recipe: Annotated[Path | None, typer.Option(help="A runner recipe: does the dataset fit its model?")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A runner recipe. Check that the data fits its model.")] = None,
 ) -> None:
-    """Say all that is wrong or doubtful with a dataset at once; exits 1 if anything would stop or spoil a run."""
+    """List everything that is wrong or doubtful in a dataset. Exits 1 if something would stop or spoil a run."""
     from rbft_plugin import workspace
-    from rbft_plugin.check import dataset_check as checks
-    from rbft_plugin.spec import recipe as recipes
+    from rbft_plugin.check import dataset_check
     from rbft_plugin.spec.dataset import load
+    from rbft_plugin.spec.recipe import load as load_recipe
 
     workspace.require()
     about: dict[str, str] = {}
     try:
-        chosen = recipes.load(recipe) if recipe else None
+        against = load_recipe(recipe) if recipe else None
         dataset = load(name)
-        about = checks.about(dataset)
-        found = checks.check(dataset, (lambda items, *_: items) if as_json else progress, deep, chosen)
+        about = dataset_check.about(dataset)
+        shown = (lambda items, *_: items) if as_json else progress
+        checked = dataset_check.check(dataset, shown, deep, against)
     except RbftError as error:
         if not as_json:
             raise
-        found = checks.Checked({}, 0, checks.refused(error))
+        checked = dataset_check.Checked({}, 0, dataset_check.refused(error))
     if as_json:
-        print_check_json(name, about, found)
-        sys.exit(1 if found.count("error") else 0)
-    print_counts(name, found.counts)
-    print_check(name, about, found)
-    if found.count("error"):
-        raise RbftError(f"{name}: {found.summary}")
-    console.print(f"{name}: {found.summary}")
+        print_check_json(name, about, checked)
+        sys.exit(1 if checked.count("error") else 0)
+    print_counts(name, checked.counts)
+    print_check(name, about, checked)
+    if checked.count("error"):
+        raise RbftError(f"{name}: {checked.summary}")
+    console.print(f"{name}: {checked.summary}")
 
 
 def prepare(
     name: DatasetName,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core unless given.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make clips anew that are there already.")] = False,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Make the clips of one of N parts alone.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make existing clips again.")] = False,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Make only the clips of part I of N.")] = None,
 ) -> None:
     """Make canonical clips and splits, and register the dataset with both harnesses.
 
-    What is done already is kept. For many machines: `--shard 1/N` to `--shard N/N`, in any order, then without it.
+    Existing clips are kept. For many machines, use `--shard 1/N` to `--shard N/N` in any order, then no --shard.
     """
     from rbft_plugin import workspace
     from rbft_plugin.cli.registrations import register
@@ -86,8 +85,8 @@ def prepare(
     workspace.require()
     dataset = load(name)
     if shard:
-        total, new, bad = make_shard(dataset, progress, Shard.parse(shard), workers, overwrite)
-        print_shard(name, shard, total, new, bad)
+        total, new, problems = make_shard(dataset, progress, Shard.parse(shard), workers, overwrite)
+        print_shard(name, shard, total, new, problems)
     else:
         prepared = prepare_dataset(dataset, progress, workers, overwrite)
         register(dataset)
@@ -95,45 +94,45 @@ def prepare(
 
 
 def sync(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Datasets; all unless given.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; name what is stale, and exit 1.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Datasets. Default: all.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing. Exit 1 if a file is stale.")] = False,
 ) -> None:
-    """Write what is made of YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
+    """Write what follows from YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
     from rbft_plugin import files, workspace
     from rbft_plugin.cli.registrations import register, registrations
     from rbft_plugin.errors import ProblemsError
-    from rbft_plugin.spec import json_schemas as schemas
+    from rbft_plugin.spec import json_schemas
     from rbft_plugin.spec.dataset import available, load
 
     workspace.require()
     datasets = [load(name) for name in names or available()]
-    wanted = [*map(registrations, datasets), schemas.generated()]
+    wanted = [*map(registrations, datasets), json_schemas.generated()]
     stale = sorted({str(path) for texts in wanted for path, text in texts.items() if not files.holds(path, text)})
     if check and stale:
         raise ProblemsError("stale files", stale, "Run `rbft sync`.")
     if not check:
         for dataset in datasets:
             register(dataset)
-        for path, text in schemas.generated().items():
+        for path, text in json_schemas.generated().items():
             files.write_text(path, text)
     console.print(f"written: {', '.join(stale)}" if stale else "all is up to date")
 
 
 def rows(
     name: DatasetName,
-    kind: Annotated[str, typer.Argument(help="What a stage learns: rationale, label, ... (docs/training.md)")],
-    output: Annotated[Path, typer.Option(help="The file to write; its folder's dataset_info.json will know it.")],
-    rationales: Annotated[Path | None, typer.Option(help="Rationales, as `rbft collect` wrote them.")] = None,
+    kind: Annotated[str, typer.Argument(help="What a stage learns, such as label (see docs/training.md).")],
+    output: Annotated[Path, typer.Option(help="The file to write. The dataset_info.json beside it will name it.")],
+    rationales: Annotated[Path | None, typer.Option(help="The rationales that `rbft collect` wrote.")] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="Leave out samples without a label.")] = False,
-    shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples of each class.")] = None,
-    fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Of the samples of each class.")] = None,
-    seed: Annotated[int, typer.Option(help="Which samples are drawn.")] = 0,
+    shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples to take of each class.")] = None,
+    fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Share of each class to take.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed that draws the samples.")] = 0,
 ) -> None:
-    """Write training rows of a kind, of all training samples or a part of them."""
+    """Write training rows of one kind, for all training samples or for a part of them."""
     from rbft_plugin import workspace
-    from rbft_plugin.llamafactory import rows as kinds
+    from rbft_plugin.llamafactory.rows import write
 
     workspace.require()
-    counts = kinds.write(name, kind, output, rationales, labelled, shots, fraction, seed)
-    said = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(counts.items()))
-    console.print(f"{name}: {sum(counts.values())} rows of kind {kind} ({said}) in {output}")
+    counts = write(name, kind, output, rationales, labelled, shots, fraction, seed)
+    by_label = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(counts.items()))
+    console.print(f"{name}: {sum(counts.values())} rows of kind {kind} ({by_label}) in {output}")

@@ -1,4 +1,4 @@
-"""`rbft`: its commands. Nothing but this and `data_commands` exits, nothing but these and `terminal` prints."""
+"""The commands of `rbft`. In the whole package, only cli/ prints or exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rbft_plugin.cli import data as data_commands
+from rbft_plugin.cli import data
 from rbft_plugin.cli.terminal import (
     Live,
     announce,
@@ -31,16 +31,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# What the system refuses whatever rbft does: rights, a full disk.
+# Errors of the system that no version of rbft could avoid, such as missing rights or a full disk.
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-for command in (data_commands.init, data_commands.check, data_commands.prepare, data_commands.sync, data_commands.rows):
+for command in (data.init, data.check, data.prepare, data.sync, data.rows):
     app.command()(command)
 
 
 def main() -> None:
-    """Entry point; every error that a user can cause ends here."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that a running harness is ended too
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+    """The entry point. Every error that a user can cause ends here."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that a running harness is stopped too
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets it
             signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:
         app()
@@ -53,75 +53,78 @@ def main() -> None:
         errors.print(f"rbft: {error.filename or 'a file'}: {error.strerror}", style="red")
         sys.exit(1)
     except SystemExit as end:
-        if end.code == 130:  # what typer makes of Ctrl-C, without a word
+        if end.code == 130:  # typer exits so after Ctrl-C, and prints nothing
             errors.print("rbft: stopped; the same command goes on from here")
         raise
 
 
 @app.command()
 def collect(
-    output: Annotated[Path, typer.Argument(help="The --output_path of a run of rbft_NAME_rationale, or its log.")],
-    rows: Annotated[Path | None, typer.Option(help="Where the rows go; data/NAME unless given.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of another generation.")] = False,
+    output: Annotated[
+        Path, typer.Argument(help="What lmms-eval wrote for rbft_NAME_rationale: --output_path or a log.")
+    ],
+    rows: Annotated[Path | None, typer.Option(help="The folder for the rows. Default: data/NAME.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of other rationales.")] = False,
     keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Drop none for this reason.")] = None,
-    min_words: Annotated[int | None, typer.Option(help="Drop shorter ones as short; 3 unless given.")] = None,
-    max_words: Annotated[int | None, typer.Option(help="Drop longer ones as long; no limit unless given.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Drop those with fewer words. Default: 3.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Drop those with more words. Default: no limit.")] = None,
     max_share: Annotated[
-        float | None, typer.Option(help="Drop as generic a text of more than this share of videos; 0.2 unless given.")
+        float | None, typer.Option(help="Drop texts of a larger share of videos. Default: 0.2.")
     ] = None,
 ) -> None:
-    """Turn logged rationales into the rows that stage 1 trains on; what is left out is counted by reason."""
+    """Turn logged rationales into the training rows of stage 1. Dropped rationales are counted by reason."""
     from rbft_plugin import workspace
-    from rbft_plugin.rationales import collect as rationales
-    from rbft_plugin.rationales.filters import Filters
+    from rbft_plugin.rationales.collect import collect as collect_rationales
+    from rbft_plugin.rationales.collect import write
+    from rbft_plugin.spec.filters import Filters
     from rbft_plugin.spec.yaml_models import validated
 
     workspace.require()
     given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
-    chosen = validated("rbft collect", Filters, {k: v for k, v in given.items() if v is not None})
-    collection = rationales.collect(output, chosen)
+    filters = validated("rbft collect", Filters, {key: value for key, value in given.items() if value is not None})
+    collection = collect_rationales(output, filters)
     print_collection(collection)
-    target = rationales.write(collection, rows or Path("data") / collection.dataset, overwrite)
+    target = write(collection, rows or Path("data") / collection.dataset, overwrite)
     console.print(f"written: {target}")
 
 
 @app.command()
 def report(
-    arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="A run, or outputs of lmms-eval.")],
-    output: Annotated[Path | None, typer.Option(help="Folder of the report.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Whose test split; a log of rbft's tasks knows.")] = None,
+    arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="Runs, or outputs of lmms-eval.")],
+    output: Annotated[Path | None, typer.Option(help="The folder for the report. Default: RUN/report.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset. Logs of rbft's tasks name it.")] = None,
     intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that all have.")] = False,
 ) -> None:
-    """Compare arms: table, statistics, pictures, a page. Give an arm several times for several seeds."""
+    """Compare arms: a table, statistics, pictures and a page. Give an arm several times for several seeds."""
     from rbft_plugin import workspace
-    from rbft_plugin.report import load as comparison
     from rbft_plugin.report.build import summarize, write
+    from rbft_plugin.report.load import gather
 
     workspace.require()
-    found = comparison.gather(arms, dataset, intersect)
-    folder = output or found.folder
-    summary = summarize(found.evaluations, found.extra)
-    write(summary, found.evaluations, folder, found.videos)
+    gathered = gather(arms, dataset, intersect)
+    folder = output or gathered.folder
+    summary = summarize(gathered.evaluations, gathered.extra)
+    write(summary, gathered.evaluations, folder, gathered.videos)
     print_summary(summary)
-    for note in found.extra["notes"]:
+    for note in gathered.extra["notes"]:
         console.print(f"note: {note}")
     print_pages(folder)
 
 
 @app.command()
 def predict(
-    checkpoint: Annotated[str, typer.Argument(help="A model's folder; adapters in order joined by ':'.")],
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Any videos.")],
-    dataset: Annotated[str | None, typer.Option(help="Whose labels and prompt; a model of `rbft run` knows.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; a GPU if there is one.")] = None,
+    checkpoint: Annotated[str, typer.Argument(help="A model's folder. Join several adapters, in order, by ':'.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="The videos to label.")],
+    dataset: Annotated[str | None, typer.Option(help="The dataset. A model of `rbft run` names it itself.")] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1. Default: a GPU if there is one.")] = None,
 ) -> None:
     """Label new videos with a trained model."""
     from rbft_plugin import workspace
-    from rbft_plugin.model import predict as prediction
+    from rbft_plugin.model.predict import predict as label_videos
 
     workspace.require()
     failed = False
-    for result in prediction.predict(checkpoint, videos, dataset, device):
+    for result in label_videos(checkpoint, videos, dataset, device):
         if result.problem:
             failed = True
             errors.print(f"rbft: {result.video}: {result.problem}", style="red")
@@ -136,20 +139,20 @@ def predict(
 def run(
     recipe: Annotated[Path, typer.Argument(help="A runner recipe, such as recipes/rbft.yaml.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the commands, ready to paste.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Steps at a time; see `launch.devices` in the recipe.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Steps at a time. See `launch.devices` in the recipe.")] = 1,
 ) -> None:
-    """Run a whole comparison; the same command goes on where it was stopped.
+    """Run a whole comparison. The same command continues a run that was stopped.
 
-    With `launch.nodes` above 1, the same command with NODE_RANK=1, 2, ... joins its trainings on the other nodes.
+    With `launch.nodes` above 1, start it on each node, with NODE_RANK=0 on the first, 1 on the second, and so on.
     """
     _run(recipe, dry_run, jobs)
 
 
 @app.command()
 def demo(
-    data_only: Annotated[bool, typer.Option("--data-only", help="Only write videos and annotations.")] = False,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Only write the videos and annotations.")] = False,
 ) -> None:
-    """The whole comparison on generated videos and a tiny built-in model: offline, on a CPU, in minutes."""
+    """Run the whole comparison on generated videos with a tiny built-in model: offline, on a CPU, in minutes."""
     from rbft_plugin import workspace
     from rbft_plugin.demo.data import SOURCE, write_source
 
@@ -162,19 +165,19 @@ def demo(
 
 def _run(path: Path, dry_run: bool, jobs: int) -> None:
     from rbft_plugin import workspace
-    from rbft_plugin.run import plan as plans
     from rbft_plugin.run import runner
-    from rbft_plugin.spec import recipe as recipes
-    from rbft_plugin.spec.dataset import load
+    from rbft_plugin.run.plan import make
+    from rbft_plugin.spec.dataset import load as load_dataset
+    from rbft_plugin.spec.recipe import load as load_recipe
 
     workspace.require()
-    recipe = recipes.load(path)
-    plan = plans.make(recipe, load(recipe.dataset))
+    recipe = load_recipe(path)
+    plan = make(recipe, load_dataset(recipe.dataset))
     if dry_run:
         for step in plan.steps:
             console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
-    _require_positions(recipe.base_model)
+    _require_right_positions(recipe.base_model)
     with Live(plan.steps) as live:
         if recipe.launch.node_rank:
             return runner.follow(plan, live.notify)
@@ -184,17 +187,17 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
             runner.execute(plan, live.notify, jobs)
         except RbftError as error:
             failed = error
-    if runner.is_done(plan, plan.steps[-1]):  # the report, of what there is
+    if runner.is_done(plan, plan.steps[-1]):  # the report of all arms that succeeded
         print_outcome(plan)
     if failed:
         raise failed
 
 
-def _require_positions(base_model: str) -> None:
-    """Stop before anything is trained with a transformers that the base model must not be used with."""
-    from rbft_plugin.model import rope_check as positions
+def _require_right_positions(base_model: str) -> None:
+    """Refuse to train with a version of transformers that places the text after a video wrongly for this model."""
+    from rbft_plugin.model import rope_check
 
-    if positions.installed_misplaces():
+    if rope_check.installed_misplaces():
         from transformers import AutoConfig
 
-        positions.require_right_positions(AutoConfig.from_pretrained(base_model).model_type)
+        rope_check.require_right_positions(AutoConfig.from_pretrained(base_model).model_type)

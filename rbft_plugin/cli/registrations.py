@@ -1,4 +1,4 @@
-"""What both harnesses must know of a dataset: its entries in dataset_info.json, and its task YAMLs.
+"""The registrations of a dataset with both harnesses: its entries in dataset_info.json, and its task YAMLs.
 
 All paths in these files are relative, so that they can be committed and a workspace can be moved.
 """

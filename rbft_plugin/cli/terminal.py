@@ -1,32 +1,44 @@
-"""What a person sees of a command: tables, progress, the outcome of a run."""
+"""What commands print: tables, progress and outcomes."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
 from rbft_plugin.errors import escaped, grouped, one_line
 
+if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none of them
+    from rbft_plugin.check.dataset_check import Checked
+    from rbft_plugin.data.prepare import Prepared
+    from rbft_plugin.rationales.collect import Collection
+    from rbft_plugin.run.steps import Plan, Step
+    from rbft_plugin.spec.dataset import Dataset
+
+T = TypeVar("T")
+
 console = Console(soft_wrap=True, highlight=False, markup=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-LINE_EVERY = 60.0  # seconds, of progress in a log
+LINE_EVERY = 60.0  # seconds between two lines of progress in a log
 
 
-def announce(plan: Any) -> None:
+def announce(plan: Plan) -> None:
+    """The steps that a run has to do, and what they will take."""
     from rbft_plugin.run.estimate import estimate
 
-    said = estimate(plan)
-    console.print(f"{plan.folder}: {len(said.to_do)} of {len(plan.steps)} steps to do", style="bold")
-    for line in said.lines():
+    expected = estimate(plan)
+    console.print(f"{plan.folder}: {len(expected.to_do)} of {len(plan.steps)} steps to do", style="bold")
+    for line in expected.lines():
         console.print(f"  {line}")
 
 
-def print_collection(collection: Any, examples: int = 2, most: int = 100) -> None:
-    """Counts of what `rbft collect` kept and dropped, with a few dropped texts of each, shortened."""
+def print_collection(collection: Collection, examples: int = 2, width: int = 100) -> None:
+    """How many rationales were kept, and how many were dropped for each reason, with a few examples."""
     from rbft_plugin.rationales.collect import REASONS
 
     total = len(collection.rows) + len(collection.dropped)
@@ -36,7 +48,7 @@ def print_collection(collection: Any, examples: int = 2, most: int = 100) -> Non
         console.print(f"  {len(dropped)} dropped as {reason}: {REASONS[reason]}")
         for one in [one for one in dropped if one["text"]][:examples]:
             text = escaped(one["text"])
-            console.print(f"    {one['id']}: {text if len(text) <= most else text[: most - 3] + '...'}")
+            console.print(f"    {one['id']}: {text if len(text) <= width else text[: width - 3] + '...'}")
     if collection.uncounted:
         console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
     if collection.further:
@@ -44,6 +56,7 @@ def print_collection(collection: Any, examples: int = 2, most: int = 100) -> Non
 
 
 def print_summary(report: dict[str, Any]) -> None:
+    """The table of a report, and a sentence for each comparison."""
     from rbft_plugin.report.markdown import table
 
     console.print(table(report))
@@ -51,17 +64,19 @@ def print_summary(report: dict[str, Any]) -> None:
         console.print(f"- {comparison['sentence']}")
 
 
-def print_outcome(plan: Any) -> None:
+def print_outcome(plan: Plan) -> None:
+    """The report of a run, the model of each arm, and where outputs of earlier settings are."""
     from rbft_plugin import files
     from rbft_plugin.run import runner
 
     folder = plan.folder / "report"
     print_summary(files.read_json(folder / "report.json"))
-    for scored in {one.output: one for one in plan.scored if one.output.is_dir()}.values():
+    for scored in {one.output: one for one in plan.scored if one.output.is_dir()}.values():  # cells may share one
         console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
-    aside, size = runner.superseded(plan)
+    superseded, size = runner.superseded(plan)
     if size:
-        console.print(f"  outputs of earlier settings ({size / 1e9:.2f} GB) lie in {aside}; delete them when you like")
+        where = f"({size / 1e9:.2f} GB) are in {superseded}"
+        console.print(f"  outputs of earlier settings {where}; delete them when you like")
     print_pages(folder)
 
 
@@ -70,9 +85,9 @@ def print_pages(folder: Path) -> None:
 
 
 class Live:
-    """One line a step; on a terminal, also what the running command last printed."""
+    """Prints a line for each event of a step; on a terminal, also the last line that the running command printed."""
 
-    def __init__(self, steps: list[Any]) -> None:
+    def __init__(self, steps: list[Step]) -> None:
         self.number = {step.name: number for number, step in enumerate(steps, 1)}
         self.status = console.status("") if console.is_terminal else None
 
@@ -85,25 +100,21 @@ class Live:
         if self.status:
             self.status.stop()
 
-    def notify(self, kind: str, step: Any, text: str) -> None:
+    def notify(self, event: str, step: Step, text: str) -> None:
         from rich.text import Text
 
         head = f"[{self.number[step.name]}/{len(self.number)}] {step.name}"
-        if kind == "skipped":
-            console.print(f"{head}: done before")
-        elif kind == "started":
-            console.print(f"{head}: log in {text}")
-        elif kind == "done":
-            console.print(f"{head}: done in {text}")
-        elif kind == "failed":
-            console.print(f"{head}: failed", style="red")
+        lines = {"skipped": "done before", "started": f"log in {text}", "done": f"done in {text}", "failed": "failed"}
+        if event in lines:
+            console.print(f"{head}: {lines[event]}", style="red" if event == "failed" else None)
         if self.status:
             shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
             shown.truncate(max(20, console.width - 4))
             self.status.update(shown)
 
 
-def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
+def print_counts(name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """A table of the numbers of samples: a row for each label, a column for each split."""
     from rich.table import Table
 
     table = Table(title=f"{name}: samples")
@@ -116,8 +127,8 @@ def print_counts(name: str, counts: dict[str, dict[str, int]]) -> None:
     console.print(table)
 
 
-def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> None:
-    """What the YAML says of the dataset, and a row for each kind of finding with a few examples."""
+def print_check(name: str, about: Mapping[str, str], checked: Checked, examples: int = 3) -> None:
+    """What the YAML says about the dataset, and a table with a row for each kind of finding."""
     from rich.table import Table
 
     for key, text in about.items():
@@ -127,25 +138,23 @@ def print_check(name: str, about: dict[str, str], found: Any, most: int = 3) -> 
     table.add_column("kind")
     table.add_column("number", justify="right")
     table.add_column("where and what", overflow="fold")
-    for (level, kind), some in grouped(found.findings).items():
-        rest = len(some) - most
-        said = [str(f) for f in some[:most]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
-        table.add_row(level, kind, str(len(some)), "\n".join(said))
-    if found.findings:
+    for (level, kind), some in grouped(checked.findings).items():
+        rest = len(some) - examples
+        shown = [str(f) for f in some[:examples]] + ([f"... and {rest} more (--json has all)"] if rest > 0 else [])
+        table.add_row(level, kind, str(len(some)), "\n".join(shown))
+    if checked.findings:
         console.print(table)
 
 
-def print_check_json(name: str, about: dict[str, str], found: Any) -> None:
-    import json
-    from dataclasses import asdict
-
-    content = {"dataset": name, "about": about, "samples": found.samples, "counts": found.counts}
-    content |= {f"{level}s": found.count(level) for level in ("error", "warning", "note")}
-    content |= {"findings": [asdict(f) for f in found.findings]}
+def print_check_json(name: str, about: Mapping[str, str], checked: Checked) -> None:
+    content = {"dataset": name, "about": about, "samples": checked.samples, "counts": checked.counts}
+    content |= {f"{level}s": checked.count(level) for level in ("error", "warning", "note")}
+    content |= {"findings": [asdict(finding) for finding in checked.findings]}
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def print_prepared(dataset: Any, prepared: Any) -> None:
+def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
+    """The counts of a prepared dataset, what was left out, and the names under which both harnesses know it."""
     from rbft_plugin.spec.names import KINDS, STAGES, llamafactory_name, task_name
 
     name, manifest = dataset.name, prepared.manifest
@@ -168,28 +177,23 @@ def print_prepared(dataset: Any, prepared: Any) -> None:
     console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
 
 
-def print_shard(name: str, shard: str, total: int, new: int, bad: list[str]) -> None:
-    console.print(f"{name}: shard {shard}: {total} samples, {new} new clips, {len(bad)} videos that cannot be used")
-    for problem in bad:
+def print_shard(name: str, shard: str, total: int, new: int, problems: Sequence[str]) -> None:
+    counts = f"{total} samples, {new} new clips, {len(problems)} videos that cannot be used"
+    console.print(f"{name}: shard {shard}: {counts}")
+    for problem in problems:
         console.print(f"  {problem}")
     console.print(f"when all shards are done: rbft prepare {name}")
 
 
-def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
-    """A progress bar over an iterable, with rate and time left; a line now and then where output is no terminal."""
+def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
+    """The items, with a progress bar on a terminal, and else with a line every LINE_EVERY seconds."""
     if not console.is_terminal:
         yield from _lines(items, total, text)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(text, total=total, rate="")
         for item in items:
             speed = bar.tasks[0].speed
@@ -197,13 +201,13 @@ def progress(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
             yield item
 
 
-def _lines(items: Iterable[Any], total: int, text: str) -> Iterator[Any]:
+def _lines(items: Iterable[T], total: int, text: str) -> Iterator[T]:
     from rbft_plugin.report.prose import duration
 
-    began = said = time.monotonic()
+    began = printed = time.monotonic()
     for done, item in enumerate(items, start=1):
-        if (now := time.monotonic()) - said >= LINE_EVERY:
-            rate, said = done / (now - began), now
+        if (now := time.monotonic()) - printed >= LINE_EVERY:
+            rate, printed = done / (now - began), now
             left = duration((total - done) / rate)
             console.print(f"{text}: {done:,} of {total:,}, {rate:.1f}/s, about {left} left")
         yield item
