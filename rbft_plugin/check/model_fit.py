@@ -21,7 +21,7 @@ from rbft_plugin.clips.video import WHOLE, Clip, Part, VideoError, probe
 from rbft_plugin.errors import Finding, RbftError, lines
 from rbft_plugin.model.processor import Base, after_video, load_base, made_of, tokens
 from rbft_plugin.spec.dataset import ClipSettings
-from rbft_plugin.spec.names import BASES
+from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.recipe import Recipe
 
 # Of LLaMA-Factory 0.9.5, for what a recipe does not set.
@@ -64,7 +64,7 @@ def longest_rationale(recipe: Recipe) -> int:
     said = re.search(r"max_new_tokens\W+(\d+)", str(recipe.evaluation.args.get("gen_kwargs", "")))
     if said:
         return int(said.group(1))
-    path = Path("task_configs") / BASES["rationale"][0]
+    path = Path("task_configs") / TASK_KINDS["rationale"].bases[0]
     try:
         return int(yaml.load(path.read_text(encoding="utf-8"), Loader=_Tasks)["generation_kwargs"]["max_new_tokens"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):

@@ -155,7 +155,7 @@ def print_check_json(name: str, about: Mapping[str, str], checked: Checked) -> N
 
 def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     """The counts of a prepared dataset, what was left out, and the names under which both harnesses know it."""
-    from rbft_plugin.spec.names import KINDS, STAGES, llamafactory_name, task_name
+    from rbft_plugin.spec.names import STAGES, TASK_KINDS, llamafactory_name, task_name
 
     name, manifest = dataset.name, prepared.manifest
     print_counts(name, manifest["counts"])
@@ -172,7 +172,7 @@ def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     if prepared.unused:
         size = f"{prepared.unused_bytes / 1e6:.1f} MB"
         console.print(f"{prepared.unused} files of {dataset.folder}/clips ({size}) are used by no sample any more")
-    tasks = ", ".join(task_name(name, kind) for kind in KINDS)
+    tasks = ", ".join(task_name(name, kind) for kind in TASK_KINDS)
     rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
     console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
 

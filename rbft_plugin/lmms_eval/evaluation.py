@@ -13,7 +13,7 @@ from typing import Any
 from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.model.checkpoint import Checkpoint
-from rbft_plugin.spec.names import task_kind
+from rbft_plugin.spec.names import TASK_KINDS, task_kind
 from rbft_plugin.spec.recipe import Evaluation
 
 
@@ -37,7 +37,7 @@ def sample_logs(output: Path, suffix: str = "") -> list[Path]:
     """Logs of samples of rbft_<name> tasks below a folder, or the file itself; `suffix` "_rationale": of rationales,
     blind or hinted.
     """
-    kinds = ("rationale", "rationale_hinted") if suffix == "_rationale" else ("label",)
+    kinds = [kind for kind in TASK_KINDS if (kind.startswith("rationale") if suffix else kind == "label")]
     logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
     logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
     return [p for p in logs if task_kind(task_of(p)) in kinds]

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.lmms_eval import response_cache as cache
-from rbft_plugin.spec.dataset import TAGS
-from rbft_plugin.spec.names import LABEL_BASE, task_dataset, task_kind
+from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, task_dataset, task_kind
 
 PATTERN = "rbft_*"
 
@@ -101,7 +100,8 @@ def _adopt(index: dict, model: str | None) -> None:
     from rbft_plugin.data.prepared import read_jsonl
     from rbft_plugin.lmms_eval import tasks
 
-    tags = {name: entry for name, entry in index.items() if name in TAGS and entry["type"] == "tag"}
+    ours = [kind.tag for kind in TASK_KINDS.values()]
+    tags = {name: entry for name, entry in index.items() if name in ours and entry["type"] == "tag"}
     left_out: dict[str, list[str]] = {}
     scores = None  # whether the model gives likelihoods; found out when it matters, since it imports the model
     for name, task in list(index.items()):
@@ -120,7 +120,7 @@ def _adopt(index: dict, model: str | None) -> None:
         why = None
         if not data.exists():
             why = f"{data.parent.resolve()} is not prepared (`rbft prepare {task_dataset(name)}`)"
-        elif asked and task_kind(name) == "rationale_hinted":
+        elif asked and TASK_KINDS[task_kind(name)].hinted:
             if not any(row.get("hinted_prompt") for row in read_jsonl(data)):
                 why = f"{data.resolve()} has no hinted prompt, which samples with a label have"
         elif asked and config.get("output_type") == "multiple_choice":

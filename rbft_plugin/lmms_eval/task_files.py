@@ -5,54 +5,55 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset, path_of
-from rbft_plugin.spec.names import BASES, KINDS, OF_A_CLASS, class_metric, task_name, task_split
+from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, task_name
 from rbft_plugin.workspace import shipped
+
+FOLDER = Path("task_configs")
 
 
 def task_files(dataset: Dataset) -> dict[Path, str]:
-    """The task YAMLs, and the bases that they include where these are not there, and what they should hold."""
-    tasks = {Path("task_configs") / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in KINDS}
-    bases = {Path("task_configs") / base for bases in BASES.values() for base in bases}
+    """{path: content} of a dataset's task YAMLs, and of those bases that are missing in the workspace."""
+    tasks = {FOLDER / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in TASK_KINDS}
+    bases = {FOLDER / base for kind in TASK_KINDS.values() for base in kind.bases}
     missing = {base: (shipped() / base).read_text(encoding="utf-8") for base in bases if not base.exists()}
     return missing | tasks
 
 
-def _task(dataset: Dataset, kind: str) -> str:
-    bases = BASES[kind]
+def _task(dataset: Dataset, name: str) -> str:
+    kind = TASK_KINDS[name]
     return (
         f"# Made by `rbft prepare {dataset.name}`: change {path_of(dataset.name).as_posix()}, not this.\n"
-        f"include: {bases[0] if len(bases) == 1 else '[' + ', '.join(bases) + ']'}\n"
-        f"task: {task_name(dataset.name, kind)}\n"
+        f"include: {kind.bases[0] if len(kind.bases) == 1 else '[' + ', '.join(kind.bases) + ']'}\n"
+        f"task: {task_name(dataset.name, name)}\n"
         "dataset_kwargs:\n"
         "  data_files:\n"
-        f"    test: ../{dataset.folder.as_posix()}/{task_split(kind)}.jsonl\n"
-    ) + ("" if kind.startswith("rationale") else _metrics(dataset, kind))
+        f"    test: ../{dataset.folder.as_posix()}/{kind.split}.jsonl\n"
+    ) + (_metric_list(dataset, kind) if kind.scores else "")
 
 
-def _metrics(dataset: Dataset, kind: str) -> str:
-    """The metric_list of a task that scores; each metric is a key of what its process_results returns."""
-    of_answers = [("accuracy", "mean", "true"), ("no_answer", "mean", "false")]
-    of_likelihoods = [
-        *[("accuracy", "mean", "true"), ("accuracy_norm", "mean", "true")],
-        *[(name, f"!function rbft_plugin.lmms_eval.tasks.{name}", "true") for name in ("auroc", "average_precision")],
-        *[(name, f"!function rbft_plugin.lmms_eval.tasks.{name}", "false") for name in ("brier", "calibration_error")],
-    ]
-    of_both = ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
-    metrics = of_likelihoods if kind == "ll" else of_answers
-    metrics += [(name, f"!function rbft_plugin.lmms_eval.tasks.{name}", "true") for name in of_both]
-    metrics += [
-        (class_metric(figure, name), f"!function rbft_plugin.lmms_eval.tasks.class_{figure}", _up(figure))
-        for figure in (*OF_A_CLASS, "confusion")
-        for name in dataset.label_names
-    ]
-    lines = [
-        f"  - metric: {json.dumps(name, ensure_ascii=False)}\n    aggregation: {how}\n    higher_is_better: {up}\n"
-        for name, how, up in metrics
-    ]
-    return "metric_list:\n" + "".join(lines)
+def _metric_list(dataset: Dataset, kind: TaskKind) -> str:
+    """The metrics of a task that scores. Each is a key of what the task's process_results returns."""
+    likelihoods = kind.scores == "likelihoods"
+    metrics = [_entry(name, metric) for name, metric in METRICS.items() if likelihoods or metric.of_counts]
+    metrics += [("accuracy_norm", "mean", "true")] if likelihoods else []
+    metrics.append(("majority_accuracy", _function("majority_accuracy"), "true"))
+    for metric in (*CLASS_METRICS, "confusion"):
+        better = "null" if metric in ("support", "confusion") else "true"  # more of a count is neither better nor worse
+        for label in dataset.label_names:
+            metrics.append((class_metric(metric, label), _function(f"class_{metric}"), better))
+    return "metric_list:\n" + "".join(
+        f"  - metric: {json.dumps(name, ensure_ascii=False)}\n"
+        f"    aggregation: {aggregation}\n    higher_is_better: {better}\n"
+        for name, aggregation, better in metrics
+    )
 
 
-def _up(figure: str) -> str:
-    """Whether more of a figure of a class is better; counts are neither."""
-    return "null" if figure in ("support", "confusion") else "true"
+def _entry(name: str, metric: Metric) -> tuple[str, str, str]:
+    """A share is lmms-eval's own mean over samples, which has a standard error in its table."""
+    return name, "mean" if metric.share else _function(name), str(metric.higher_is_better).lower()
+
+
+def _function(name: str) -> str:
+    return f"!function rbft_plugin.lmms_eval.tasks.{name}"

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.scoring import calibration as probabilities
-from rbft_plugin.scoring import metrics
+from rbft_plugin.scoring import counts
 from rbft_plugin.scoring.answers import NO_ANSWER, parse
-from rbft_plugin.spec.names import OF_A_CLASS, class_metric
+from rbft_plugin.scoring.metrics import METRICS, Metric
+from rbft_plugin.spec.names import CLASS_METRICS, class_metric
 
 # Workspaces to look for clips in; the lmms-eval plugin adds those of --include_path. A clip's name is a hash of its
 # content, so whichever file is found is the right one.
@@ -57,8 +58,7 @@ def hinted(docs: Any) -> Any:
 
 def process_label(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Scores of one answer."""
-    prediction = parse(results[0], doc["labels"])
-    return _scored(doc, prediction) | {"no_answer": float(prediction is NO_ANSWER)}
+    return _scored(doc, parse(results[0], doc["labels"]))
 
 
 def process_likelihoods(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -81,30 +81,28 @@ def process_likelihoods(doc: dict[str, Any], results: Sequence[str]) -> dict[str
     return _scored(doc, labels[sums.index(max(sums))]) | {
         "probabilities": dict(zip(labels, shares, strict=True)),
         "accuracy_norm": float(labels[means.index(max(means))] == doc["label"]),
-        **dict.fromkeys(("auroc", "average_precision", "brier", "calibration_error"), ranked),
+        **dict.fromkeys((name for name, metric in METRICS.items() if metric.of_probabilities), ranked),
     }
 
 
 def _scored(doc: dict[str, Any], prediction: str | None) -> dict[str, Any]:
     """What every scored sample has. `score` (0 or 1) is what lmms-eval's --baseline pairs runs by."""
-    target = doc["label"]
-    right = float(prediction == target)
+    target, labels = doc["label"], doc["labels"]
+    positions = [*labels, NO_ANSWER]
+    cell = [positions.index(prediction), len(positions)]
     pair = [target, prediction]
-    places = [*doc["labels"], NO_ANSWER]
-    cell = [places.index(prediction), len(places)]
     return {
         "sample_id": doc["id"],
         "prediction": prediction,
-        "score": right,
-        "accuracy": right,
-        **dict.fromkeys(("balanced_accuracy", "macro_f1", "weighted_f1"), pair),
-        "majority_accuracy": target,
+        "score": float(prediction == target),
         **{
-            class_metric(figure, label): _outcome(label, target, prediction)
-            for figure in OF_A_CLASS
-            for label in doc["labels"]
+            name: metric.of([target], [prediction], labels) if metric.share else pair
+            for name, metric in METRICS.items()
+            if metric.of_counts
         },
-        **{class_metric("confusion", label): cell if label == target else [] for label in doc["labels"]},
+        "majority_accuracy": target,
+        **{class_metric(metric, label): _outcome(label, *pair) for metric in CLASS_METRICS for label in labels},
+        **{class_metric("confusion", label): cell if label == target else [] for label in labels},
     }
 
 
@@ -116,7 +114,7 @@ def _numbers(result: str) -> list[float]:
 
 
 def process_rationale(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    return {"sample_id": doc["id"], "mode": "blind", "words": float(len(results[0].split()))}
+    return {"sample_id": doc["id"], "mode": "plain", "words": float(len(results[0].split()))}
 
 
 def process_hinted(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -149,57 +147,39 @@ def class_confusion(cells: Sequence[Sequence[int]]) -> list[int]:
     `cells` are [place of the answer among these, their number], and empty for samples with another target; a label
     that never occurs has an empty row.
     """
-    counts = Counter(cell[0] for cell in cells if cell)
-    return [counts[place] for place in range(max((cell[1] for cell in cells if cell), default=0))]
-
-
-def balanced_accuracy(pairs: Sequence[Pair]) -> float:
-    return _of_pairs(metrics.balanced_accuracy, pairs)
-
-
-def macro_f1(pairs: Sequence[Pair]) -> float:
-    return _of_pairs(metrics.macro_f1, pairs)
-
-
-def weighted_f1(pairs: Sequence[Pair]) -> float:
-    return _of_pairs(metrics.weighted_f1, pairs)
+    answered = Counter(cell[0] for cell in cells if cell)
+    return [answered[place] for place in range(max((cell[1] for cell in cells if cell), default=0))]
 
 
 def majority_accuracy(targets: Sequence[str]) -> float:
-    return metrics.majority_accuracy(targets)
+    """Accuracy of always answering the most frequent target."""
+    return counts.majority_accuracy(targets)
 
 
-def auroc(ranked: Sequence[Sequence[float]]) -> float:
-    return _of_ranked(probabilities.auroc, ranked)
+def __getattr__(name: str) -> Callable[[Sequence[Any]], float]:
+    """The aggregation of a metric of METRICS over all samples, which a task YAML names as a function of this module."""
+    metric = METRICS.get(name)
+    if metric is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return partial(_of_pairs if metric.of_counts else _of_ranked, metric)
 
 
-def average_precision(ranked: Sequence[Sequence[float]]) -> float:
-    return _of_ranked(probabilities.average_precision, ranked)
-
-
-def brier(ranked: Sequence[Sequence[float]]) -> float:
-    return _of_ranked(probabilities.brier, ranked)
-
-
-def calibration_error(ranked: Sequence[Sequence[float]]) -> float:
-    return _of_ranked(probabilities.expected_calibration_error, ranked)
-
-
-def _of_class(figure: str, outcomes: Sequence[str]) -> float:
+def _of_class(metric: str, outcomes: Sequence[str]) -> float:
     sides = [("yes" if o in ("tp", "fn") else "no", "yes" if o in ("tp", "fp") else "no") for o in outcomes]
-    return metrics.per_class(*_columns(sides), ["yes", "no"])["yes"][figure]
+    return counts.per_class(*_columns(sides), ["yes", "no"])["yes"][metric]
 
 
-def _of_pairs(metric: Callable[..., float], pairs: Sequence[Pair]) -> float:
-    """A metric of each sample's (target, prediction); labels that occur in neither do not change it."""
+def _of_pairs(metric: Metric, pairs: Sequence[Pair]) -> float:
+    """A metric of each sample's (target, prediction). Labels that occur in neither do not change it."""
     targets, predictions = _columns(pairs)
-    return metric(targets, predictions, sorted({*targets, *predictions} - {NO_ANSWER}))
+    return metric.of(targets, predictions, sorted({*targets, *predictions} - {NO_ANSWER}))
 
 
-def _of_ranked(metric: Callable[..., float], ranked: Sequence[Sequence[float]]) -> float:
+def _of_ranked(metric: Metric, ranked: Sequence[Sequence[float]]) -> float:
     """A metric of each sample's (position of the target, probability of each label)."""
     names = [str(position) for position in range(len(ranked[0]) - 1)]
-    return metric([str(int(row[0])) for row in ranked], [row[1:] for row in ranked], names)
+    assert metric.of_probabilities
+    return metric.of_probabilities([str(int(row[0])) for row in ranked], [row[1:] for row in ranked], names)
 
 
 def _columns(pairs: Sequence[Pair]) -> tuple[list[Any], list[Any]]:

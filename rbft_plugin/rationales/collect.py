@@ -14,7 +14,7 @@ from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.rationales import filters
 from rbft_plugin.rationales.filters import Filters, Written
 from rbft_plugin.spec.filters import REASONS as FILTER_REASONS
-from rbft_plugin.spec.names import llamafactory_name, task_dataset, task_kind
+from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, task_dataset, task_kind
 
 REASONS = FILTER_REASONS | {
     "unlabelled": "it has no label, and so no hinted prompt",
@@ -27,7 +27,7 @@ class Collection:
     """What `collect` made: the rows, and what it left out: {"id", "reason", "text" (None where there is none)}."""
 
     dataset: str
-    mode: str  # blind, or hinted: the writer was shown the label
+    mode: str  # plain, or hinted: the writer was shown the label
     rows: list[dict[str, Any]]
     dropped: list[dict[str, Any]]
     uncounted: int = 0  # texts of which the log does not tell whether they were truncated
@@ -48,7 +48,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
     """
     log = evaluation.only_log(output, "_rationale")
     task = evaluation.task_of(log)
-    dataset, hinted = task_dataset(task), task_kind(task) == "rationale_hinted"
+    dataset, hinted = task_dataset(task), TASK_KINDS[task_kind(task)].hinted
     samples = {row["id"]: row for row in read_split(dataset, "train")}
     logged = read_jsonl(log)
     ids = [str(row.get("sample_id")) for row in logged]
@@ -78,7 +78,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         dropped.append({"id": i, "reason": reason, "text": None})
     order = {i: position for position, i in enumerate(samples)}
     dropped.sort(key=lambda one: order[one["id"]])
-    return Collection(dataset, "hinted" if hinted else "blind", rows, dropped, uncounted, further)
+    return Collection(dataset, "hinted" if hinted else "plain", rows, dropped, uncounted, further)
 
 
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:

@@ -10,34 +10,25 @@ from typing import Any
 import numpy as np
 
 from rbft_plugin.report.evaluations import Scored
-from rbft_plugin.scoring import calibration as probabilities
-from rbft_plugin.scoring import metrics
-from rbft_plugin.scoring.bootstrap import Array, Estimate, draws, over_seeds
+from rbft_plugin.scoring.bootstrap import Estimate, over_seeds, resampled
+from rbft_plugin.scoring.counts import Array, confusion, correct, per_class
+from rbft_plugin.scoring.metrics import metrics_of, wilson_interval
 
-RATES = ("accuracy", "no_answer_rate")  # shares of clips: Wilson intervals
-FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "no_answer_rate")
-OF_PROBABILITIES = ("auroc", "average_precision", "brier", "expected_calibration_error")
 RARE = 5  # clips; a share of fewer, or of all but fewer, is not near normal
 BINS = 10  # of the reliability diagram
 Draws = dict[str, list[Array]]  # figure -> each seed's values on the resamples
 
 
 def figures(run: Scored) -> dict[str, float]:
-    """FIGURES of one evaluation."""
-    table = (run.targets, run.predictions, run.labels)
-    return {
-        "accuracy": metrics.accuracy(run.targets, run.predictions),
-        "macro_f1": metrics.macro_f1(*table),
-        "balanced_accuracy": metrics.balanced_accuracy(*table),
-        "weighted_f1": metrics.weighted_f1(*table),
-        "no_answer_rate": metrics.no_answer_rate(run.predictions),
-    }
+    """Each metric of predictions of one evaluation."""
+    given = (run.targets, run.predictions, run.labels)
+    return {name: metric.of(*given) for name, metric in metrics_of("predictions").items()}
 
 
 def draws_of(runs: Sequence[Scored], drawn: Array) -> Draws:
     """Each seed's figures on the resamples `drawn` (see resampling.weights)."""
-    each = [draws(drawn, run.targets, run.predictions, run.labels) for run in runs]
-    found = {figure: [one[figure] for one in each] for figure in (*FIGURES, "f1")}
+    each = [resampled(drawn, run.targets, run.predictions, run.labels) for run in runs]
+    found = {figure: [one[figure] for one in each] for figure in each[0]}
     if blind := _without_video(runs):
         found["without_video"] = [drawn @ right / drawn.shape[1] for right in blind]
     return found
@@ -46,7 +37,7 @@ def draws_of(runs: Sequence[Scored], drawn: Array) -> Draws:
 def _without_video(runs: Sequence[Scored]) -> list[Any]:
     """For each seed, whether its predictions without the video are right, shape (n,); [] unless every seed has them."""
     pairs = [(run.targets, run.without_video) for run in runs if run.without_video is not None]
-    return [metrics.correct(*pair) for pair in pairs] if len(pairs) == len(runs) else []
+    return [correct(*pair) for pair in pairs] if len(pairs) == len(runs) else []
 
 
 def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
@@ -54,11 +45,11 @@ def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
     targets, labels, n = runs[0].targets, runs[0].labels, len(runs[0].ids)
     found = [figures(run) for run in runs]
     entry: dict[str, Any] = {"seeds": [run.seed for run in runs]}
-    for figure in FIGURES:
-        entry[figure] = _figure([one[figure] for one in found], drawn[figure], n if figure in RATES else None)
+    for figure, metric in metrics_of("predictions").items():
+        entry[figure] = _figure([one[figure] for one in found], drawn[figure], n if metric.share else None)
     blind = [float(right.mean()) for right in _without_video(runs)]
     entry["without_video"] = _figure(blind, drawn["without_video"], n) if blind else None
-    tables = [metrics.per_class(targets, run.predictions, labels) for run in runs]
+    tables = [per_class(targets, run.predictions, labels) for run in runs]
     entry["per_class"] = {
         label: {key: fmean(table[label][key] for table in tables) for key in ("precision", "recall", "f1")}
         | {
@@ -67,7 +58,7 @@ def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
         }
         for code, label in enumerate(labels)
     }
-    matrices = [metrics.confusion(targets, run.predictions, labels) for run in runs]
+    matrices = [confusion(targets, run.predictions, labels) for run in runs]
     entry["confusion"] = np.sum(matrices, axis=0).tolist()
     entry["probabilities"] = _of_probabilities(runs)
     return entry
@@ -83,7 +74,7 @@ def _figure(values: list[float], drawn: list[Array], n: int | None) -> dict[str,
     low, high = max(0.0, estimate.low), min(1.0, estimate.high)
     if n is not None:
         hits = estimate.mean * n
-        least, most = metrics.wilson_interval(round(hits), n)
+        least, most = wilson_interval(round(hits), n)
         if len(values) == 1:
             low, high = least, most
         elif estimate.low == estimate.high or min(hits, n - hits) < RARE:
@@ -102,8 +93,9 @@ def _of_probabilities(runs: Sequence[Scored]) -> dict[str, Any] | None:
     if any(run.probabilities is None for run in runs):
         return None
     entry: dict[str, Any] = {}
-    for name in OF_PROBABILITIES:
-        values = [getattr(probabilities, name)(run.targets, run.probabilities, run.labels) for run in runs]
+    for name, metric in metrics_of("probabilities").items():
+        assert metric.of_probabilities
+        values = [metric.of_probabilities(run.targets, run.probabilities or (), run.labels) for run in runs]
         defined = [None if math.isnan(value) else value for value in values]
         entry[name] = {"mean": None if None in defined else fmean(values), "per_seed": defined}
     return entry | {"reliability": {"seed": runs[0].seed, "bins": reliability(runs[0])}}
@@ -128,7 +120,7 @@ def reliability(run: Scored) -> list[dict[str, Any]]:
                 "n": n,
                 "confidence": float(sure[inside].mean()),
                 "accuracy": hits / n,
-                "ci95": list(metrics.wilson_interval(hits, n)),
+                "ci95": list(wilson_interval(hits, n)),
             }
         )
     return bins

@@ -20,9 +20,9 @@ from rbft_plugin.report import save_plots as pictures
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import ReportError, Scored, by_arm, some
 from rbft_plugin.scoring import bootstrap as resampling
-from rbft_plugin.scoring import metrics
+from rbft_plugin.scoring.counts import majority_accuracy
 
-SCHEMA = 2
+SCHEMA = 3
 OWN = {"schema", "dataset", "labels", "n_test", "majority", "majority_accuracy", "support", "arms", "comparisons"}
 OWN |= {"notes"}
 
@@ -60,7 +60,7 @@ def summarize(evaluations: Sequence[Scored], extra: dict[str, Any]) -> dict[str,
         "n_test": len(first.ids),
         "support": {label: support[label] for label in first.labels},
         "majority": support.most_common(1)[0][0],
-        "majority_accuracy": metrics.majority_accuracy(first.targets),
+        "majority_accuracy": majority_accuracy(first.targets),
         "arms": {arm: summary.arm(group, draws[arm]) for arm, group in runs.items()},
         "comparisons": [
             pairing.compare(runs[arm], runs[against], (draws[arm], draws[against])) for arm, against in pairs

@@ -24,7 +24,7 @@ def reliability(report: Mapping[str, Any], missing: frozenset[str] = frozenset()
     arms = {arm: figures["probabilities"] for arm, figures in report["arms"].items() if figures["probabilities"]}
     figure, panels = _panels(len(arms), 3.0, 3.2)
     for axes, (arm, found) in zip(panels, arms.items(), strict=True):
-        bins, error = found["reliability"]["bins"], found["expected_calibration_error"]["per_seed"][0]
+        bins, error = found["reliability"]["bins"], found["calibration_error"]["per_seed"][0]
         axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (5, 3)))
         for one in bins:
             axes.bar(one["low"], one["accuracy"], one["high"] - one["low"], align="edge", color=LIGHT, ec=EDGE, lw=0.8)

@@ -13,7 +13,7 @@ from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.run import runner
-from rbft_plugin.spec.names import task_dataset, task_kind, task_split
+from rbft_plugin.spec.names import TASK_KINDS, task_dataset, task_kind
 
 # What a learning curve is drawn against, in words; of a sweep without these, its first key with numbers.
 AMOUNTS = {"shots": "labelled training clips of each class", "train_fraction": "share of the labelled training clips"}
@@ -36,7 +36,7 @@ class Output:
         ours = evaluation.sample_logs(self.path)
         of_dataset = [p for p in ours if dataset_of(p) == dataset]
         others = [p for p in sorted(self.path.rglob("*_samples_*.jsonl")) if p not in ours]
-        others = [p for p in others if task_split(task_kind(evaluation.task_of(p))) == "test"]
+        others = [p for p in others if TASK_KINDS[task_kind(evaluation.task_of(p))].split == "test"]
         for chosen in (of_dataset, [] if ours else others):
             if len(chosen) == 1:
                 return chosen[0]

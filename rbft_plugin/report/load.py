@@ -19,7 +19,7 @@ from rbft_plugin.report.evaluations import Scored, some
 from rbft_plugin.report.find_logs import dataset_of
 from rbft_plugin.run.environment import versions
 from rbft_plugin.scoring.answers import normal, parse
-from rbft_plugin.spec.names import TaskKind, task_kind
+from rbft_plugin.spec.names import task_kind
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
     )
 
 
-def _beside(log: Path, kind: TaskKind) -> Path | None:
+def _beside(log: Path, kind: str) -> Path | None:
     """The log of another kind of task that the same start of lmms-eval left beside a log of answers."""
     task = evaluation.task_of(log)
     beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task}_{kind}.jsonl")

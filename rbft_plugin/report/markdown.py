@@ -122,7 +122,7 @@ def _by_class(report: Mapping[str, Any]) -> str:
 
 
 def _calibration(arm: str, of: Mapping[str, Any]) -> list[str]:
-    names = ("auroc", "average_precision", "brier", "expected_calibration_error")
+    names = ("auroc", "average_precision", "brier", "calibration_error")
     return [arm, *("-" if of[name]["mean"] is None else f"{of[name]['mean']:.3f}" for name in names)]
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from rbft_plugin.report.arm_statistics import Draws, figures
 from rbft_plugin.report.evaluations import Scored
 from rbft_plugin.report.prose import sentence
-from rbft_plugin.scoring import metrics
 from rbft_plugin.scoring.bootstrap import Estimate, over_seeds
+from rbft_plugin.scoring.counts import correct
+from rbft_plugin.scoring.metrics import mcnemar
 from rbft_plugin.spec.names import task_name
 
 EXACT, OVER_SEEDS = "exact McNemar", "t over clips and seeds"
@@ -75,7 +76,7 @@ def power_command(new: Scored, old: Scored) -> str | None:
     It asks what it takes to see a difference of 5 points, not of the difference that was found: power computed from
     the observed difference says no more than its p value (Hoenig and Heisey 2001). None where neither arm varies.
     """
-    right = np.array([metrics.correct(run.targets, run.predictions) for run in (new, old)], dtype=float)
+    right = np.array([correct(run.targets, run.predictions) for run in (new, old)], dtype=float)
     std = right.std(axis=1)
     if not std.any():
         return None
@@ -87,7 +88,7 @@ def power_command(new: Scored, old: Scored) -> str | None:
 
 
 def _pair(new: Scored, old: Scored) -> dict[str, Any]:
-    test = metrics.mcnemar(new.targets, new.predictions, old.predictions)
+    test = mcnemar(new.targets, new.predictions, old.predictions)
     of_new, of_old = figures(new), figures(old)
     return {
         "seed": new.seed,

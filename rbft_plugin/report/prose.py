@@ -106,7 +106,7 @@ def figure(one: Mapping[str, Any]) -> str:
 
 
 def rate(figures: Mapping[str, Any]) -> str:
-    return f"{percent(figures['no_answer_rate']['mean'])} %"
+    return f"{percent(figures['no_answer']['mean'])} %"
 
 
 def percent(share: float) -> str:

@@ -16,7 +16,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run.steps import Plan, Scored, Step
 from rbft_plugin.run.sweep import COLLECTING, PART, WRITING, Cell, cells, of_training
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.names import BASES, llamafactory_name, task_name, task_split
+from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, task_name
 from rbft_plugin.spec.recipe import Evaluation, Recipe, Stage
 
 
@@ -217,7 +217,7 @@ def _lmms_eval(
 ) -> Step:
     """One start for tasks that run on one split."""
     tasks = [task_name(plan.dataset.name, kind) for kind in kinds]
-    split = task_split(kinds[0])
+    split = TASK_KINDS[kinds[0]].split
 
     def problems_beside() -> list[str]:
         given = read_split(plan.dataset.name, split)
@@ -229,7 +229,7 @@ def _lmms_eval(
         found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
         return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
 
-    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in BASES[kind])]
+    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in TASK_KINDS[kind].bases)]
     return Step(
         name,
         _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rbft_plugin.scoring.metrics import codes
+from rbft_plugin.scoring.counts import Array, count
+from rbft_plugin.scoring.metrics import METRICS
 
 RESAMPLES = 2000
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,29 +47,13 @@ def weights(targets: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -
     return drawn
 
 
-def draws(
+def resampled(
     drawn: Array, targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]
 ) -> dict[str, Array]:
-    """Figures of one evaluation on each resample of `weights`, each of shape (resamples,); "f1" (resamples, labels).
-
-    Definitions as in `metrics`; labels without a target do not count, and their f1 is 0.
-    """
-    y_true, y_pred = codes(targets, predictions, labels)
-    k, n = len(labels), len(y_true)
-    right, silent = (y_true == y_pred).astype(float), (y_pred == k).astype(float)
-    support = np.bincount(y_true, minlength=k).astype(float)
-    hits = drawn @ (np.eye(k)[y_true] * right[:, None])
-    predicted = drawn @ np.eye(k + 1)[y_pred][:, :k]
-    f1 = 2 * hits / np.maximum(support + predicted, 1e-12)
-    there = support > 0
-    return {
-        "accuracy": drawn @ right / n,
-        "macro_f1": f1[:, there].mean(axis=1),
-        "balanced_accuracy": (hits[:, there] / support[there]).mean(axis=1),
-        "weighted_f1": f1 @ support / n,
-        "no_answer_rate": drawn @ silent / n,
-        "f1": f1,
-    }
+    """Each metric of predictions on each resample of `weights`, shape (resamples,); "f1" has (resamples, labels)."""
+    counts = count(targets, predictions, labels, drawn)
+    figures = {name: metric.of_counts(counts) for name, metric in METRICS.items() if metric.of_counts}
+    return figures | {"f1": counts.f1}
 
 
 def over_seeds(values: Sequence[float], drawn: Sequence[Array]) -> Estimate:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rbft_plugin.scoring.metrics import Codes, codes
+from rbft_plugin.scoring.counts import Codes, codes
 
 Rows = NDArray[np.float64]
 
@@ -51,9 +51,7 @@ def brier(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str
     return float(np.mean(np.sum((rows - np.eye(len(labels))[y_true]) ** 2, axis=1)))
 
 
-def expected_calibration_error(
-    targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str], bins: int = 15
-) -> float:
+def calibration_error(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str], bins: int = 15) -> float:
     """Mean gap between how sure the most probable label was and how often it was right, 0 (best) to 1.
 
     Samples are put by that probability into bins of equal width, ((m - 1) / bins, m / bins]; the gap of mean

@@ -1,134 +1,71 @@
-"""Pure functions from targets and predictions to figures, intervals and tests.
-
-A prediction is a label name, or NO_ANSWER where the model's text named no label. No answer is always wrong; its rate
-is given beside accuracy, since "answers wrongly" and "does not answer" want different remedies.
-"""
+"""METRICS: the one list of metrics. Tables, task YAMLs, bootstrap, report and page follow from it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from rbft_plugin.scoring.answers import NO_ANSWER
-
-Codes = NDArray[np.intp]
-
-
-def accuracy(targets: Sequence[str], predictions: Sequence[str | None]) -> float:
-    """Share of predictions that equal their target, 0 to 1. ValueError without samples or with unequal lengths."""
-    return float(np.mean(correct(targets, predictions)))
+from rbft_plugin.scoring import calibration
+from rbft_plugin.scoring.counts import Array, Counts, correct, count
 
 
-def correct(targets: Sequence[str], predictions: Sequence[str | None]) -> NDArray[np.bool_]:
-    """Shape (n,): whether each prediction equals its target. ValueError as in `accuracy`."""
-    _check_lengths(targets, predictions)
-    return np.array([target == prediction for target, prediction in zip(targets, predictions, strict=True)])
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its title in tables, whether more is better, what it needs, and one of two functions.
 
-
-def no_answer_rate(predictions: Sequence[str | None]) -> float:
-    """Share of predictions that are NO_ANSWER, 0 to 1. ValueError without samples."""
-    _check_lengths(predictions)
-    return sum(prediction is NO_ANSWER for prediction in predictions) / len(predictions)
-
-
-def majority_accuracy(targets: Sequence[str]) -> float:
-    """Accuracy of always answering the most frequent target, 0 to 1. ValueError without samples."""
-    _check_lengths(targets)
-    return Counter(targets).most_common(1)[0][1] / len(targets)
-
-
-def macro_f1(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
-    """Mean F1 (0 to 1) over the labels with at least one target.
-
-    Equals scikit-learn's f1_score(labels=<those labels>, average="macro", zero_division=0), where no answer is a false
-    negative of its target and a false positive of nothing. ValueError on names outside `labels`, no samples, or
-    unequal lengths.
+    `of_counts` takes Counts and returns shape (...,): for predictions. `of_probabilities` takes targets, probabilities
+    of shape (n, k) and the k labels, and returns a number, nan where it is undefined. `share`: the metric is a share of
+    samples, so that it has Wilson's interval, and lmms-eval's standard error of a mean.
     """
-    y_true, y_pred = codes(targets, predictions, labels)
-    hits = np.bincount(y_true[y_true == y_pred], minlength=len(labels))
-    support = np.bincount(y_true, minlength=len(labels))
-    predicted = np.bincount(y_pred, minlength=len(labels) + 1)[: len(labels)]
-    present = support > 0
-    return float(np.mean(2 * hits[present] / (support[present] + predicted[present])))
+
+    title: str
+    higher_is_better: bool
+    of_counts: Callable[[Counts], Array] | None = None
+    of_probabilities: Callable[[Sequence[str], ArrayLike, Sequence[str]], float] | None = None
+    share: bool = False
+
+    @property
+    def needs(self) -> Literal["predictions", "probabilities"]:
+        return "predictions" if self.of_counts else "probabilities"
+
+    def of(self, targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
+        """The figure of one evaluation, from its predictions. Raises ValueError as `counts.codes` does."""
+        assert self.of_counts
+        return float(self.of_counts(count(targets, predictions, labels)))
 
 
-def balanced_accuracy(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
-    """Mean recall (0 to 1) over the labels with at least one target; ValueError as in `codes`.
-
-    With one such label it is the accuracy. Answering one label always gives 1 / (labels that occur).
-    """
-    from sklearn.metrics import recall_score
-
-    y_true, y_pred = codes(targets, predictions, labels)
-    return float(recall_score(y_true, y_pred, labels=np.unique(y_true), average="macro", zero_division=0))
-
-
-def weighted_f1(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
-    """Mean F1 (0 to 1) over the labels, each weighted by its number of targets; ValueError as in `codes`."""
-    from sklearn.metrics import f1_score
-
-    y_true, y_pred = codes(targets, predictions, labels)
-    return float(f1_score(y_true, y_pred, labels=range(len(labels)), average="weighted", zero_division=0))
+# The order is that of tables. F1 and recall are scikit-learn's, where no answer is a false negative of its target and a
+# false positive of nothing. Labels without a target do not count; a prediction of one counts as wrong.
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy", True, lambda counts: counts.right / counts.n, share=True),
+    "macro_f1": Metric("macro-F1", True, lambda counts: counts.f1[..., counts.present].mean(axis=-1)),
+    "balanced_accuracy": Metric("balanced accuracy", True, lambda counts: _recall(counts).mean(axis=-1)),
+    "weighted_f1": Metric("weighted F1", True, lambda counts: counts.f1 @ counts.support / counts.n),
+    "no_answer": Metric("no answer", False, lambda counts: counts.unanswered / counts.n, share=True),
+    "auroc": Metric("AUROC", True, of_probabilities=calibration.auroc),
+    "average_precision": Metric("average precision", True, of_probabilities=calibration.average_precision),
+    "brier": Metric("Brier score", False, of_probabilities=calibration.brier),
+    "calibration_error": Metric("calibration error", False, of_probabilities=calibration.calibration_error),
+}
 
 
-def codes(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> tuple[Codes, Codes]:
-    """Positions in `labels` of targets and predictions, each of shape (n,); no answer is len(labels).
-
-    ValueError on a repeated label, a name outside `labels`, no samples, or unequal lengths.
-    """
-    _check_lengths(targets, predictions)
-    position: dict[str | None, int] = {label: number for number, label in enumerate(labels)}
-    if len(position) != len(labels):
-        raise ValueError("a label is listed twice")
-    unknown = sorted({name for name in (*targets, *predictions) if name is not NO_ANSWER} - set(labels))
-    if unknown:
-        raise ValueError(f"{len(unknown)} names are not among the labels: {', '.join(map(repr, unknown[:3]))}")
-    if NO_ANSWER in targets:
-        raise ValueError("a target is missing: only a prediction can be no answer")
-    position[NO_ANSWER] = len(labels)
-    return (
-        np.array([position[target] for target in targets], dtype=np.intp),
-        np.array([position[prediction] for prediction in predictions], dtype=np.intp),
-    )
+def _recall(counts: Counts) -> Array:
+    return counts.hits[..., counts.present] / counts.support[counts.present]
 
 
-def per_class(
-    targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """{label: {"precision", "recall", "f1" (0 to 1; 0 where undefined), "support" (targets, int)}}, in label order.
-
-    ValueError as in `codes`.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    y_true, y_pred = codes(targets, predictions, labels)
-    columns = precision_recall_fscore_support(y_true, y_pred, labels=range(len(labels)), zero_division=0)
-    return {
-        label: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
-        for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
-    }
-
-
-def confusion(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> list[list[int]]:
-    """Counts of shape (len(labels), len(labels) + 1): row = target, column = prediction, the last one no answer.
-
-    ValueError as in `codes`.
-    """
-    from sklearn.metrics import confusion_matrix
-
-    y_true, y_pred = codes(targets, predictions, labels)
-    counts = confusion_matrix(y_true, y_pred, labels=range(len(labels) + 1))
-    return [[int(count) for count in row] for row in counts[:-1]]  # no target is "no answer": its row is empty
+def metrics_of(needs: Literal["predictions", "probabilities"]) -> dict[str, Metric]:
+    """The metrics that need predictions alone, or probabilities."""
+    return {name: metric for name, metric in METRICS.items() if metric.needs == needs}
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval (low, high) of a proportion (Wilson 1927); unlike Wald's it is not empty at 0 and at n.
 
-    ValueError if n is 0 or successes are not within 0..n.
+    Raises ValueError if n is 0 or successes are not within 0..n.
     """
     from scipy.stats import binomtest
 
@@ -142,7 +79,7 @@ def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | N
     """Exact two-sided McNemar test of predictions `a` (the new arm) against `b`, on the same samples.
 
     {"fixed": samples a has right and b wrong, "broken": the reverse, "p": of a split at least as uneven when both are
-    equally likely (binomial; McNemar 1947); 1.0 when nothing changed}. ValueError as in `accuracy`.
+    equally likely (binomial; McNemar 1947); 1.0 when nothing changed}. Raises ValueError as `counts.correct` does.
     """
     from scipy.stats import binomtest
 
@@ -151,10 +88,3 @@ def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | N
     changed = fixed + broken
     p = float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
     return {"fixed": fixed, "broken": broken, "p": p}
-
-
-def _check_lengths(*columns: Sized) -> None:
-    if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"lengths differ: {', '.join(str(len(column)) for column in columns)}")
-    if not len(columns[0]):
-        raise ValueError("no samples")

@@ -24,12 +24,10 @@ from rbft_plugin.spec.dataset_sources import (
     Split,
     Splits,
 )
+from rbft_plugin.spec.names import TASK_KINDS, reserved_suffixes
 from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, problems_at
 
 __all__ = ["SPLITS", "Annotations", "ClipSettings", "Dataset", "Label", "Prompts", "Segment", "Split", "Splits", "load"]
-
-RESERVED_SUFFIXES = ("rationale", "hinted", "ll", "novideo")  # of task names: rbft_<name>_<suffix>
-TAGS = ("rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted")  # of tasks
 
 
 class Label(Strict):
@@ -144,9 +142,9 @@ class Dataset(Strict):
     def _usable_name(cls, name: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise ValueError("must be lower-case letters, digits, '_' and '-'")
-        if name.split("_")[-1] in RESERVED_SUFFIXES:
-            raise ValueError(f"must not end in {', '.join('_' + s for s in RESERVED_SUFFIXES)}: tasks are named so")
-        if f"rbft_{name}" in TAGS:
+        if name.split("_")[-1] in (reserved := reserved_suffixes()):
+            raise ValueError(f"must not end in {', '.join('_' + suffix for suffix in reserved)}: tasks are named so")
+        if f"rbft_{name}" in [kind.tag for kind in TASK_KINDS.values()]:
             raise ValueError(f"must not be '{name}': rbft_{name} stands for all tasks of a kind")
         return name
 

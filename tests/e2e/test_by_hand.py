@@ -11,7 +11,7 @@ from builders import read_jsonl
 from shell import TINY, sh
 
 from rbft_plugin.scoring import calibration as probabilities
-from rbft_plugin.spec.names import KINDS, task_name
+from rbft_plugin.spec.names import TASK_KINDS, task_name
 
 pytestmark = pytest.mark.e2e
 
@@ -46,7 +46,7 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     for name in ("demo", "smarthome"):
         assert f"data/{name} is not prepared (`rbft prepare {name}`): rbft_{name}, rbft_{name}_ll, " in said
     logs = {p.name.split("_samples_")[1]: p for p in Path("OUT2").rglob("*_samples_*.jsonl")}
-    assert set(logs) == {f"{task_name('mine', kind)}.jsonl" for kind in KINDS}, said
+    assert set(logs) == {f"{task_name('mine', kind)}.jsonl" for kind in TASK_KINDS}, said
     all_results = json.loads(next(Path("OUT2").rglob("*_results.json")).read_text())["results"]
     results = all_results["rbft_mine"]
     scored = read_jsonl(logs["rbft_mine.jsonl"])

@@ -18,7 +18,7 @@ from rbft_plugin.cli.registrations import register
 from rbft_plugin.lmms_eval import plugin as lmms_plugin
 from rbft_plugin.lmms_eval import tasks
 from rbft_plugin.spec.dataset import load
-from rbft_plugin.spec.names import KINDS, task_name, task_split
+from rbft_plugin.spec.names import TASK_KINDS, task_name
 
 pytestmark = pytest.mark.torch
 
@@ -166,7 +166,7 @@ def test_prepared_tasks_alone_are_offered_and_the_others_named(workspace: Path, 
     shipped = ("demo", "multihateclip_en", "multihateclip_zh", "smarthome", "smarthome_binary")
     assert sorted(messages) == sorted(
         f"rbft: left out, since {workspace}/data/{name} is not prepared (`rbft prepare {name}`): "
-        + ", ".join(task_name(name, kind) for kind in KINDS)
+        + ", ".join(task_name(name, kind) for kind in TASK_KINDS)
         for name in (*shipped, "other")
     )
 
@@ -262,8 +262,8 @@ def test_another_task_that_names_no_file_is_left_to_its_author(workspace: Path, 
 def test_a_task_gives_its_prompts_and_clips_to_lmms_eval(workspace: Path, index: Callable[..., Found]) -> None:
     manager, _ = index("--tasks", "rbft_*")
     prompts = {"rationale": "rationale_prompt", "rationale_hinted": "hinted_prompt"}
-    for kind in KINDS:
-        name, split = task_name("mine", kind), task_split(kind)
+    for kind in TASK_KINDS:
+        name, split = task_name("mine", kind), TASK_KINDS[kind].split
         task = manager.load_task_or_group(name)[name]
         rows = read_jsonl(f"data/mine/{split}.jsonl")
         docs = list(task.test_docs())

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import tasks
 from rbft_plugin.scoring import calibration as probabilities
-from rbft_plugin.scoring import metrics
+from rbft_plugin.scoring import counts, metrics
 
 LABELS = ["Normal", "Abnormal", "Vague Abnormal"]
 DOC = {"id": "v1", "label": "Abnormal", "labels": LABELS, "label_prompt": "Which?", "rationale_prompt": "Why?"}
@@ -62,8 +62,8 @@ def test_one_key_alone_contains_score_as_the_baseline_of_lmms_eval_needs() -> No
 
 
 def test_a_rationale_is_counted_in_words() -> None:
-    assert tasks.process_rationale(DOC, ["A red car\n\nstops. "]) == {"sample_id": "v1", "mode": "blind", "words": 4.0}
-    assert tasks.process_rationale(DOC, [""]) == {"sample_id": "v1", "mode": "blind", "words": 0.0}
+    assert tasks.process_rationale(DOC, ["A red car\n\nstops. "]) == {"sample_id": "v1", "mode": "plain", "words": 4.0}
+    assert tasks.process_rationale(DOC, [""]) == {"sample_id": "v1", "mode": "plain", "words": 0.0}
     assert tasks.process_hinted(DOC, ["A red car"]) == {"sample_id": "v1", "mode": "hinted", "words": 3.0}
 
 
@@ -85,7 +85,6 @@ def test_every_field_of_a_sample_scored_by_likelihood() -> None:
     for name in ("auroc", "average_precision", "brier", "calibration_error"):
         assert found.pop(name) == pytest.approx([1, *shares], abs=1e-12)
     expected = scores("Abnormal", 1.0, Abnormal="tp") | {"accuracy_norm": 0.0}  # -3 of 12 tokens is the best mean
-    del expected["no_answer"]
     assert found == expected
 
 
@@ -121,7 +120,7 @@ def test_metrics_of_likelihoods_are_those_of_their_probabilities(samples: list[t
         "auroc": probabilities.auroc,
         "average_precision": probabilities.average_precision,
         "brier": probabilities.brier,
-        "calibration_error": probabilities.expected_calibration_error,
+        "calibration_error": probabilities.calibration_error,
     }
     for name, figure in figures.items():
         found = getattr(tasks, name)([row[name] for row in rows])
@@ -136,9 +135,9 @@ def test_metrics_of_answers_are_those_of_targets_and_predictions(pairs: list[tup
     targets, predictions = [t for t, _ in pairs], [p for _, p in pairs]
     logged = [tasks.process_label(DOC | {"label": t}, [p or ""]) for t, p in pairs]
     for name in ("balanced_accuracy", "macro_f1", "weighted_f1"):
-        expected = getattr(metrics, name)(targets, predictions, LABELS)
+        expected = metrics.METRICS[name].of(targets, predictions, LABELS)
         assert getattr(tasks, name)([row[name] for row in logged]) == pytest.approx(expected, abs=1e-12)
-    majority = metrics.majority_accuracy(targets)
+    majority = counts.majority_accuracy(targets)
     assert tasks.majority_accuracy([row["majority_accuracy"] for row in logged]) == majority
 
 
@@ -156,7 +155,7 @@ def test_figures_of_a_class_are_those_of_scikit_learn(pairs: list[tuple[str, str
 @given(PAIRS)
 def test_support_and_confusion_of_a_class_are_rows_of_the_confusion_matrix(pairs: list[tuple[str, str | None]]) -> None:
     logged = [tasks.process_label(DOC | {"label": t}, [p or ""]) for t, p in pairs]
-    matrix = metrics.confusion([t for t, _ in pairs], [p for _, p in pairs], LABELS)
+    matrix = counts.confusion([t for t, _ in pairs], [p for _, p in pairs], LABELS)
     for label, row in zip(("Normal", "Abnormal", "Vague_Abnormal"), matrix, strict=True):
         assert tasks.class_support([one[f"support_{label}"] for one in logged]) == sum(row)
         found = tasks.class_confusion([one[f"confusion_{label}"] for one in logged])

@@ -83,7 +83,7 @@ def said(output: str = "out") -> str:
 def test_rows_ask_what_was_asked_and_answer_what_was_written(prepared: Path) -> None:
     write_log(*good("a"), sample(0, "a", "  A dog barks.\n\nIt leaves. ", input="What then?"))
     collection = rationales.collect(Path("out"))
-    assert (collection.dataset, collection.mode, collection.dropped, collection.uncounted) == ("mine", "blind", [], 0)
+    assert (collection.dataset, collection.mode, collection.dropped, collection.uncounted) == ("mine", "plain", [], 0)
     assert collection.rows[0] == row("b", "A person b walks past.")
     assert collection.rows[3]["messages"] == [
         {"role": "user", "content": "<video>What then?"},
@@ -232,7 +232,7 @@ def test_a_log_of_a_dataset_that_is_not_prepared_is_refused() -> None:
 
 
 DROPPED = [{"id": "b", "reason": "empty", "text": ""}]
-ROWS = Collection("mine", "blind", [row("a", "Ä dog.")], DROPPED)
+ROWS = Collection("mine", "plain", [row("a", "Ä dog.")], DROPPED)
 
 
 def test_rows_and_what_was_left_out_are_written_side_by_side() -> None:
@@ -252,7 +252,7 @@ def test_rows_of_another_generation_are_never_overwritten_unasked() -> None:
     target = rationales.write(ROWS, Path("data/mine"))
     rationales.write(ROWS, Path("data/mine"))  # the same rows again are no harm
     before = target.read_bytes()
-    other = Collection("mine", "blind", [row("a", "A cat.")], [])
+    other = Collection("mine", "plain", [row("a", "A cat.")], [])
     with pytest.raises(RbftError) as raised:
         rationales.write(other, Path("data/mine"))
     assert str(raised.value) == (
@@ -266,7 +266,7 @@ def test_rows_of_another_generation_are_never_overwritten_unasked() -> None:
 
 def test_no_rows_at_all_are_not_written() -> None:
     with pytest.raises(RbftError) as raised:
-        rationales.write(Collection("mine", "blind", [], DROPPED), Path("data/mine"))
+        rationales.write(Collection("mine", "plain", [], DROPPED), Path("data/mine"))
     assert str(raised.value) == "mine: no rationale is left to train on; see the counts above"
     assert not Path("data/mine/rationale.jsonl").exists()
 

@@ -37,7 +37,7 @@ def test_no_interval_leaves_0_to_1_or_is_empty_where_all_are_right() -> None:
     right = scored("rbft", ("a", "a", "a", "b", "b", "b"))
     found = arm([right, scored("rbft", right.predictions, seed=1)])
     assert found["accuracy"]["ci95"] == pytest.approx([0.609666, 1.0], abs=1e-6)  # Wilson: 6 / (6 + 1.96 ** 2)
-    assert found["no_answer_rate"]["ci95"] == pytest.approx([0.0, 0.390334], abs=1e-6)
+    assert found["no_answer"]["ci95"] == pytest.approx([0.0, 0.390334], abs=1e-6)
     wild = arm([scored("rbft", ("a", "a", "a", "b", "b", "b")), scored("rbft", ("b", "b", "b", "a", "a", "a"), seed=1)])
     assert wild["accuracy"]["ci95"] == [0.0, 1.0]
     assert wild["macro_f1"]["ci95"] == [0.0, 1.0]
@@ -45,9 +45,9 @@ def test_no_interval_leaves_0_to_1_or_is_empty_where_all_are_right() -> None:
 
 def test_a_rare_share_of_several_seeds_is_at_least_as_uncertain_as_none_at_all() -> None:
     right = tuple("aaabbb")
-    never = arm([scored("rbft", right, seed=seed) for seed in range(9)])["no_answer_rate"]
+    never = arm([scored("rbft", right, seed=seed) for seed in range(9)])["no_answer"]
     once = [scored("rbft", (None, *right[1:]), seed=9), *(scored("rbft", right, seed=seed) for seed in range(9))]
-    few = arm(once)["no_answer_rate"]
+    few = arm(once)["no_answer"]
     assert (few["mean"], few["ci95"]) == (pytest.approx(1 / 60), never["ci95"])
 
 

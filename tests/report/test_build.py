@@ -56,7 +56,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
     write(result, evaluations, tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
-    assert text.startswith('{\n  "schema": 2,\n  "dataset": "demo",\n')
+    assert text.startswith('{\n  "schema": 3,\n  "dataset": "demo",\n')
     written = json.loads(text)
     notes = written.pop("notes")
     assert notes[-2:] == [
@@ -80,7 +80,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
         }
 
     assert written == {
-        "schema": 2,
+        "schema": 3,
         "dataset": "demo",
         "labels": ["a", "b"],
         "n_test": 6,
@@ -95,7 +95,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "macro_f1": figure(8 / 15, quantiles(lambda counts: macro(ZERO_SHOT, counts))),
                 "balanced_accuracy": figure(0.5, quantiles(lambda counts: right(ZERO_SHOT, counts))),
                 "weighted_f1": figure(8 / 15, quantiles(lambda counts: macro(ZERO_SHOT, counts))),
-                "no_answer_rate": figure(1 / 6, wilson_1),
+                "no_answer": figure(1 / 6, wilson_1),
                 "per_class": classes(ZERO_SHOT, a=(0.5, 1 / 3, 0.4), b=(2 / 3, 2 / 3, 2 / 3)),
                 "confusion": [[1, 1, 1], [1, 2, 0]],
                 "without_video": None,
@@ -107,7 +107,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "macro_f1": figure(0.9, quantiles(lambda counts: macro(RBFT, counts))),
                 "balanced_accuracy": figure(5 / 6, quantiles(lambda counts: right(RBFT, counts))),
                 "weighted_f1": figure(0.9, quantiles(lambda counts: macro(RBFT, counts))),
-                "no_answer_rate": figure(1 / 6, wilson_1),
+                "no_answer": figure(1 / 6, wilson_1),
                 "per_class": classes(RBFT, a=(1.0, 2 / 3, 0.8), b=(1.0, 1.0, 1.0)),
                 "confusion": [[2, 0, 1], [0, 3, 0]],
                 "without_video": None,
@@ -160,7 +160,7 @@ def test_several_seeds_are_averaged() -> None:
     assert rbft["accuracy"]["per_seed"] == pytest.approx([5 / 6, 4 / 6])
     assert rbft["accuracy"]["mean"] == pytest.approx(4.5 / 6)
     assert rbft["accuracy"]["sd"] == pytest.approx((1 / 6) / 2**0.5)
-    assert rbft["no_answer_rate"]["mean"] == pytest.approx(0.5 / 6)
+    assert rbft["no_answer"]["mean"] == pytest.approx(0.5 / 6)
     assert rbft["macro_f1"]["mean"] == pytest.approx(((0.8 + 1) / 2 + (1 / 2 + 3 / 4) / 2) / 2)
     of_a = {key: rbft["per_class"]["a"][key] for key in ("precision", "recall", "f1", "support")}
     assert of_a == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(0.65), "support": 3}

@@ -14,7 +14,7 @@ from rbft_plugin.report import arm_statistics as summary
 from rbft_plugin.report import paired_comparison as pairing
 from rbft_plugin.report.evaluations import Scored
 from rbft_plugin.scoring import bootstrap as resampling
-from rbft_plugin.scoring import metrics
+from rbft_plugin.scoring import counts
 
 ZERO_SHOT = ("a", "b", None, "b", "b", "a")
 RBFT = ("a", "a", None, "b", "b", "b")
@@ -79,7 +79,7 @@ def test_mcnemar_and_wilson_are_those_of_statsmodels() -> None:
     from statsmodels.stats.proportion import proportion_confint
 
     new, old = random_scored(("a", "b", "c"), 120, {"sft": (0,), "rbft": (0,)})[::-1]
-    right_new, right_old = (metrics.correct(run.targets, run.predictions) for run in (new, old))
+    right_new, right_old = (counts.correct(run.targets, run.predictions) for run in (new, old))
     table = [[np.sum(a & b) for b in (right_old, ~right_old)] for a in (right_new, ~right_new)]
     assert compare([new], [old])["p"] == pytest.approx(mcnemar(table, exact=True).pvalue, abs=1e-12)
     drawn = resampling.weights(new.targets)

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from rbft_plugin.scoring import metrics
-from rbft_plugin.scoring.bootstrap import draws, over_seeds, weights
+from rbft_plugin.scoring import counts
+from rbft_plugin.scoring.bootstrap import over_seeds, resampled, weights
+from rbft_plugin.scoring.metrics import METRICS
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(0, 9))
@@ -51,16 +52,16 @@ def test_figures_of_resamples_are_those_of_the_repeated_clips() -> None:
     labels, targets = ("a", "b", "c", "d"), ("a", "a", "a", "b", "b", "c")
     predictions = ("a", "b", None, "b", "d", "a")
     repeats = np.array([[1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 2, 1], [0, 3, 0, 1, 1, 1]], dtype=float)
-    found = draws(repeats, targets, predictions, labels)
-    for row, counts in enumerate(repeats.astype(int)):
-        chosen = np.repeat(np.arange(6), counts)
+    found = resampled(repeats, targets, predictions, labels)
+    for row, times in enumerate(repeats.astype(int)):
+        chosen = np.repeat(np.arange(6), times)
         y_true, y_pred = [targets[i] for i in chosen], [predictions[i] for i in chosen]
-        assert found["accuracy"][row] == pytest.approx(metrics.accuracy(y_true, y_pred))
-        assert found["macro_f1"][row] == pytest.approx(metrics.macro_f1(y_true, y_pred, labels))
-        assert found["balanced_accuracy"][row] == pytest.approx(metrics.balanced_accuracy(y_true, y_pred, labels))
-        assert found["weighted_f1"][row] == pytest.approx(metrics.weighted_f1(y_true, y_pred, labels))
-        assert found["no_answer_rate"][row] == pytest.approx(metrics.no_answer_rate(y_pred))
-        by_class = metrics.per_class(y_true, y_pred, labels)
+        assert found["accuracy"][row] == pytest.approx(METRICS["accuracy"].of(y_true, y_pred, labels))
+        assert found["macro_f1"][row] == pytest.approx(METRICS["macro_f1"].of(y_true, y_pred, labels))
+        assert found["balanced_accuracy"][row] == pytest.approx(METRICS["balanced_accuracy"].of(y_true, y_pred, labels))
+        assert found["weighted_f1"][row] == pytest.approx(METRICS["weighted_f1"].of(y_true, y_pred, labels))
+        assert found["no_answer"][row] == pytest.approx(METRICS["no_answer"].of(y_true, y_pred, labels))
+        by_class = counts.per_class(y_true, y_pred, labels)
         assert found["f1"][row] == pytest.approx([by_class[label]["f1"] for label in labels])
 
 

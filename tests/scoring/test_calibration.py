@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rbft_plugin.scoring.calibration import auroc, average_precision, brier, expected_calibration_error
+from rbft_plugin.scoring.calibration import auroc, average_precision, brier, calibration_error
 
 # scikit-learn warns of what is undefined; files that are not closed are another test's.
 pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 LABELS = ("sit", "stand", "wave")
 RANKING = (auroc, average_precision)
-FIGURES = (*RANKING, brier, expected_calibration_error)
+FIGURES = (*RANKING, brier, calibration_error)
 
 
 @st.composite
@@ -45,26 +45,26 @@ def test_hand_computed_figures() -> None:
     assert average_precision(targets, rows, LABELS) == pytest.approx((of_sit + of_stand) / 2)
     assert brier(targets, rows, LABELS) == pytest.approx(2 * (0.01 + 0.16 + 0.49 + 0.64) / 4)
     # each in a bin of its own: 0.9 and 0.6 right, 0.7 and 0.8 wrong
-    assert expected_calibration_error(targets, rows, LABELS) == pytest.approx((0.1 + 0.4 + 0.7 + 0.8) / 4)
+    assert calibration_error(targets, rows, LABELS) == pytest.approx((0.1 + 0.4 + 0.7 + 0.8) / 4)
 
 
 def test_samples_of_one_bin_are_compared_with_their_accuracy_together() -> None:
     rows = [[0.95, 0.05, 0], [0.95, 0.05, 0], [0.96, 0.04, 0], [0.98, 0.02, 0]]  # all in (14/15, 1]
-    assert expected_calibration_error(["sit", "sit", "sit", "wave"], rows, LABELS) == pytest.approx(0.96 - 3 / 4)
+    assert calibration_error(["sit", "sit", "sit", "wave"], rows, LABELS) == pytest.approx(0.96 - 3 / 4)
     # one bin of all samples: the gap of mean probability (0.75) and accuracy (1/2), whatever the parts
     halves = [[1, 0, 0], [0.5, 0.3, 0.2]]
-    assert expected_calibration_error(["stand", "sit"], halves, LABELS, bins=1) == pytest.approx(0.25)
-    assert expected_calibration_error(["stand", "sit"], halves, LABELS) == pytest.approx((1 + 0.5) / 2)
+    assert calibration_error(["stand", "sit"], halves, LABELS, bins=1) == pytest.approx(0.25)
+    assert calibration_error(["stand", "sit"], halves, LABELS) == pytest.approx((1 + 0.5) / 2)
 
 
 def test_a_bin_holds_its_upper_edge() -> None:
     rows = [[0.5, 0.5], [0.51, 0.49]]  # of two bins, (0, 1/2] and (1/2, 1]
-    assert expected_calibration_error(["sit", "stand"], rows, LABELS[:2], bins=2) == pytest.approx((0.5 + 0.51) / 2)
+    assert calibration_error(["sit", "stand"], rows, LABELS[:2], bins=2) == pytest.approx((0.5 + 0.51) / 2)
 
 
 def test_of_equally_probable_labels_the_first_is_the_answer() -> None:
-    assert expected_calibration_error(["sit"], [[0.5, 0.5, 0]], LABELS) == pytest.approx(0.5)
-    assert expected_calibration_error(["stand"], [[0.4, 0.4, 0.2]], LABELS) == pytest.approx(0.4)
+    assert calibration_error(["sit"], [[0.5, 0.5, 0]], LABELS) == pytest.approx(0.5)
+    assert calibration_error(["stand"], [[0.4, 0.4, 0.2]], LABELS) == pytest.approx(0.4)
 
 
 @given(cases())
@@ -82,7 +82,7 @@ def test_auroc_is_the_share_of_pairs_in_order(case: tuple[list[str], list[list[f
 def test_figures_stay_in_their_ranges(case: tuple[list[str], list[list[float]]]) -> None:
     targets, rows = case
     assert 0 <= brier(targets, rows, LABELS) <= 2
-    assert 0 <= expected_calibration_error(targets, rows, LABELS) <= 1
+    assert 0 <= calibration_error(targets, rows, LABELS) <= 1
     for figure in RANKING:
         value = figure(targets, rows, LABELS)
         assert math.isnan(value) == (len(set(targets)) == 1)
@@ -103,7 +103,7 @@ def test_one_class_has_no_ranking_but_a_calibration() -> None:
     assert math.isnan(auroc(["sit", "sit"], rows, LABELS))
     assert math.isnan(average_precision(["sit", "sit"], rows, LABELS))
     assert brier(["sit", "sit"], rows, LABELS) == pytest.approx((0.09 + 0.04 + 0.01 + 0.25 + 0.16 + 0.01) / 2)
-    assert expected_calibration_error(["sit", "sit"], rows, LABELS) == pytest.approx((0.3 + 0.5) / 2)
+    assert calibration_error(["sit", "sit"], rows, LABELS) == pytest.approx((0.3 + 0.5) / 2)
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
-from rbft_plugin.scoring import metrics
+from rbft_plugin.scoring import counts, metrics
 
 LABELS = ("sit", "stand", "wave")
 TARGETS = ("sit", "sit", "sit", "stand", "stand", "wave")
 MISSING: Any = [None]
 PREDICTIONS = ("sit", "stand", None, "stand", "stand", None)
+
+
+def figure(
+    name: str, targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str] = LABELS
+) -> float:
+    return metrics.METRICS[name].of(targets, predictions, labels)
+
 
 cases = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, None])), min_size=1, max_size=30)
 
@@ -27,24 +34,24 @@ def columns(case: list[tuple[str, str | None]]) -> tuple[list[str], list[str | N
 
 
 def test_hand_computed_figures() -> None:
-    assert metrics.accuracy(TARGETS, PREDICTIONS) == 3 / 6
-    assert metrics.no_answer_rate(PREDICTIONS) == 2 / 6
-    assert metrics.majority_accuracy(TARGETS) == 3 / 6
-    assert metrics.per_class(TARGETS, PREDICTIONS, LABELS) == {
+    assert figure("accuracy", TARGETS, PREDICTIONS) == 3 / 6
+    assert figure("no_answer", TARGETS, PREDICTIONS) == 2 / 6
+    assert counts.majority_accuracy(TARGETS) == 3 / 6
+    assert counts.per_class(TARGETS, PREDICTIONS, LABELS) == {
         "sit": {"precision": 1.0, "recall": pytest.approx(1 / 3), "f1": 0.5, "support": 3},
         "stand": {"precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8), "support": 2},
         "wave": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1},
     }
-    assert metrics.macro_f1(TARGETS, PREDICTIONS, LABELS) == pytest.approx((0.5 + 0.8 + 0) / 3)
-    assert metrics.weighted_f1(TARGETS, PREDICTIONS, LABELS) == pytest.approx((3 * 0.5 + 2 * 0.8 + 1 * 0) / 6)
-    assert metrics.balanced_accuracy(TARGETS, PREDICTIONS, LABELS) == pytest.approx((1 / 3 + 1 + 0) / 3)
-    assert metrics.confusion(TARGETS, PREDICTIONS, LABELS) == [[1, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 1]]
+    assert figure("macro_f1", TARGETS, PREDICTIONS, LABELS) == pytest.approx((0.5 + 0.8 + 0) / 3)
+    assert figure("weighted_f1", TARGETS, PREDICTIONS, LABELS) == pytest.approx((3 * 0.5 + 2 * 0.8 + 1 * 0) / 6)
+    assert figure("balanced_accuracy", TARGETS, PREDICTIONS, LABELS) == pytest.approx((1 / 3 + 1 + 0) / 3)
+    assert counts.confusion(TARGETS, PREDICTIONS, LABELS) == [[1, 1, 0, 1], [0, 2, 0, 0], [0, 0, 0, 1]]
 
 
 def test_macro_f1_leaves_out_labels_without_a_target_but_counts_their_predictions_as_wrong() -> None:
     # sit: 1 hit of 2 targets, predicted once: F1 2/3; nobody is "wave", though it was answered
-    assert metrics.macro_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
-    assert metrics.weighted_f1(["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
+    assert figure("macro_f1", ["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
+    assert figure("weighted_f1", ["sit", "sit"], ["sit", "wave"], LABELS) == pytest.approx(2 / 3)
 
 
 @pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # which is of what another test left
@@ -60,8 +67,8 @@ def test_macro_f1_leaves_out_labels_without_a_target_but_counts_their_prediction
 def test_balanced_accuracy_is_the_mean_recall_of_labels_that_occur(
     targets: list[str], predictions: list[str | None], balanced: float
 ) -> None:
-    assert metrics.balanced_accuracy(targets, predictions, LABELS) == pytest.approx(balanced)
-    assert 0 <= metrics.weighted_f1(targets, predictions, LABELS) <= 1
+    assert figure("balanced_accuracy", targets, predictions, LABELS) == pytest.approx(balanced)
+    assert 0 <= figure("weighted_f1", targets, predictions, LABELS) <= 1
 
 
 @given(cases)
@@ -71,11 +78,11 @@ def test_equals_scikit_learn(case: list[tuple[str, str | None]]) -> None:
     words = [prediction or "(nothing)" for prediction in predictions]
     present = sorted(set(targets))
     expected = f1_score(targets, words, labels=present, average="macro", zero_division=0)
-    assert metrics.macro_f1(targets, predictions, LABELS) == pytest.approx(expected, abs=1e-12)
+    assert figure("macro_f1", targets, predictions, LABELS) == pytest.approx(expected, abs=1e-12)
     weighted = f1_score(targets, words, labels=present, average="weighted", zero_division=0)
-    assert metrics.weighted_f1(targets, predictions, LABELS) == pytest.approx(weighted, abs=1e-12)
-    assert metrics.accuracy(targets, predictions) == pytest.approx(accuracy_score(targets, words))
-    of_class = metrics.per_class(targets, predictions, LABELS)
+    assert figure("weighted_f1", targets, predictions, LABELS) == pytest.approx(weighted, abs=1e-12)
+    assert figure("accuracy", targets, predictions) == pytest.approx(accuracy_score(targets, words))
+    of_class = counts.per_class(targets, predictions, LABELS)
     each = f1_score(targets, words, labels=list(LABELS), average=None, zero_division=0)
     assert [of_class[label]["f1"] for label in LABELS] == pytest.approx(list(each))
 
@@ -84,10 +91,10 @@ def test_equals_scikit_learn(case: list[tuple[str, str | None]]) -> None:
 @settings(max_examples=40, deadline=None)
 def test_confusion_holds_every_sample_once(case: list[tuple[str, str | None]]) -> None:
     targets, predictions = columns(case)
-    counts = np.array(metrics.confusion(targets, predictions, LABELS))
-    assert counts.shape == (3, 4)
-    assert counts.sum(axis=1).tolist() == [targets.count(label) for label in LABELS]
-    assert counts.sum(axis=0).tolist() == [predictions.count(label) for label in (*LABELS, None)]
+    table = np.array(counts.confusion(targets, predictions, LABELS))
+    assert table.shape == (3, 4)
+    assert table.sum(axis=1).tolist() == [targets.count(label) for label in LABELS]
+    assert table.sum(axis=0).tolist() == [predictions.count(label) for label in (*LABELS, None)]
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 6), (3, 6), (5, 6), (6, 6), (197, 240)])
@@ -119,21 +126,21 @@ def test_mcnemar_is_the_binomial_sum(fixed: int, broken: int) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.accuracy([], []), "no samples"),
-        (lambda: metrics.no_answer_rate([]), "no samples"),
-        (lambda: metrics.majority_accuracy([]), "no samples"),
-        (lambda: metrics.accuracy(["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
+        (lambda: figure("accuracy", [], []), "no samples"),
+        (lambda: figure("no_answer", [], []), "no samples"),
+        (lambda: counts.majority_accuracy([]), "no samples"),
+        (lambda: figure("accuracy", ["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
         (lambda: metrics.mcnemar(["sit"], ["sit"], ["sit", "sit"]), "lengths differ: 1, 2"),
-        (lambda: metrics.macro_f1(["sit"], ["run"], LABELS), "1 names are not among the labels: 'run'"),
+        (lambda: figure("macro_f1", ["sit"], ["run"], LABELS), "1 names are not among the labels: 'run'"),
         (
-            lambda: metrics.confusion(["go", "run"], [None, "d"], LABELS),
+            lambda: counts.confusion(["go", "run"], [None, "d"], LABELS),
             "3 names are not among the labels: 'd', 'go', 'run'",
         ),
         (
-            lambda: metrics.per_class(MISSING, ["sit"], LABELS),
+            lambda: counts.per_class(MISSING, ["sit"], LABELS),
             "a target is missing: only a prediction can be no answer",
         ),
-        (lambda: metrics.macro_f1(["sit"], ["sit"], ["sit", "sit"]), "a label is listed twice"),
+        (lambda: figure("macro_f1", ["sit"], ["sit"], ["sit", "sit"]), "a label is listed twice"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(call: Callable[[], Any], message: str) -> None:

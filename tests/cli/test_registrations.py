@@ -22,7 +22,7 @@ from rbft_plugin.cli.registrations import registrations as generated
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec import dataset
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.names import BASES, KINDS, class_metric, task_dataset, task_kind, task_name
+from rbft_plugin.spec.names import TASK_KINDS, class_metric, reserved_suffixes, task_dataset, task_kind, task_name
 
 INFO = Path("dataset_info/dataset_info.json")
 
@@ -83,11 +83,16 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
         "dataset_kwargs": {"data_files": {"test": "../data/mine/test.jsonl"}},
         "metric_list": [
             {"metric": "accuracy", "aggregation": "mean", "higher_is_better": True},
-            {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
             *[
                 {"metric": name, "aggregation": f"{functions}{name}", "higher_is_better": True}
-                for name in ("balanced_accuracy", "macro_f1", "weighted_f1", "majority_accuracy")
+                for name in ("macro_f1", "balanced_accuracy", "weighted_f1")
             ],
+            {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
+            {
+                "metric": "majority_accuracy",
+                "aggregation": f"{functions}majority_accuracy",
+                "higher_is_better": True,
+            },
             *[
                 {"metric": f"{name}_{label}", "aggregation": f"{functions}class_{name}", "higher_is_better": True}
                 for name in ("f1", "precision", "recall")
@@ -118,8 +123,8 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
 def test_every_kind_of_task_has_a_version_a_tag_of_its_own_and_is_never_cut(ws: Path) -> None:
     register(mine())
     tags = []
-    for kind in KINDS:
-        bases = [task(base.removesuffix(".yaml")) for base in BASES[kind]]
+    for kind in TASK_KINDS:
+        bases = [task(base.removesuffix(".yaml")) for base in TASK_KINDS[kind].bases]
         whole = {key: value for base in reversed(bases) for key, value in base.items()}
         assert whole["metadata"] == {"version": 1}
         tags.append(whole["tag"])
@@ -127,11 +132,11 @@ def test_every_kind_of_task_has_a_version_a_tag_of_its_own_and_is_never_cut(ws: 
             assert "generation_kwargs" not in whole and whole["target_delimiter"] == ""
         else:
             assert whole["generation_kwargs"]["until"] == [] and whole["generation_kwargs"]["do_sample"] is False
-    assert tags == list(dataset.TAGS)
+    assert tags == [kind.tag for kind in TASK_KINDS.values()]
 
 
 def test_a_tag_is_no_name_of_a_dataset(ws: Path) -> None:
-    for tag in dataset.TAGS:
+    for tag in [kind.tag for kind in TASK_KINDS.values()]:
         with pytest.raises(ValidationError):
             mine(name=tag.removeprefix("rbft_"))
     with pytest.raises(ValidationError, match="must not be 'labels': rbft_labels stands for all tasks of a kind"):
@@ -140,10 +145,10 @@ def test_a_tag_is_no_name_of_a_dataset(ws: Path) -> None:
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]*", fullmatch=True))
 def test_a_task_tells_its_dataset_and_kind(name: str) -> None:
-    assume(name.split("_")[-1] not in dataset.RESERVED_SUFFIXES)
-    names = [task_name(name, kind) for kind in KINDS]
-    assert len(set(names)) == len(KINDS)
-    assert [task_kind(one) for one in names] == list(KINDS)
+    assume(name.split("_")[-1] not in reserved_suffixes())
+    names = [task_name(name, kind) for kind in TASK_KINDS]
+    assert len(set(names)) == len(TASK_KINDS)
+    assert [task_kind(one) for one in names] == list(TASK_KINDS)
     assert {task_dataset(one) for one in names} == {name}
 
 
@@ -251,7 +256,7 @@ def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_data
     info = json.loads(INFO.read_text(encoding="utf-8"))
     tasks = [task(p.stem) for p in Path("task_configs").glob("rbft_*.yaml")]
     paths = [e["file_name"] for e in info.values()] + [t["dataset_kwargs"]["data_files"]["test"] for t in tasks]
-    assert len(paths) == (2 + len(KINDS)) * len(dataset.available())
+    assert len(paths) == (2 + len(TASK_KINDS)) * len(dataset.available())
     for path in paths:
         assert PurePosixPath(path).parts[:2] == ("..", "data")
     assert str(ws) not in "".join(p.read_text(encoding="utf-8") for p in ws.rglob("*.*") if p.suffix != ".mp4")
