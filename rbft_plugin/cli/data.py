@@ -9,24 +9,16 @@ from typing import Annotated
 
 import typer
 
-from rbft_plugin.cli.terminal import (
-    console,
-    print_check,
-    print_check_json,
-    print_counts,
-    print_prepared,
-    print_shard,
-    progress,
-)
-from rbft_plugin.errors import RbftError
+from rbft_plugin import files, workspace
+from rbft_plugin.cli import terminal
+from rbft_plugin.cli.terminal import console
+from rbft_plugin.errors import ProblemsError, RbftError
 
 DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="The dataset of dataset_info/NAME.yaml.")]
 
 
 def init(folder: Annotated[Path, typer.Argument(help="The folder for the workspace.")]) -> None:
     """Lay out a workspace: recipes/, task_configs/ and dataset_info/. Existing files stay as they are."""
-    from rbft_plugin import workspace
-
     written = workspace.init(folder)
     console.print(f"{folder}: {len(written)} files written. Next: cd {shlex.quote(str(folder))} && rbft demo")
 
@@ -38,7 +30,6 @@ def check(
     recipe: Annotated[Path | None, typer.Option(help="A runner recipe. Check that the data fits its model.")] = None,
 ) -> None:
     """List everything that is wrong or doubtful in a dataset. Exits 1 if something would stop or spoil a run."""
-    from rbft_plugin import workspace
     from rbft_plugin.check import dataset_check
     from rbft_plugin.spec.dataset import load
     from rbft_plugin.spec.recipe import load as load_recipe
@@ -49,17 +40,17 @@ def check(
         against = load_recipe(recipe) if recipe else None
         dataset = load(name)
         about = dataset_check.about(dataset)
-        shown = (lambda items, *_: items) if as_json else progress
+        shown = (lambda items, *_: items) if as_json else terminal.progress
         checked = dataset_check.check(dataset, shown, deep, against)
     except RbftError as error:
         if not as_json:
             raise
         checked = dataset_check.Checked({}, 0, dataset_check.refused(error))
     if as_json:
-        print_check_json(name, about, checked)
+        terminal.print_check_json(name, about, checked)
         sys.exit(1 if checked.count("error") else 0)
-    print_counts(name, checked.counts)
-    print_check(name, about, checked)
+    terminal.print_counts(name, checked.counts)
+    terminal.print_check(name, about, checked)
     if checked.count("error"):
         raise RbftError(f"{name}: {checked.summary}")
     console.print(f"{name}: {checked.summary}")
@@ -75,7 +66,6 @@ def prepare(
 
     Existing clips are kept. For many machines, use `--shard 1/N` to `--shard N/N` in any order, then no --shard.
     """
-    from rbft_plugin import workspace
     from rbft_plugin.cli.registrations import register
     from rbft_plugin.data.clip_workers import Shard
     from rbft_plugin.data.prepare import make_shard
@@ -85,12 +75,12 @@ def prepare(
     workspace.require()
     dataset = load(name)
     if shard:
-        total, new, problems = make_shard(dataset, progress, Shard.parse(shard), workers, overwrite)
-        print_shard(name, shard, total, new, problems)
+        total, new, problems = make_shard(dataset, terminal.progress, Shard.parse(shard), workers, overwrite)
+        terminal.print_shard(name, shard, total, new, problems)
     else:
-        prepared = prepare_dataset(dataset, progress, workers, overwrite)
+        prepared = prepare_dataset(dataset, terminal.progress, workers, overwrite)
         register(dataset)
-        print_prepared(dataset, prepared)
+        terminal.print_prepared(dataset, prepared)
 
 
 def sync(
@@ -98,22 +88,21 @@ def sync(
     check: Annotated[bool, typer.Option("--check", help="Write nothing. Exit 1 if a file is stale.")] = False,
 ) -> None:
     """Write what follows from YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
-    from rbft_plugin import files, workspace
     from rbft_plugin.cli.registrations import register, registrations
-    from rbft_plugin.errors import ProblemsError
     from rbft_plugin.spec import json_schemas
     from rbft_plugin.spec.dataset import available, load
 
     workspace.require()
     datasets = [load(name) for name in names or available()]
-    wanted = [*map(registrations, datasets), json_schemas.generated()]
+    schemas = json_schemas.generated()
+    wanted = [*map(registrations, datasets), schemas]
     stale = sorted({str(path) for texts in wanted for path, text in texts.items() if not files.holds(path, text)})
     if check and stale:
         raise ProblemsError("stale files", stale, "Run `rbft sync`.")
     if not check:
         for dataset in datasets:
             register(dataset)
-        for path, text in json_schemas.generated().items():
+        for path, text in schemas.items():
             files.write_text(path, text)
     console.print(f"written: {', '.join(stale)}" if stale else "all is up to date")
 
@@ -129,7 +118,6 @@ def rows(
     seed: Annotated[int, typer.Option(help="The seed that draws the samples.")] = 0,
 ) -> None:
     """Write training rows of one kind, for all training samples or for a part of them."""
-    from rbft_plugin import workspace
     from rbft_plugin.llamafactory.rows import write
 
     workspace.require()

@@ -11,18 +11,9 @@ from typing import Annotated
 
 import typer
 
-from rbft_plugin.cli import data
-from rbft_plugin.cli.terminal import (
-    Live,
-    announce,
-    console,
-    errors,
-    print_collection,
-    print_outcome,
-    print_pages,
-    print_summary,
-    progress,
-)
+from rbft_plugin import workspace
+from rbft_plugin.cli import data, terminal
+from rbft_plugin.cli.terminal import console, stderr
 from rbft_plugin.errors import RbftError, one_line
 
 app = typer.Typer(
@@ -45,16 +36,16 @@ def main() -> None:
     try:
         app()
     except RbftError as error:
-        errors.print(f"rbft: {error}", style="red")
+        stderr.print(f"rbft: {error}", style="red")
         sys.exit(1)
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        errors.print(f"rbft: {error.filename or 'a file'}: {error.strerror}", style="red")
+        stderr.print(f"rbft: {error.filename or 'a file'}: {error.strerror}", style="red")
         sys.exit(1)
     except SystemExit as end:
         if end.code == 130:  # typer exits so after Ctrl-C, and prints nothing
-            errors.print("rbft: stopped; the same command goes on from here")
+            stderr.print("rbft: stopped; the same command goes on from here")
         raise
 
 
@@ -73,7 +64,6 @@ def collect(
     ] = None,
 ) -> None:
     """Turn logged rationales into the training rows of stage 1. Dropped rationales are counted by reason."""
-    from rbft_plugin import workspace
     from rbft_plugin.rationales.collect import collect as collect_rationales
     from rbft_plugin.rationales.collect import write
     from rbft_plugin.spec.filters import Filters
@@ -83,7 +73,7 @@ def collect(
     given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
     filters = validated("rbft collect", Filters, {key: value for key, value in given.items() if value is not None})
     collection = collect_rationales(output, filters)
-    print_collection(collection)
+    terminal.print_collection(collection)
     target = write(collection, rows or Path("data") / collection.dataset, overwrite)
     console.print(f"written: {target}")
 
@@ -96,7 +86,6 @@ def report(
     intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that all have.")] = False,
 ) -> None:
     """Compare arms: a table, statistics, pictures and a page. Give an arm several times for several seeds."""
-    from rbft_plugin import workspace
     from rbft_plugin.report.build import summarize, write
     from rbft_plugin.report.load import gather
 
@@ -105,10 +94,10 @@ def report(
     folder = output or gathered.folder
     summary = summarize(gathered.evaluations, gathered.extra)
     write(summary, gathered.evaluations, folder, gathered.videos)
-    print_summary(summary)
+    terminal.print_summary(summary)
     for note in gathered.extra["notes"]:
         console.print(f"note: {note}")
-    print_pages(folder)
+    terminal.print_pages(folder)
 
 
 @app.command()
@@ -119,7 +108,6 @@ def predict(
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1. Default: a GPU if there is one.")] = None,
 ) -> None:
     """Label new videos with a trained model."""
-    from rbft_plugin import workspace
     from rbft_plugin.model.predict import predict as label_videos
 
     workspace.require()
@@ -127,7 +115,7 @@ def predict(
     for result in label_videos(checkpoint, videos, dataset, device):
         if result.problem:
             failed = True
-            errors.print(f"rbft: {result.video}: {result.problem}", style="red")
+            stderr.print(f"rbft: {result.video}: {result.problem}", style="red")
         else:
             label = result.label or "(no answer)"
             typer.echo(f"{result.video}\t{label}\t{one_line(result.answer)}")  # rich replaces tabs
@@ -153,18 +141,16 @@ def demo(
     data_only: Annotated[bool, typer.Option("--data-only", help="Only write the videos and annotations.")] = False,
 ) -> None:
     """Run the whole comparison on generated videos with a tiny built-in model: offline, on a CPU, in minutes."""
-    from rbft_plugin import workspace
     from rbft_plugin.demo.data import SOURCE, write_source
 
     workspace.require()
-    count = write_source(progress=progress)
+    count = write_source(progress=terminal.progress)
     console.print(f"demo: {count} videos and annotations.csv in {SOURCE}")
     if not data_only:
         _run(Path("recipes/demo.yaml"), dry_run=False, jobs=1)
 
 
 def _run(path: Path, dry_run: bool, jobs: int) -> None:
-    from rbft_plugin import workspace
     from rbft_plugin.run import runner
     from rbft_plugin.run.plan import make
     from rbft_plugin.spec.dataset import load as load_dataset
@@ -178,17 +164,17 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
             console.print(f"# {step.name}\n{shlex.join(step.argv)}")
         return
     _require_right_positions(recipe.base_model)
-    with Live(plan.steps) as live:
+    with terminal.Live(plan.steps) as live:
         if recipe.launch.node_rank:
             return runner.follow(plan, live.notify)
-        announce(plan)
+        terminal.announce(plan)
         failed = None
         try:
             runner.execute(plan, live.notify, jobs)
         except RbftError as error:
             failed = error
     if runner.is_done(plan, plan.steps[-1]):  # the report of all arms that succeeded
-        print_outcome(plan)
+        terminal.print_outcome(plan)
     if failed:
         raise failed
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none 
 T = TypeVar("T")
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 LINE_EVERY = 60.0  # seconds between two lines of progress in a log
 
 

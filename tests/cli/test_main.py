@@ -30,7 +30,7 @@ RBFT = Path(sys.executable).parent / "rbft"
 @pytest.fixture
 def rbft(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
     """Call it with arguments: (exit status, standard output, standard error) of `rbft`, run in this process."""
-    for console in (terminal.console, terminal.errors):  # they took the width when they were imported
+    for console in (terminal.console, terminal.stderr):  # they took the width when they were imported
         monkeypatch.setattr(console, "width", 100)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
