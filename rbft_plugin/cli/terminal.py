@@ -50,9 +50,9 @@ def print_collection(collection: Collection, examples: int = 2, width: int = 100
             text = escaped(one["text"])
             console.print(f"    {one['id']}: {text if len(text) <= width else text[: width - 3] + '...'}")
     if collection.uncounted:
-        console.print(f"  {collection.uncounted} have no token count, so that they may have been cut off unseen")
+        console.print(f"  {collection.uncounted} have no token count, so it is not known whether they were cut off")
     if collection.further:
-        console.print(f"  {collection.further} further texts are not used: the first of each video is (--repeats)")
+        console.print(f"  {collection.further} further texts are not used, only the first of each video (--repeats)")
 
 
 def print_summary(report: dict[str, Any]) -> None:

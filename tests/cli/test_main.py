@@ -191,7 +191,7 @@ def test_collect_shows_what_it_dropped_and_takes_switches(rbft: Callable[..., Ou
         f"    c: {shortened}\n"
         "  1 dropped as short: it has too few words\n"
         "    e: No.\n"
-        "  5 have no token count, so that they may have been cut off unseen\n"
+        "  5 have no token count, so it is not known whether they were cut off\n"
         "written: data/mine/rationale.jsonl\n",
         "",
     )

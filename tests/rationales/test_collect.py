@@ -110,7 +110,7 @@ def test_of_several_texts_of_a_video_the_first_is_used_and_the_others_are_counte
     assert collection.rows[3] == row("a", "It walks by.") and collection.further == 2
     print_collection(collection)
     assert capsys.readouterr().out == (
-        "mine: 4 of 4 rationales kept\n  2 further texts are not used: the first of each video is (--repeats)\n"
+        "mine: 4 of 4 rationales kept\n  2 further texts are not used, only the first of each video (--repeats)\n"
     )
 
 
