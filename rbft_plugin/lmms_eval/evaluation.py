@@ -1,14 +1,15 @@
-"""The seam to lmms-eval: its command line, and its result files, which alone tell whether it worked.
+"""How an evaluation starts, and what it leaves: lmms-eval's command line, its logs of samples and its results.
 
-It exits 0 after an unknown task or an exception in the middle; so a step counts as done when its log of samples holds
-every sample once, and beside it lies a file of results.
+lmms-eval exits 0 even after an unknown task or an exception. So an evaluation has worked only if its log has every
+sample once and there is a file of results.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.errors import RbftError, shortened
@@ -33,26 +34,69 @@ def argv(
     return command
 
 
-def sample_logs(output: Path, suffix: str = "") -> list[Path]:
-    """Logs of samples of rbft_<name> tasks below a folder, or the file itself; `suffix` "_rationale": of rationales,
-    blind or hinted.
-    """
-    kinds = [kind for kind in TASK_KINDS if (kind.startswith("rationale") if suffix else kind == "label")]
-    logs = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
-    logs = [p for p in logs if p.match("*_samples_rbft_*.jsonl")]
-    return [p for p in logs if task_kind(task_of(p)) in kinds]
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One sample of a log of samples. What the log does not have is None; an answer that it does not have is ""."""
+
+    sample_id: str | None  # the logs of our tasks have it
+    doc_id: int | None  # position in the split
+    target: str | None
+    prompt: str | None
+    answer: str  # before lmms-eval stripped <think> parts from it
+    further_answers: int  # how many more answers the log has of this sample
+    output_tokens: int | None
+    predicted: bool  # whether the log has a prediction, as those of our scored tasks do
+    prediction: str | None  # None may also mean that the answer names no label
+    probabilities: dict[str, float] | None
 
 
-def only_log(output: Path, suffix: str = "") -> Path:
+def read_log(path: Path) -> list[EvaluationRow]:
+    """The samples of a log, in its order. Raises RbftError that names the first line that is not JSON."""
+    return [_evaluation_row(row) for row in read_jsonl(path)]
+
+
+def _evaluation_row(row: dict[str, Any]) -> EvaluationRow:
+    doc_id, answers, probabilities = row.get("doc_id"), row.get("resps"), row.get("probabilities")
+    return EvaluationRow(
+        sample_id=_text(row.get("sample_id")),
+        doc_id=doc_id if isinstance(doc_id, int) else None,
+        target=_text(row.get("target")),
+        prompt=row.get("input"),
+        answer=_first_text(row.get("resps", row.get("filtered_resps"))),
+        further_answers=max(len(answers) - 1, 0) if isinstance(answers, list) else 0,
+        output_tokens=next((count.get("output_tokens") for count in row.get("token_counts") or [] if count), None),
+        predicted="prediction" in row,
+        prediction=row.get("prediction"),
+        probabilities=probabilities if isinstance(probabilities, dict) else None,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _first_text(answers: Any) -> str:
+    while isinstance(answers, list) and answers:
+        answers = answers[0]
+    return answers if isinstance(answers, str) else ""
+
+
+def sample_logs(output: Path, of: Literal["answers", "rationales"] = "answers") -> list[Path]:
+    """The logs of rbft_<name> tasks below a folder, or the file itself; `of` rationales: of tasks that write these."""
+    kinds = ["label"] if of == "answers" else [name for name, kind in TASK_KINDS.items() if not kind.scores]
+    files = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
+    return [path for path in files if path.match("*_samples_rbft_*.jsonl") and task_kind(task_of(path)) in kinds]
+
+
+def only_log(output: Path, of: Literal["answers", "rationales"] = "answers") -> Path:
     """The one log of samples below a folder, or the file itself; raises RbftError listing them if there are several."""
-    logs = sample_logs(output, suffix)
-    kind = "rationales" if suffix else "answers"
     if not output.exists():
         raise RbftError(f"{output}: no such file or folder")
+    logs = sample_logs(output, of)
     if len(logs) != 1:
-        found = "\n".join(f"  - {p}" for p in logs) or "  - none"
+        listed = "\n".join(f"  - {path}" for path in logs) or "  - none"
         hint = "name the one that you mean." if logs else "was lmms-eval run with --log_samples, and did it finish?"
-        raise RbftError(f"{output}: needs one log of {kind} (*_samples_rbft_*.jsonl); {hint} There are:\n{found}")
+        raise RbftError(f"{output}: needs one log of {of} (*_samples_rbft_*.jsonl); {hint} There are:\n{listed}")
     return logs[0]
 
 
@@ -61,24 +105,16 @@ def task_of(log: Path) -> str:
 
 
 def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:
-    """What shows that an evaluation did not do what was meant, whatever its exit status."""
-    logs = sorted(output.rglob(f"*_samples_{task}.jsonl"))
-    results = list(output.rglob("*_results.json"))
-    if len(logs) != 1 or not results:
-        return [f"it left {len(logs)} logs of samples and {len(results)} files of results"]
-    done = [row.get("sample_id") for row in read_jsonl(logs[0])]
-    if sorted(map(str, done)) != sorted(ids):
-        lost = sorted(set(ids) - set(map(str, done)))
-        return [f"it logged {len(done)} of {len(ids)} samples" + (f"; missing: {shortened(lost)}" if lost else "")]
-    return []
-
-
-def answer_text(row: dict[str, Any]) -> str:
-    """The model's text in a logged sample, before lmms-eval stripped <think> parts from it."""
-    raw = row.get("resps", row.get("filtered_resps"))
-    while isinstance(raw, list) and raw:
-        raw = raw[0]
-    return raw if isinstance(raw, str) else ""
+    """Problems which show that an evaluation of the samples `ids` failed, whatever its exit status; [] if it worked."""
+    logs = list(output.rglob(f"*_samples_{task}.jsonl"))
+    result_files = list(output.rglob("*_results.json"))
+    if len(logs) != 1 or not result_files:
+        return [f"it left {len(logs)} logs of samples and {len(result_files)} files of results"]
+    logged = [row.sample_id or "" for row in read_log(logs[0])]
+    if sorted(logged) == sorted(ids):
+        return []
+    lost = sorted(set(ids) - set(logged))
+    return [f"it logged {len(logged)} of {len(ids)} samples" + (f"; missing: {shortened(lost)}" if lost else "")]
 
 
 def generation_settings(log: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data.prepared import read_jsonl, read_split, row_line, training_row, write_rows
+from rbft_plugin.data.prepared import read_split, row_line, training_row, write_rows
 from rbft_plugin.errors import RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.lmms_eval import evaluation
@@ -46,12 +46,12 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
 
     A row asks what was asked; one of a hinted log the plain rationale prompt, for the trained model is shown no label.
     """
-    log = evaluation.only_log(output, "_rationale")
+    log = evaluation.only_log(output, "rationales")
     task = evaluation.task_of(log)
     dataset, hinted = task_dataset(task), TASK_KINDS[task_kind(task)].hinted
     samples = {row["id"]: row for row in read_split(dataset, "train")}
-    logged = read_jsonl(log)
-    ids = [str(row.get("sample_id")) for row in logged]
+    logged = evaluation.read_log(log)
+    ids = [row.sample_id or "" for row in logged]
     strange = sorted(set(ids) - set(samples))
     if strange or len(set(ids)) < len(ids):
         what = f"samples that are not in the training split, such as '{strange[0]}'" if strange else "samples twice"
@@ -59,12 +59,12 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
     limit = evaluation.generation_settings(log).get("max_new_tokens")
     written, uncounted, further = [], 0, 0
     for row, sample in zip(logged, (samples[i] for i in ids), strict=True):
-        tokens = next((c.get("output_tokens") for c in row.get("token_counts") or [] if c), None)
+        tokens = row.output_tokens
         uncounted += limit is None or tokens is None
-        further += max(len(row["resps"]) - 1, 0) if isinstance(row.get("resps"), list) else 0
-        prompt = sample["rationale_prompt"] if hinted else row.get("input") or sample["rationale_prompt"]
+        further += row.further_answers
+        prompt = sample["rationale_prompt"] if hinted else row.prompt or sample["rationale_prompt"]
         label = sample["label"] if hinted else None
-        text = evaluation.answer_text(row).strip()
+        text = row.answer.strip()
         written.append(Written(text, prompt, bool(limit and tokens and tokens >= limit), label))
     rows: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data.prepared import read_jsonl, read_manifest, read_split
+from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.lmms_eval.evaluation import EvaluationRow
 from rbft_plugin.report import clip_strips as browser
 from rbft_plugin.report import find_logs as outputs
 from rbft_plugin.report import provenance
@@ -86,7 +87,7 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
 
 def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, Any]]) -> Scored:
     """A logged evaluation, with the samples that it has, in the order of the test split; further samples last."""
-    logged = read_jsonl(log)
+    logged = evaluation.read_log(log)
     keyed = {_sample_id(row, log, split): row for row in logged}
     if len(keyed) < len(logged):
         raise RbftError(f"{log}: it has samples twice; score the model again")
@@ -94,17 +95,13 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, An
     targets = {row["id"]: row["label"] for row in split}
     ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
     rows = [keyed[i] for i in ids]
-    answers = tuple(evaluation.answer_text(row) for row in rows)
     return Scored(
         arm=arm,
         seed=seed,
         ids=tuple(ids),
         targets=tuple(targets.get(i, labels[0]) for i in ids),  # samples of no split are left out, or refused
-        predictions=tuple(
-            row["prediction"] if "prediction" in row else parse(answer, labels)
-            for row, answer in zip(rows, answers, strict=True)
-        ),
-        answers=answers,
+        predictions=tuple(row.prediction if row.predicted else parse(row.answer, labels) for row in rows),
+        answers=tuple(row.answer for row in rows),
         labels=labels,
         dataset=dataset,
         probabilities=_probabilities(_beside(log, "ll") or log, ids, labels),
@@ -121,27 +118,27 @@ def _beside(log: Path, kind: str) -> Path | None:
 
 def _without_video(log: Path | None, ids: list[str]) -> tuple[str | None, ...] | None:
     """Predictions for these samples from the question alone; None unless every sample has one."""
-    found = {str(row.get("sample_id")): row.get("prediction") for row in read_jsonl(log)} if log else {}
+    found = {row.sample_id or "": row.prediction for row in evaluation.read_log(log)} if log else {}
     return tuple(found[i] for i in ids) if set(ids) <= set(found) else None
 
 
 def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
     """Of these samples, in the order of the labels; None unless every sample has one for each label."""
-    logged = {str(row.get("sample_id")): row.get("probabilities") for row in read_jsonl(log)}
-    found = [logged.get(i) for i in ids]
-    if not all(isinstance(one, dict) and set(labels) <= set(one) for one in found):
+    logged = {row.sample_id or "": row.probabilities for row in evaluation.read_log(log)}
+    found = [logged.get(i) or {} for i in ids]
+    if not all(set(labels) <= set(one) for one in found):
         return None
-    return tuple(tuple(float(one[label]) for label in labels) for one in found if one)
+    return tuple(tuple(float(one[label]) for label in labels) for one in found)
 
 
-def _sample_id(row: dict[str, Any], log: Path, split: list[dict[str, Any]]) -> str:
+def _sample_id(row: EvaluationRow, log: Path, split: list[dict[str, Any]]) -> str:
     """Ours by id; another task's by its place in the test split, if it has the same target there."""
-    if "sample_id" in row:
-        return str(row["sample_id"])
-    if "target" not in row:
+    if row.sample_id is not None:
+        return row.sample_id
+    if row.target is None:
         raise RbftError(f"{log}: it has samples without a sample_id and a target; score without --predict_only")
-    place, target = row.get("doc_id"), str(row["target"])
-    if not isinstance(place, int) or not 0 <= place < len(split):
+    place, target = row.doc_id, row.target
+    if place is None or not 0 <= place < len(split):
         raise RbftError(f"{log}: doc_id {place!r}, but the prepared test split has {len(split)} samples")
     expected = split[place]["label"]
     if normal(target) != normal(expected):

@@ -123,7 +123,7 @@ class Plan:
 
 def _content(path: Path) -> str:
     """sha256 of a file, or of the logs of samples below a folder."""
-    files = evaluation.sample_logs(path) + evaluation.sample_logs(path, "_rationale") if path.is_dir() else [path]
+    files = evaluation.sample_logs(path) + evaluation.sample_logs(path, "rationales") if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes() if file.is_file() else b"missing")

@@ -10,6 +10,7 @@ import pytest
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.lmms_eval.evaluation import EvaluationRow
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.spec.recipe import Evaluation
 
@@ -83,7 +84,7 @@ def test_logs_are_found_at_any_depth_and_answers_told_from_rationales() -> None:
     write_log(folder="out/d", task="mmmu_val")
     Path("out/notes.jsonl").touch()
     assert evaluation.sample_logs(Path("out")) == answers
-    assert evaluation.sample_logs(Path("out"), "_rationale") == [texts]
+    assert evaluation.sample_logs(Path("out"), "rationales") == [texts]
     assert evaluation.sample_logs(Path("nowhere")) == []
 
 
@@ -103,7 +104,7 @@ def test_several_logs_or_none_are_refused() -> None:
         f"  - {logs[0]}\n  - {logs[1]}"
     )
     with pytest.raises(RbftError) as raised:
-        evaluation.only_log(Path("out/a"), "_rationale")
+        evaluation.only_log(Path("out/a"), "rationales")
     assert str(raised.value) == (
         "out/a: needs one log of rationales (*_samples_rbft_*.jsonl); was lmms-eval run with --log_samples, and did it "
         "finish? There are:\n  - none"
@@ -113,9 +114,10 @@ def test_several_logs_or_none_are_refused() -> None:
 def test_a_file_that_is_no_log_is_refused_as_such() -> None:
     write_log(line("a"))
     results = Path(f"out/model/{STAMP}_results.json")
-    for suffix in ("", "_rationale"):
-        with pytest.raises(RbftError, match=r"_results\.json: needs one log of (answers|rationales) "):
-            evaluation.only_log(results, suffix)
+    with pytest.raises(RbftError, match=r"_results\.json: needs one log of answers "):
+        evaluation.only_log(results)
+    with pytest.raises(RbftError, match=r"_results\.json: needs one log of rationales "):
+        evaluation.only_log(results, "rationales")
     with pytest.raises(RbftError) as raised:
         evaluation.only_log(Path("nowhere"))
     assert str(raised.value) == "nowhere: no such file or folder"
@@ -181,4 +183,28 @@ def test_an_evaluation_of_too_few_or_too_many_samples_is_told() -> None:
     ],
 )
 def test_the_text_of_an_answer_is_the_raw_one_where_it_is_logged(row: dict[str, Any], text: str) -> None:
-    assert evaluation.answer_text(row) == text
+    (read,) = evaluation.read_log(write_log(row))
+    assert read.answer == text
+
+
+def test_a_log_is_read_as_typed_rows() -> None:
+    full = {
+        **line("a", None, doc_id=3, target="calm", input="Which?", resps=["It is.", "Calm.", "Busy."]),
+        "token_counts": [None, {"output_tokens": 7}],
+        "probabilities": {"calm": 0.25, "busy": 0.75},
+    }
+    assert evaluation.read_log(write_log(full, {"doc_id": 0, "target": "B", "resps": [["B"]]})) == [
+        EvaluationRow(
+            sample_id="a",
+            doc_id=3,
+            target="calm",
+            prompt="Which?",
+            answer="It is.",
+            further_answers=2,
+            output_tokens=7,
+            predicted=True,
+            prediction=None,
+            probabilities={"calm": 0.25, "busy": 0.75},
+        ),
+        EvaluationRow(None, 0, "B", None, "B", 0, None, False, None, None),
+    ]
