@@ -65,7 +65,7 @@ class Loop:
         self.tokens: dict[str, list[int]] = {}
 
     def samples(self, split: str) -> list[dict[str, Any]]:
-        return [row | self._seen(row) for row in read_split("demo", split)]
+        return [sample.model_dump() | self._seen(sample.model_dump()) for sample in read_split("demo", split)]
 
     def _seen(self, row: dict[str, Any]) -> dict[str, Any]:
         with av.open(row["video"]) as opened:

@@ -43,8 +43,17 @@ def write_lines(path: Path, lines: Iterable[str]) -> str:
 
 
 def sha256(path: Path) -> str:
+    """sha256 of a file's content, in hexadecimal. Raises OSError."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def sha256_of_lines(lines: Iterable[str]) -> str:
+    """sha256 of the file that `write_lines` would make of these lines."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def holds(path: Path, text: str) -> bool:

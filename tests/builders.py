@@ -15,11 +15,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from rbft_plugin import files
 from rbft_plugin.cli.registrations import register
 from rbft_plugin.clips.canonical import write_clip
 from rbft_plugin.data.prepare import prepare as prepare_data
+from rbft_plugin.data.prepared import DataFolder, Manifest, PreparedSample, write_jsonl
 from rbft_plugin.demo.synthetic_video import GENERAL, NIGHT, frame_times, random_scene, render
 from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.spec.dataset import ClipSettings
 
 BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
 QUIET = lambda items, total, text: items  # noqa: E731
@@ -122,6 +125,33 @@ def small_dataset(name: str = "mine", per_split: dict[str, int] | None = None, *
     write_csv(f"{name}.csv", rows)
     write_yaml(small_yaml(name, **changes))
     return rows
+
+
+def prepared_sample(sample_id: str, label: str | None = "calm", **changes: Any) -> PreparedSample:
+    """A sample of a prepared split of the small dataset; its clip need not exist."""
+    fields: dict[str, Any] = {
+        "id": sample_id,
+        "video": f"data/mine/clips/{sample_id}.mp4",
+        "label": label,
+        "labels": ("calm", "busy"),
+        "rationale_prompt": "Why?",
+        "hinted_prompt": f"Why is it {label}?" if label else None,
+        "label_prompt": "Which?",
+        "after_video": "",
+        "meta": {"source": f"raw/{sample_id}.mp4", "start": 0, "seconds": 4, "frames": 8, "width": 56, "height": 56},
+    }
+    return PreparedSample.model_validate(fields | changes)
+
+
+def write_prepared(name: str = "mine", **splits: list[PreparedSample]) -> None:
+    """A prepared dataset without clips, in the current folder."""
+    folder = DataFolder(name)
+    for split, samples in splits.items():
+        write_jsonl(folder.samples(split), (sample.model_dump() for sample in samples))
+    manifest = Manifest(
+        dataset=name, counts={}, clips=ClipSettings(), largest_clip_pixels=3136, most_frames=8, sha256={}
+    )
+    files.write_json(folder.manifest, manifest.model_dump())
 
 
 def read_jsonl(path: str | Path) -> list[dict[str, Any]]:

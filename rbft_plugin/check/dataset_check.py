@@ -225,12 +225,12 @@ def _example(dataset: Dataset, kind: str, sample: Sample, clip: Clip, longest: i
 def _prepared(dataset: Dataset) -> dict[str, Clip]:
     """Clips of a dataset that was prepared with the same settings, by id."""
     try:
-        if read_manifest(dataset.name).get("clips") != dataset.clips.model_dump():
+        if read_manifest(dataset.name).clips != dataset.clips:
             return {}
-        rows = [row for split in splits.SPLITS for row in read_split(dataset.name, split)]
+        prepared = [sample for split in splits.SPLITS for sample in read_split(dataset.name, split)]
     except (RbftError, OSError):  # not prepared, or not wholly: then headers tell
         return {}
-    return {row["id"]: fit.clip_of(row) for row in rows}
+    return {sample.id: fit.clip_of(sample) for sample in prepared}
 
 
 def _positions() -> list[Finding]:

@@ -18,6 +18,7 @@ import yaml
 
 from rbft_plugin.clips.geometry import clip_size, frame_count
 from rbft_plugin.clips.video import WHOLE, Clip, Part, VideoError, probe
+from rbft_plugin.data.prepared import MEDIA_MARK, PreparedSample, TrainingRow
 from rbft_plugin.errors import Finding, RbftError, lines
 from rbft_plugin.model.processor import Base, after_video, load_base, made_of, tokens
 from rbft_plugin.spec.dataset import ClipSettings
@@ -128,7 +129,7 @@ def stage_findings(base: Base | None, merged: dict[str, Any], stage: str, exampl
 
 
 def run_problems(
-    recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: str, rows: Sequence[dict[str, Any]]
+    recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: str, rows: Sequence[TrainingRow]
 ) -> list[str]:
     """Lines on all of this for the training rows of a stage, which `training.row_problems` has found right.
 
@@ -143,12 +144,12 @@ def run_problems(
     except RbftError:
         return lines(stage_findings(None, merged, stage, examples))
     found = model_findings(base, settings, [e.clip for e in examples])
-    texts = [row["messages"][0]["content"].partition("<video>")[2] for row in rows]
+    texts = [row.message.partition(MEDIA_MARK)[2] for row in rows]
     found += break_findings(base, {text[: len(text) - len(text.lstrip())] for text in texts})
     return lines(found + stage_findings(base, merged, stage, examples))
 
 
-def run_tokens(base_model: str, rows: Sequence[dict[str, Any]]) -> int | None:
+def run_tokens(base_model: str, rows: Sequence[TrainingRow]) -> int | None:
     """How many tokens rows are that `run_problems` has found right; None where the base model cannot be loaded here."""
     try:
         base = load_base(base_model)
@@ -157,7 +158,7 @@ def run_tokens(base_model: str, rows: Sequence[dict[str, Any]]) -> int | None:
     return sum(tokens(base, e.clip, e.prompt, e.answer) for e in _examples(rows))
 
 
-def split_problems(recipe: Recipe, settings: ClipSettings, rows: Iterable[dict[str, Any]]) -> list[str]:
+def split_problems(recipe: Recipe, settings: ClipSettings, rows: Iterable[PreparedSample]) -> list[str]:
     """Lines on whether the base model would see the clips of a prepared split as they are."""
     try:
         base = load_base(recipe.base_model)
@@ -166,21 +167,22 @@ def split_problems(recipe: Recipe, settings: ClipSettings, rows: Iterable[dict[s
     return lines(model_findings(base, settings, [clip_of(row) for row in rows]))
 
 
-def clip_of(row: dict[str, Any]) -> Clip:
-    """The clip of a row of a prepared split."""
-    meta = row["meta"]
-    return Clip(meta["frames"], meta["width"], meta["height"], meta["frames"] / meta["seconds"])
+def clip_of(sample: PreparedSample) -> Clip:
+    """The clip of a prepared sample."""
+    meta = sample.meta
+    return Clip(meta.frames, meta.width, meta.height, meta.frames / meta.seconds)
 
 
-def _examples(rows: Sequence[dict[str, Any]]) -> list[Example]:
+def _examples(rows: Sequence[TrainingRow]) -> list[Example]:
     made = []
     for number, row in enumerate(rows, 1):
-        prompt, answer = (message["content"] for message in row["messages"])
-        where, clip = f"row {number}" + (f" (id '{row['id']}')" if "id" in row else ""), row["videos"][0]
+        where = f"row {number}" + (f" (id '{row.id}')" if row.id else "")
         try:
-            made.append(Example(where, probe(Path(clip)), prompt.replace("<video>", "", 1).lstrip(), answer))
+            made.append(
+                Example(where, probe(Path(row.video)), row.message.replace(MEDIA_MARK, "", 1).lstrip(), row.answer)
+            )
         except VideoError as error:
-            raise VideoError(f"{where}: {clip} {error}") from None
+            raise VideoError(f"{where}: {row.video} {error}") from None
     return made
 
 

@@ -64,6 +64,7 @@ def collect(
     ] = None,
 ) -> None:
     """Turn logged rationales into the training rows of stage 1. Dropped rationales are counted by reason."""
+    from rbft_plugin.data.prepared import DataFolder
     from rbft_plugin.rationales.collect import collect as collect_rationales
     from rbft_plugin.rationales.collect import write
     from rbft_plugin.spec.filters import Filters
@@ -74,7 +75,7 @@ def collect(
     filters = validated("rbft collect", Filters, {key: value for key, value in given.items() if value is not None})
     collection = collect_rationales(output, filters)
     terminal.print_collection(collection)
-    target = write(collection, rows or Path("data") / collection.dataset, overwrite)
+    target = write(collection, rows or DataFolder(collection.dataset).path, overwrite)
     console.print(f"written: {target}")
 
 

@@ -155,14 +155,15 @@ def print_check_json(name: str, about: Mapping[str, str], checked: Checked) -> N
 
 def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     """The counts of a prepared dataset, what was left out, and the names under which both harnesses know it."""
+    from rbft_plugin.data.prepared import DataFolder
     from rbft_plugin.spec.names import STAGES, TASK_KINDS, llamafactory_name, task_name
 
-    name, manifest = dataset.name, prepared.manifest
-    print_counts(name, manifest["counts"])
-    if missing := manifest["missing"]["samples"]:
+    name, manifest, folder = dataset.name, prepared.manifest, DataFolder(dataset.name)
+    print_counts(name, manifest.counts)
+    if missing := manifest.missing.samples:
         of = ", ".join(
             f"{count} of {split} {label or '(no label)'}"
-            for split, labels in manifest["missing"]["counts"].items()
+            for split, labels in manifest.missing.counts.items()
             for label, count in labels.items()
             if count
         )
@@ -171,10 +172,10 @@ def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     console.print(f"clips: {prepared.new} new" if prepared.new else "clips: all there already, none made")
     if prepared.unused:
         size = f"{prepared.unused_bytes / 1e6:.1f} MB"
-        console.print(f"{prepared.unused} files of {dataset.folder}/clips ({size}) are used by no sample any more")
+        console.print(f"{prepared.unused} files of {folder.clips} ({size}) are used by no sample any more")
     tasks = ", ".join(task_name(name, kind) for kind in TASK_KINDS)
     rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
-    console.print(f"{name}: prepared in {dataset.folder}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+    console.print(f"{name}: prepared in {folder.path}; tasks {tasks}; LLaMA-Factory datasets {rows}")
 
 
 def print_shard(name: str, shard: str, total: int, new: int, problems: Sequence[str]) -> None:

@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbft_plugin.clips.video import WHOLE, Part
-from rbft_plugin.data import readers as tables
-from rbft_plugin.data import segments, sources
-from rbft_plugin.data.readers import Cells
-from rbft_plugin.data.sources import Row
+from rbft_plugin.data import readers, segments, sources
+from rbft_plugin.data.readers import Cells, Row
 from rbft_plugin.data.video_lookup import Places
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import SPLITS, Dataset
@@ -146,7 +144,7 @@ def _splits(dataset: Dataset, rows: list[Row]) -> tuple[dict[str, str], list[str
     decided: dict[str, str] = {}
     there = {row.cells[id_column] for row in rows}
     for split in [s for s in SPLITS if s in splits.ids]:
-        file = tables.place(splits.ids[split])
+        file = readers.place(splits.ids[split])
         named = _ids(file, f"splits.ids.{split}")
         if strange := [i for i in named if i not in there]:
             problems.append(f"{file} (splits.ids.{split}) names ids that are in no row: {shortened(strange)}")
@@ -160,7 +158,7 @@ def _ids(file: Path, key: str) -> list[str]:
     """Ids of a text file: one a line, without empty lines and those that begin with #."""
     if not os.path.isfile(file):
         raise RbftError(f"{file}: no such file ({key}, relative to the workspace {Path.cwd()})")
-    lines = [line.strip() for line in tables.decoded(file).splitlines()]
+    lines = [line.strip() for line in readers.decoded(file).splitlines()]
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 

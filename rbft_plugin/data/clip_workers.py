@@ -18,9 +18,10 @@ from typing import Any
 
 from rbft_plugin.clips.canonical import make_clip, name_of, settings_key, source_hash
 from rbft_plugin.clips.video import Clip, Part, VideoError, probe, require_file
-from rbft_plugin.data import clip_index as journal
+from rbft_plugin.data import clip_index
 from rbft_plugin.data.annotations import Sample
-from rbft_plugin.data.clip_index import Made
+from rbft_plugin.data.clip_index import MadeClip
+from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset import ClipSettings, Dataset
 
@@ -62,10 +63,10 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Clips:
     """The clip of each sample, or the reason why there is none, in the samples' order; and how many were new."""
 
-    of: list[Made | str]
+    of_samples: list[MadeClip | str]
     new: int
 
 
@@ -76,43 +77,44 @@ def make_clips(
     workers: int | None = None,
     overwrite: bool = False,
     shard: Shard | None = None,
-) -> Outcome:
+) -> Clips:
     """The clips of the samples (of the shard's), made where they are not there yet."""
     samples = shard.of(samples) if shard else samples
-    known, settings = journal.read(dataset.folder), settings_key(dataset.clips)
-    of: dict[tuple[str, Part], Made | str | None] = {}
+    folder = DataFolder(dataset.name)
+    known, settings = clip_index.read(folder), settings_key(dataset.clips)
+    of: dict[tuple[str, Part], MadeClip | str | None] = {}
     for sample in samples:
         place = (sample.video.as_posix(), sample.part)
         if place not in of:
-            of[place] = _known(dataset.folder, sample, known, settings, overwrite)
+            of[place] = _known(folder, sample, known, settings, overwrite)
     tasks = [
-        Task(os.getcwd(), video, part, f"{dataset.folder}/clips", dataset.clips, overwrite)
+        Task(os.getcwd(), video, part, folder.clips.as_posix(), dataset.clips, overwrite)
         for (video, part), made in of.items()
         if made is None
     ]
     new = 0
     if tasks:
-        _remove_partial(dataset.folder / "clips")
+        _remove_partial(folder.clips)
         name = f"{shard.number}-of-{shard.count}" if shard else "all"
-        with closing(journal.Writer(dataset.folder, name)) as writer:
+        with closing(clip_index.Writer(folder, name)) as writer:
             for task, made in progress(_side_by_side(tasks, workers), len(tasks), f"clips of {dataset.name}"):
                 of[task.video, task.part] = made
-                if isinstance(made, Made):
+                if isinstance(made, MadeClip):
                     writer.add(made)
                     new += 1
     done = [of[s.video.as_posix(), s.part] for s in samples]
-    return Outcome([m for m in done if m is not None], new)
+    return Clips([m for m in done if m is not None], new)
 
 
 def _known(
-    folder: Path, sample: Sample, known: dict[journal.Key, Made], settings: str, overwrite: bool
-) -> Made | str | None:
+    folder: DataFolder, sample: Sample, known: dict[clip_index.Key, MadeClip], settings: str, overwrite: bool
+) -> MadeClip | str | None:
     """The sample's clip if it is there as the journal says; the reason if there is no video; None if it is to make."""
     path = sample.video.as_posix()
     try:
         stat = os.stat(path)
         made = known.get((path, stat.st_size, stat.st_mtime_ns, sample.part, settings))
-        if made and not overwrite and os.stat(f"{folder}/clips/{made.clip}").st_size == made.size:
+        if made and not overwrite and os.stat(folder.clips / made.clip).st_size == made.size:
             return made
     except OSError:  # one of the two is not there
         pass
@@ -129,7 +131,7 @@ def _remove_partial(folder: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task, Made | str]]:
+def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task, MadeClip | str]]:
     """Each task with its clip or the reason why there is none, as they are done; each process has one at a time."""
     from multiprocessing import get_context
 
@@ -195,7 +197,7 @@ def _source_hash(video: Path, size: int, mtime_ns: int) -> str:
     return source_hash(video)
 
 
-def _make(task: Task) -> Made | str | RbftError:
+def _make(task: Task) -> MadeClip | str | RbftError:
     video = Path(task.base, task.video)
     try:
         require_file(video)
@@ -210,7 +212,7 @@ def _make(task: Task) -> Made | str | RbftError:
         return str(error)
     except Exception as error:  # such as a full disk: not the video's fault, and the others would fare no better
         return RbftError(f"the clip of {task.video} cannot be made: {type(error).__name__}: {error}")
-    return Made(
+    return MadeClip(
         task.video,
         stat.st_size,
         stat.st_mtime_ns,

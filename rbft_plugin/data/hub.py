@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin import files
-from rbft_plugin.data import readers as tables
-from rbft_plugin.data.sources import Row, Source
+from rbft_plugin.data import readers
+from rbft_plugin.data.prepared import DataFolder
+from rbft_plugin.data.readers import Row, Source
 from rbft_plugin.errors import ProblemsError, RbftError, one_line, shortened
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS, Hub
@@ -34,7 +35,7 @@ def read(dataset: Dataset, hub: Hub) -> Source:
             there = shortened(part.column_names, 20)
             problems.append(f"split '{name}' has no column '{hub.video}' (annotations.hub.video); it has: {there}")
             continue
-        for number, cells in enumerate(_rows(part, hub.video, dataset.folder / "source")):
+        for number, cells in enumerate(_rows(part, hub.video, DataFolder(dataset.name).hub_videos)):
             if dataset.annotations.id is None:
                 cells.setdefault("id", f"{name}-{number}")
             rows.append(Row(f"{name} row {number + 1}", cells, split))
@@ -49,7 +50,7 @@ def read(dataset: Dataset, hub: Hub) -> Source:
 def _loaded(hub: Hub) -> dict[str, Any]:
     import datasets
 
-    local = tables.place(hub.path)
+    local = readers.place(hub.path)
     saved = any((local / name).is_file() for name in ("dataset_dict.json", "state.json"))  # by save_to_disk
     try:
         with _quiet():
@@ -88,7 +89,7 @@ def _wanted(dataset: Dataset, hub: Hub, there: list[str]) -> list[tuple[str | No
     return [*ours]
 
 
-def _rows(part: Any, video: str, target: Path) -> Iterator[tables.Cells]:
+def _rows(part: Any, video: str, target: Path) -> Iterator[readers.Cells]:
     import datasets
 
     media = (datasets.Video, datasets.Image, datasets.Audio)
@@ -100,7 +101,7 @@ def _rows(part: Any, video: str, target: Path) -> Iterator[tables.Cells]:
         for column, known in names.items():  # -1 stands for no class
             row[column] = known[row[column]] if row[column] is not None and row[column] >= 0 else ""
         row[video] = _path(row[video], target)
-        yield {column: tables.text(value) for column, value in row.items()}
+        yield {column: readers.text(value) for column, value in row.items()}
 
 
 def _path(video: Any, target: Path) -> str:
@@ -108,9 +109,9 @@ def _path(video: Any, target: Path) -> str:
     if isinstance(video, bytes):
         video = {"bytes": video}
     if not isinstance(video, dict):
-        return tables.text(video)
+        return readers.text(video)
     if video.get("bytes") is None:
-        return tables.text(video.get("path"))
+        return readers.text(video.get("path"))
     suffix = Path(video.get("path") or "").suffix.lower() or ".mp4"
     file = target / (hashlib.sha256(video["bytes"]).hexdigest()[:20] + suffix)
     if not file.is_file():  # its name says what it holds

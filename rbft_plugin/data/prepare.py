@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from rbft_plugin import files
-from rbft_plugin.data import clip_workers as making
 from rbft_plugin.data import prompts, splits
 from rbft_plugin.data.annotations import Sample, samples
-from rbft_plugin.data.clip_index import Made
-from rbft_plugin.data.clip_workers import Progress, Shard
-from rbft_plugin.data.prepared import row_line, training_row
+from rbft_plugin.data.clip_index import MadeClip
+from rbft_plugin.data.clip_workers import Progress, Shard, make_clips
+from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, MissingSample, PreparedSample, json_line
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import SPLITS, Dataset
 
@@ -28,7 +25,7 @@ from rbft_plugin.spec.dataset import SPLITS, Dataset
 class Prepared:
     """What `prepare` did: the manifest; clips that were new; those that no sample uses any more, and their bytes."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     new: int
     unused: int
     unused_bytes: int
@@ -41,43 +38,44 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
     cannot be used, if they are more than `dataset.max_missing`; the clips of the others stay, and nothing else is
     written then.
     """
-    found = samples_of(dataset)
-    outcome = making.make_clips(dataset, found, progress, workers, overwrite)
-    with FileLock(dataset.folder / ".prepare.lock"):  # two at the same time write the same, but not at once
-        manifest_file = dataset.folder / "manifest.json"
+    annotated = samples_of(dataset)
+    clips = make_clips(dataset, annotated, progress, workers, overwrite)
+    folder = DataFolder(dataset.name)
+    with FileLock(folder.lock):  # two processes write the same files, but not at once
         try:
-            used, missing = parted(dataset, found, outcome.of)
+            used, missing = parted(dataset, annotated, clips.of_samples)
         except RbftError:
-            manifest_file.unlink(missing_ok=True)
+            folder.manifest.unlink(missing_ok=True)
             raise
-        made = {name: dataset.folder / name for name in (*(f"{split}.jsonl" for split in SPLITS), "label.jsonl")}
-        manifest = {
-            "dataset": dataset.name,
-            "counts": counts(dataset, [s for s, _ in used]),
-            "missing": {"counts": counts(dataset, [s for s, _ in missing]), "samples": described(missing)},
-            "display": {label.name: label.display for label in dataset.labels if label.display},
-            "clips": dataset.clips.model_dump(),
-            "largest_clip_pixels": max(m.width * m.height for _, m in used),
-            "most_frames": max(m.frames for _, m in used),
-            "sha256": {name: _sha256(_lines(dataset, used, name)) for name in made},
-        }
-        there = {name: files.sha256(path) for name, path in made.items() if path.is_file()}
-        if there != manifest["sha256"] or not files.holds(manifest_file, files.json_text(manifest)):
-            manifest_file.unlink(missing_ok=True)
-            for name, path in made.items():
-                files.write_lines(path, _lines(dataset, used, name))
-            files.write_json(manifest_file, manifest)  # last: its presence means that all else is complete
-    return Prepared(manifest, outcome.new, *_unused(dataset.folder / "clips", {m.clip for _, m in used}))
+        row_files = [*(folder.samples(split) for split in SPLITS), folder.rows("label")]
+        manifest = Manifest(
+            dataset=dataset.name,
+            counts=counts(dataset, [sample for sample, _ in used]),
+            missing=Missing(counts=counts(dataset, [sample for sample, _ in missing]), samples=described(missing)),
+            display={label.name: label.display for label in dataset.labels if label.display},
+            clips=dataset.clips,
+            largest_clip_pixels=max(made.width * made.height for _, made in used),
+            most_frames=max(made.frames for _, made in used),
+            sha256={path.name: files.sha256_of_lines(_lines(dataset, used, path)) for path in row_files},
+        )
+        text = files.json_text(manifest.model_dump())
+        present = {path.name: files.sha256(path) for path in row_files if path.is_file()}
+        if present != manifest.sha256 or not files.holds(folder.manifest, text):
+            folder.manifest.unlink(missing_ok=True)
+            for path in row_files:
+                files.write_lines(path, _lines(dataset, used, path))
+            files.write_text(folder.manifest, text)  # last: its presence means that all else is complete
+    return Prepared(manifest, clips.new, *_unused(folder.clips, {made.clip for _, made in used}))
 
 
 def make_shard(
     dataset: Dataset, progress: Progress, shard: Shard, workers: int | None = None, overwrite: bool = False
 ) -> tuple[int, int, list[str]]:
     """Make the clips of a shard alone: how many it has and how many were new, and the problems with its videos."""
-    found = samples_of(dataset)
-    outcome = making.make_clips(dataset, found, progress, workers, overwrite, shard)
-    pairs = zip(shard.of(found), outcome.of, strict=True)
-    return len(outcome.of), outcome.new, [s.problem(m) for s, m in pairs if isinstance(m, str)]
+    annotated = samples_of(dataset)
+    clips = make_clips(dataset, annotated, progress, workers, overwrite, shard)
+    pairs = zip(shard.of(annotated), clips.of_samples, strict=True)
+    return len(clips.of_samples), clips.new, [sample.problem(made) for sample, made in pairs if isinstance(made, str)]
 
 
 def samples_of(dataset: Dataset) -> list[Sample]:
@@ -88,24 +86,18 @@ def samples_of(dataset: Dataset) -> list[Sample]:
     return found
 
 
-def _lines(dataset: Dataset, used: list[tuple[Sample, Made]], name: str) -> Iterator[str]:
-    """The lines of a file of rows: of a split, or label.jsonl. One at a time, for they are large."""
-    split = "train" if name == "label.jsonl" else name.removesuffix(".jsonl")
+def _lines(dataset: Dataset, used: list[tuple[Sample, MadeClip]], path: Path) -> Iterator[str]:
+    """The lines of a file of samples or of label rows. One at a time, for they are large."""
+    labelled_rows = path == DataFolder(dataset.name).rows("label")
+    split = "train" if labelled_rows else path.stem
     for sample, made in used:
         if sample.split != split:
             continue
-        row = _row(dataset, sample, made)
-        if name != "label.jsonl":
-            yield row_line(row)
+        prepared = _prepared(dataset, sample, made)
+        if not labelled_rows:
+            yield json_line(prepared.model_dump())
         elif sample.label is not None:
-            yield row_line(training_row(row, row["label_prompt"], sample.label))
-
-
-def _sha256(lines: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode())
-    return digest.hexdigest()
+            yield json_line(prepared.training_row(prepared.label_prompt, sample.label).as_json())
 
 
 def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
@@ -114,26 +106,26 @@ def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _row(dataset: Dataset, sample: Sample, made: Made) -> dict[str, Any]:
+def _prepared(dataset: Dataset, sample: Sample, made: MadeClip) -> PreparedSample:
     hint = sample.label if sample.split == "train" else None
-    return {
-        "id": sample.id,
-        "video": f"{dataset.folder.as_posix()}/clips/{made.clip}",
-        "label": sample.label,
-        "labels": list(dataset.label_names),
-        "rationale_prompt": prompts.rationale(dataset, sample.context),
-        "hinted_prompt": prompts.hinted(dataset, hint, sample.context) if hint else None,
-        "label_prompt": prompts.label(dataset, sample.context),
-        "after_video": dataset.prompts.after_video,
-        "meta": {
-            "source": sample.video.as_posix(),
-            "start": float(sample.part.start),
-            "seconds": round(made.frames / made.fps, 3),
-            "frames": made.frames,
-            "width": made.width,
-            "height": made.height,
-        },
-    }
+    return PreparedSample(
+        id=sample.id,
+        video=(DataFolder(dataset.name).clips / made.clip).as_posix(),
+        label=sample.label,
+        labels=dataset.label_names,
+        rationale_prompt=prompts.rationale(dataset, sample.context),
+        hinted_prompt=prompts.hinted(dataset, hint, sample.context) if hint else None,
+        label_prompt=prompts.label(dataset, sample.context),
+        after_video=dataset.prompts.after_video,
+        meta=ClipMeta(
+            source=sample.video.as_posix(),
+            start=float(sample.part.start),
+            seconds=round(made.frames / made.fps, 3),
+            frames=made.frames,
+            width=made.width,
+            height=made.height,
+        ),
+    )
 
 
 MOST_LINES = 50  # of an error message about videos
@@ -147,16 +139,14 @@ def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
 
 
 def parted(
-    dataset: Dataset, found: list[Sample], made: list[Made | str]
-) -> tuple[list[tuple[Sample, Made]], list[tuple[Sample, str]]]:
+    dataset: Dataset, found: list[Sample], made: list[MadeClip | str]
+) -> tuple[list[tuple[Sample, MadeClip]], list[tuple[Sample, str]]]:
     """Samples with their clips, and those without with the reason; raises ProblemsError if one must not go on so."""
     pairs = list(zip(found, made, strict=True))
-    used = [(s, m) for s, m in pairs if isinstance(m, Made)]
+    used = [(s, m) for s, m in pairs if isinstance(m, MadeClip)]
     missing = [(s, m) for s, m in pairs if isinstance(m, str)]
     if len(missing) > dataset.max_missing:
-        raise ProblemsError(
-            f"{dataset.name}: videos that cannot be used", _shortened(dataset.folder, missing), _hint(dataset)
-        )
+        raise ProblemsError(f"{dataset.name}: videos that cannot be used", _shortened(dataset, missing), _hint(dataset))
     before, after = counts(dataset, found), counts(dataset, [s for s, _ in used])
     emptied = [
         f"split '{split}' has no sample " + (f"of label '{name}' " if name else "without a label ") + "that can be used"
@@ -176,7 +166,7 @@ def _hint(dataset: Dataset) -> str:
     return f"Mend them, or remove their rows{allowed}; then prepare again."
 
 
-def _shortened(folder: Path, missing: list[tuple[Sample, str]]) -> list[str]:
+def _shortened(dataset: Dataset, missing: list[tuple[Sample, str]]) -> list[str]:
     """A line a video; where there are many, a line a kind of reason, and a file of all."""
     lines = [s.problem(reason) for s, reason in missing]
     if len(lines) <= MOST_LINES:
@@ -184,7 +174,7 @@ def _shortened(folder: Path, missing: list[tuple[Sample, str]]) -> list[str]:
     groups: dict[str, list[tuple[Sample, str]]] = {}
     for sample, reason in missing:
         groups.setdefault(re.sub(r"\d+(\.\d+)?", "N", reason), []).append((sample, reason))
-    file = folder / "missing.txt"
+    file = DataFolder(dataset.name).unusable_videos
     files.write_text(file, "".join(f"{line}\n" for line in lines))
     said = [
         f"{len(group)} videos: {group[0][1] if len(group) == 1 else kind}, such as "
@@ -194,14 +184,14 @@ def _shortened(folder: Path, missing: list[tuple[Sample, str]]) -> list[str]:
     return [*said, f"all {len(lines)} are listed in {file}"]
 
 
-def described(missing: list[tuple[Sample, str]]) -> list[dict[str, Any]]:
+def described(missing: list[tuple[Sample, str]]) -> list[MissingSample]:
     return [
-        {"id": s.id, "split": s.split, "label": s.label, "video": s.video.as_posix(), "reason": reason}
+        MissingSample(id=s.id, split=s.split, label=s.label, video=s.video.as_posix(), reason=reason)
         for s, reason in missing
     ]
 
 
-def _leaks(used: list[tuple[Sample, Made]]) -> list[str]:
+def _leaks(used: list[tuple[Sample, MadeClip]]) -> list[str]:
     """The same moments of one video in different splits: a model would be tested on what it was trained on."""
     seen: dict[str, list[Sample]] = {}
     said = []

@@ -1,54 +1,216 @@
-"""Prepared data, as `rbft prepare` leaves it in data/<name>: the manifest, the rows of splits, training rows."""
+"""Prepared data in data/<name>, as `rbft prepare` leaves it: its paths, manifest, samples and training rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
+from rbft_plugin.spec.dataset import ClipSettings
+
+ROOT = Path("data")
+REGISTRATION_LOCK = ROOT / ".registrations.lock"
+MEDIA_MARK = "<video>"  # LLaMA-Factory puts the video's tokens in its place
 
 
-def read_manifest(name: str) -> dict[str, Any]:
-    """What `prepare` left; raises RbftError if the dataset is not prepared."""
-    path = Path("data") / name / "manifest.json"
+@dataclass(frozen=True)
+class DataFolder:
+    """Every path of a dataset's data, relative to the workspace."""
+
+    dataset: str
+
+    @property
+    def path(self) -> Path:
+        return ROOT / self.dataset
+
+    @property
+    def clips(self) -> Path:
+        return self.path / "clips"
+
+    @property
+    def clip_index(self) -> Path:
+        """The folder of the files that say from which source each clip was made."""
+        return self.path / "sources"
+
+    @property
+    def hub_videos(self) -> Path:
+        """Where videos go that a dataset of the hub holds as bytes."""
+        return self.path / "source"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".prepare.lock"
+
+    @property
+    def unusable_videos(self) -> Path:
+        """The list of all unusable videos, where a message names only some of them."""
+        return self.path / "missing.txt"
+
+    def samples(self, split: str) -> Path:
+        return self.path / f"{split}.jsonl"
+
+    def rows(self, stage: str) -> Path:
+        """LLaMA-Factory's rows of a stage, "rationale" or "label"."""
+        return self.path / f"{stage}.jsonl"
+
+
+class ClipMeta(BaseModel):
+    """What a sample's clip was made of, and what it is: sizes in pixels, times in seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    start: float
+    seconds: float
+    frames: int
+    width: int
+    height: int
+
+
+class PreparedSample(BaseModel):
+    """A sample of a prepared split. `label` is None for an unlabelled one; `hinted_prompt` shows the label."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    video: str
+    label: str | None
+    labels: tuple[str, ...]
+    rationale_prompt: str
+    hinted_prompt: str | None
+    label_prompt: str
+    after_video: str
+    meta: ClipMeta
+
+    def training_row(self, prompt: str, answer: str) -> TrainingRow:
+        """A row that trains `answer` to `prompt` on this sample's clip."""
+        return TrainingRow(self.id, f"{MEDIA_MARK}{self.after_video}{prompt}", answer, self.video)
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """A row of LLaMA-Factory's sharegpt format. `message` is the user's, with the mark that stands for the video."""
+
+    id: str
+    message: str
+    answer: str
+    video: str
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> TrainingRow:
+        """From a JSON row. Raises KeyError, IndexError or TypeError if it is none."""
+        user, assistant = row["messages"]
+        return cls(str(row.get("id", "")), user["content"], assistant["content"], row["videos"][0])
+
+    def as_json(self) -> dict[str, Any]:
+        messages = [{"role": "user", "content": self.message}, {"role": "assistant", "content": self.answer}]
+        return {"id": self.id, "messages": messages, "videos": [self.video]}
+
+
+class MissingSample(BaseModel):
+    """A sample that is in no split, for its video cannot be used."""
+
+    id: str
+    split: str | None
+    label: str | None
+    video: str
+    reason: str
+
+
+class Missing(BaseModel):
+    """The samples without a usable video: their numbers by split and label, and each with its reason."""
+
+    counts: dict[str, dict[str, int]] = {}
+    samples: list[MissingSample] = []
+
+
+class Manifest(BaseModel):
+    """What `prepare` made. `counts` are by split and label ("" for none); `sha256` is of each file of rows."""
+
+    dataset: str
+    counts: dict[str, dict[str, int]]
+    missing: Missing = Missing()
+    display: dict[str, str] = {}
+    clips: ClipSettings
+    largest_clip_pixels: int
+    most_frames: int
+    sha256: dict[str, str]
+
+
+def read_manifest(name: str) -> Manifest:
+    """The manifest of a prepared dataset. Raises RbftError if it is missing or damaged."""
+    path = DataFolder(name).manifest
     if not path.is_file():
         raise RbftError(f"{path} is missing: run `rbft prepare {name}` first")
-    return files.read_json(path)
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RbftError(f"{path}: damaged ({_first(error)}); run `rbft prepare {name}` again") from None
 
 
-def read_split(name: str, split: str) -> list[dict[str, Any]]:
-    """Rows of a prepared split."""
+def read_split(name: str, split: str) -> list[PreparedSample]:
+    """The samples of a prepared split. Raises RbftError if the dataset is not prepared, or a line is damaged."""
     read_manifest(name)
-    return read_jsonl(Path("data") / name / f"{split}.jsonl")
+    path, samples = DataFolder(name).samples(split), []
+    for number, row in _lines(path):
+        try:
+            samples.append(PreparedSample.model_validate(row))
+        except ValidationError as error:
+            raise RbftError(f"{path}: line {number}: {_first(error)}; run `rbft prepare {name}` again") from None
+    return samples
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """JSON lines; raises RbftError naming the first line that is none (rows may be made by hand)."""
+def read_training_rows(path: Path) -> list[TrainingRow]:
+    """Training rows, such as `rbft collect` writes. Raises RbftError for the first line that is none."""
     rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                rows += [json.loads(line)] if line.strip() else []
-            except json.JSONDecodeError as error:
-                raise RbftError(f"{path}: line {number}: not JSON ({error.msg})") from None
+    for number, row in _lines(path):
+        try:
+            rows.append(TrainingRow.of(row))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise RbftError(f"{path}: line {number}: not a row with 'messages' and 'videos'") from None
     return rows
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> str:
-    """Write JSON lines; returns their sha256."""
-    return files.write_lines(path, map(row_line, rows))
+def read_jsonl(path: Path) -> list[Any]:
+    """The values of a file of JSON lines. Raises RbftError for the first line that is no JSON."""
+    return [value for _, value in _lines(path)]
 
 
-def row_line(row: dict[str, Any]) -> str:
-    """A line of a file of JSON lines."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> str:
+    """Write training rows. Returns the sha256 of the file."""
+    return write_jsonl(path, (row.as_json() for row in rows))
 
 
-def training_row(row: dict[str, Any], prompt: str, answer: str) -> dict[str, Any]:
-    """A LLaMA-Factory sharegpt row: the clip, the prompt, the answer to learn."""
-    asked = f"<video>{row.get('after_video', '')}{prompt}"
-    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    return {"id": row["id"], "messages": messages, "videos": [row["video"]]}
+def write_jsonl(path: Path, values: Iterable[dict[str, Any]]) -> str:
+    """Write JSON lines. Returns the sha256 of the file."""
+    return files.write_lines(path, map(json_line, values))
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """A value as a line of a file of JSON lines."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise RbftError(f"{path}: line {number}: not JSON ({error.msg})") from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

@@ -8,6 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,27 @@ from rbft_plugin.errors import RbftError, one_line, shortened
 from rbft_plugin.spec.yaml_models import UNUSABLE
 
 Cells = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`where` names it in messages; `split` is None unless the source says it."""
+
+    where: str
+    cells: Cells
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """`name` is that of messages about all rows; `notes` are remarks for `rbft check`; `videos` is the template of the
+    videos' place where the YAML gives none.
+    """
+
+    name: str
+    rows: list[Row]
+    notes: tuple[str, ...] = ()
+    videos: str = ""
 
 
 def place(path: Path | str) -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data import readers as tables
-from rbft_plugin.data.readers import Cells
+from rbft_plugin.data import hub, readers
+from rbft_plugin.data.readers import Cells, Row, Source
 from rbft_plugin.data.video_lookup import VIDEO_SUFFIXES
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import Dataset
@@ -18,33 +18,10 @@ from rbft_plugin.spec.dataset_sources import SPLITS, Annotations, Join
 from rbft_plugin.spec.yaml_models import UNUSABLE
 
 
-@dataclass(frozen=True)
-class Row:
-    """`where` names it in messages; `split` is None unless the source says it."""
-
-    where: str
-    cells: Cells
-    split: str | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """`name` is that of messages about all rows; `notes` are remarks for `rbft check`; `videos` is the template of the
-    videos' place where the YAML gives none.
-    """
-
-    name: str
-    rows: list[Row]
-    notes: tuple[str, ...] = ()
-    videos: str = ""
-
-
 def read(dataset: Dataset) -> Source:
     """All rows, with joined columns; raises RbftError with what is wrong with the files, all at once."""
     given = dataset.annotations
     if given.hub:
-        from rbft_plugin.data import hub
-
         source = hub.read(dataset, given.hub)
     elif given.file:
         source = _files(_in_order(given.file), given.id_column)
@@ -56,7 +33,7 @@ def read(dataset: Dataset) -> Source:
 def _files(paths: dict[str, Path], id_column: str) -> Source:
     names = [path.name for path in paths.values()]
     read = _all(
-        lambda path=path: tables.read(path, "annotations.file", id_column)  # type: ignore[misc]
+        lambda path=path: readers.read(path, "annotations.file", id_column)  # type: ignore[misc]
         for path in paths.values()
     )
     rows = []
@@ -66,14 +43,14 @@ def _files(paths: dict[str, Path], id_column: str) -> Source:
         else:
             file = path.name if names.count(path.name) == 1 else path.as_posix()
             rows += [Row(f"{file} row {n}", cells, split) for n, cells in enumerate(found, 1)]
-    return Source(", ".join(str(tables.place(path)) for path in paths.values()), rows)
+    return Source(", ".join(str(readers.place(path)) for path in paths.values()), rows)
 
 
 def _folders(paths: dict[str, Path]) -> Source:
     """A row for each video below a class folder: its id (path below the folder), label and path."""
     rows, other, problems = [], [], []
     for split, folder in paths.items():
-        top = tables.place(folder)
+        top = readers.place(folder)
         if not os.path.isdir(top):
             problems.append(f"{top}: no such folder (annotations.folder, relative to the workspace {Path.cwd()})")
             continue
@@ -92,7 +69,7 @@ def _folders(paths: dict[str, Path]) -> Source:
     if problems:
         raise ProblemsError("annotations.folder", problems)
     notes = [f"{len(other)} files that are no videos are left out: {shortened(other)}"] if other else []
-    return Source(", ".join(str(tables.place(path)) for path in paths.values()), rows, tuple(notes), "{path}")
+    return Source(", ".join(str(readers.place(path)) for path in paths.values()), rows, tuple(notes), "{path}")
 
 
 def _below(top: Path) -> Iterator[Path]:
@@ -125,7 +102,7 @@ def _joined(source: Source, given: Annotations) -> Source:
     rows, notes, problems = source.rows, list(source.notes), []
     for n, (join, (columns, partners)) in enumerate(zip(given.join, read, strict=True)):
         here = {column for row in rows for column in row.cells}
-        file = tables.place(join.file)
+        file = readers.place(join.file)
         if clashing := [f"'{c}'" for c in columns if c in here]:
             problems.append(
                 f"{file}: has columns that are there already: {', '.join(clashing)}; name those to take in "
@@ -148,7 +125,7 @@ def _joined(source: Source, given: Annotations) -> Source:
 def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, Cells]]:
     """The columns to take from a joined file, and its rows with these alone, by id."""
     column = join.id or id_column
-    found = tables.read(join.file, f"{key}.file", column)
+    found = readers.read(join.file, f"{key}.file", column)
     there = list(dict.fromkeys(c for row in found for c in row))
     columns = list(join.columns) or [c for c in there if c != column]
     problems = [
@@ -162,7 +139,7 @@ def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, C
     counts = Counter(row.get(column, "") for row in found)
     problems += [f"id '{i}' stands in {n} rows" for i, n in counts.items() if n > 1 and column in there]
     if problems:
-        raise ProblemsError(tables.place(join.file), problems)
+        raise ProblemsError(readers.place(join.file), problems)
     return columns, {row.get(column, ""): {c: row.get(c, "") for c in columns} for row in found}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rbft_plugin import files
+from rbft_plugin.data.prepared import REGISTRATION_LOCK, DataFolder
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.names import STAGES, llamafactory_name
@@ -28,8 +29,8 @@ def dataset_entry(file: str) -> dict:
 def dataset_info(dataset: Dataset) -> dict[Path, str]:
     """dataset_info/dataset_info.json with a dataset's entries beside those that it has now."""
     path = Path("dataset_info/dataset_info.json")
-    folder = dataset.folder.as_posix()
-    entries = {llamafactory_name(dataset.name, s): dataset_entry(f"../{folder}/{s}.jsonl") for s in STAGES}
+    rows = {stage: DataFolder(dataset.name).rows(stage).as_posix() for stage in STAGES}
+    entries = {llamafactory_name(dataset.name, stage): dataset_entry(f"../{file}") for stage, file in rows.items()}
     return {path: _entries_text(path, entries)}
 
 
@@ -45,8 +46,8 @@ def write_entries(folder: Path, entries: dict[str, dict]) -> None:
 @contextmanager
 def locked() -> Iterator[None]:
     """Keeps other processes of the workspace from its registrations; may be entered again by the one that holds it."""
-    Path("data").mkdir(exist_ok=True)
-    with FileLock(Path("data") / ".registrations.lock", is_singleton=True):
+    REGISTRATION_LOCK.parent.mkdir(exist_ok=True)
+    with FileLock(REGISTRATION_LOCK, is_singleton=True):
         yield
 
 

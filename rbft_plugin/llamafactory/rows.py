@@ -5,10 +5,17 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from rbft_plugin.data.prepared import read_jsonl, read_split, training_row, write_rows
+from rbft_plugin.data.prepared import (
+    PreparedSample,
+    TrainingRow,
+    read_split,
+    read_training_rows,
+    write_training_rows,
+)
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.spec.names import llamafactory_name
@@ -19,12 +26,12 @@ OF_RATIONALES = (*RATIONALES, "rationale_label")  # kinds that need collected ra
 
 
 def rows(
-    samples: Sequence[dict[str, Any]],
+    samples: Sequence[PreparedSample],
     kind: str,
-    rationales: Sequence[dict[str, Any]] = (),
+    rationales: Sequence[TrainingRow] = (),
     labelled: bool = False,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[TrainingRow]:
     """Rows of training samples, in their order.
 
     `rationale` and `rationale_hinted`: the collected rows of these samples; `rationale_shuffled`: so, but each video
@@ -34,33 +41,33 @@ def rows(
     three leave out samples without a label, the others do so if `labelled`.
     """
     if kind in RATIONALES:
-        kept = {s["id"] for s in samples if s["label"] is not None or not labelled}
-        given = [row for row in rationales if row["id"] in kept]
+        kept = {s.id for s in samples if s.label is not None or not labelled}
+        given = [row for row in rationales if row.id in kept]
         return _shuffled(given, seed) if kind == "rationale_shuffled" else given
-    known = [s for s in samples if s["label"] is not None]
+    known = [s for s in samples if s.label is not None]
     if kind == "rationale_label":
-        texts = {row["id"]: f"{row['messages'][1]['content']}\n\n" for row in rationales}
-        return [training_row(s, s["label_prompt"], f"{texts.get(s['id'], '')}Answer: {s['label']}") for s in known]
-    made = [training_row(s, s["label_prompt"], s["label"]) for s in known]
+        texts = {row.id: f"{row.answer}\n\n" for row in rationales}
+        return [s.training_row(s.label_prompt, f"{texts.get(s.id, '')}Answer: {s.label}") for s in known]
+    made = [s.training_row(s.label_prompt, s.label or "") for s in known]
     if kind == "label":
         return made
-    by_label: dict[str, list[dict[str, Any]]] = {}
+    by_label: dict[str | None, list[TrainingRow]] = {}
     for sample, row in zip(known, made, strict=True):
-        by_label.setdefault(sample["label"], []).append(row)
+        by_label.setdefault(sample.label, []).append(row)
     most = max(map(len, by_label.values()), default=0)
     return [group[i % len(group)] for i in range(most) for group in by_label.values()]
 
 
-def _shuffled(given: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def _shuffled(given: list[TrainingRow], seed: int) -> list[TrainingRow]:
     """The same videos and texts, no text with its own video: each takes that of the next one of a random ring."""
     ring = random.Random(seed).sample(range(len(given)), len(given))
     taken = dict(zip(ring, ring[1:] + ring[:1], strict=True))
-    return [{**row, "messages": [row["messages"][0], given[taken[i]]["messages"][1]]} for i, row in enumerate(given)]
+    return [replace(row, answer=given[taken[i]].answer) for i, row in enumerate(given)]
 
 
 def subset(
-    samples: Sequence[dict[str, Any]], shots: int | None = None, fraction: float | None = None, seed: int = 0
-) -> list[dict[str, Any]]:
+    samples: Sequence[PreparedSample], shots: int | None = None, fraction: float | None = None, seed: int = 0
+) -> list[PreparedSample]:
     """A part of the training samples, in their order: `shots` labelled ones of each class and all unlabelled ones, or
     a fraction of each class and of the unlabelled ones (at least one of each).
 
@@ -69,7 +76,7 @@ def subset(
     """
     groups: dict[str | None, list[str]] = {}
     for sample in samples:
-        groups.setdefault(sample["label"], []).append(sample["id"])
+        groups.setdefault(sample.label, []).append(sample.id)
     if shots and (few := [f"'{n}' has {len(g)}" for n, g in groups.items() if n is not None and len(g) < shots]):
         raise ProblemsError(f"shots: {shots} labelled training samples of each class are asked for", few)
     chosen: set[str] = set()
@@ -82,7 +89,7 @@ def subset(
         if fraction:
             count = max(1, round(fraction * len(order)))
         chosen.update(order[:count])
-    return [s for s in samples if s["id"] in chosen]
+    return [s for s in samples if s.id in chosen]
 
 
 def write(
@@ -106,11 +113,11 @@ def write(
     if rationales is not None and not rationales.is_file():
         raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
     samples = subset(read_split(dataset, "train"), shots, fraction, seed)
-    made = rows(samples, kind, read_jsonl(rationales) if rationales else (), labelled, seed)
+    made = rows(samples, kind, read_training_rows(rationales) if rationales else (), labelled, seed)
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
-    write_rows(output, made)
+    write_training_rows(output, made)
     name = llamafactory_name(dataset, output.stem)
     write_entries(output.parent, {name: dataset_entry(output.name)})
-    label_of = {s["id"]: s["label"] or "" for s in samples}
-    return Counter(label_of[row["id"]] for row in made)
+    label_of = {s.id: s.label or "" for s in samples}
+    return Counter(label_of[row.id] for row in made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, task_name
@@ -29,7 +30,7 @@ def _task(dataset: Dataset, name: str) -> str:
         f"task: {task_name(dataset.name, name)}\n"
         "dataset_kwargs:\n"
         "  data_files:\n"
-        f"    test: ../{dataset.folder.as_posix()}/{kind.split}.jsonl\n"
+        f"    test: ../{DataFolder(dataset.name).samples(kind.split).as_posix()}\n"
     ) + (_metric_list(dataset, kind) if kind.scores else "")
 
 

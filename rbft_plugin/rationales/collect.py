@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data.prepared import read_split, row_line, training_row, write_rows
+from rbft_plugin.data.prepared import (
+    DataFolder,
+    TrainingRow,
+    json_line,
+    read_split,
+    write_jsonl,
+    write_training_rows,
+)
 from rbft_plugin.errors import RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.lmms_eval import evaluation
@@ -28,7 +35,7 @@ class Collection:
 
     dataset: str
     mode: str  # plain, or hinted: the writer was shown the label
-    rows: list[dict[str, Any]]
+    rows: list[TrainingRow]
     dropped: list[dict[str, Any]]
     uncounted: int = 0  # texts of which the log does not tell whether they were truncated
     further: int = 0  # texts that are not used, since the log has several of a video
@@ -49,7 +56,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
     log = evaluation.only_log(output, "rationales")
     task = evaluation.task_of(log)
     dataset, hinted = task_dataset(task), TASK_KINDS[task_kind(task)].hinted
-    samples = {row["id"]: row for row in read_split(dataset, "train")}
+    samples = {sample.id: sample for sample in read_split(dataset, "train")}
     logged = evaluation.read_log(log)
     ids = [row.sample_id or "" for row in logged]
     strange = sorted(set(ids) - set(samples))
@@ -62,19 +69,19 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         tokens = row.output_tokens
         uncounted += limit is None or tokens is None
         further += row.further_answers
-        prompt = sample["rationale_prompt"] if hinted else row.prompt or sample["rationale_prompt"]
-        label = sample["label"] if hinted else None
+        prompt = sample.rationale_prompt if hinted else row.prompt or sample.rationale_prompt
+        label = sample.label if hinted else None
         text = row.answer.strip()
         written.append(Written(text, prompt, bool(limit and tokens and tokens >= limit), label))
-    rows: list[dict[str, Any]] = []
+    rows: list[TrainingRow] = []
     dropped: list[dict[str, Any]] = []
     for i, one, reason in zip(ids, written, filters.reasons(written, chosen or Filters()), strict=True):
         if reason:
             dropped.append({"id": i, "reason": reason, "text": one.text})
         else:
-            rows.append(training_row(samples[i], one.prompt, one.text))
+            rows.append(samples[i].training_row(one.prompt, one.text))
     for i in samples.keys() - set(ids):
-        reason = "unlabelled" if hinted and samples[i]["label"] is None else "missing"  # or lmms-eval had a --limit
+        reason = "unlabelled" if hinted and samples[i].label is None else "missing"  # or lmms-eval had a --limit
         dropped.append({"id": i, "reason": reason, "text": None})
     order = {i: position for position, i in enumerate(samples)}
     dropped.sort(key=lambda one: order[one["id"]])
@@ -90,12 +97,12 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     if not collection.rows:
         raise RbftError(f"{collection.dataset}: no rationale is left to train on; see the counts above")
     target = folder / "rationale.jsonl"
-    text = "".join(map(row_line, collection.rows))
+    text = "".join(json_line(row.as_json()) for row in collection.rows)
     if not overwrite and target.is_file() and target.read_text(encoding="utf-8") != text:
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
-    write_rows(target, collection.rows)
-    write_rows(folder / "rationale.dropped.jsonl", collection.dropped)
-    if folder != Path("data") / collection.dataset:
+    write_training_rows(target, collection.rows)
+    write_jsonl(folder / "rationale.dropped.jsonl", collection.dropped)
+    if folder != DataFolder(collection.dataset).path:
         name = llamafactory_name(collection.dataset, "rationale")
         write_entries(folder, {name: dataset_entry("rationale.jsonl")})
     return target

@@ -11,12 +11,12 @@ import numpy as np
 
 from rbft_plugin.report.evaluations import Scored
 from rbft_plugin.scoring.bootstrap import Estimate, over_seeds, resampled
-from rbft_plugin.scoring.counts import Array, confusion, correct, per_class
+from rbft_plugin.scoring.counts import confusion, correct, per_class
 from rbft_plugin.scoring.metrics import metrics_of, wilson_interval
 
 RARE = 5  # clips; a share of fewer, or of all but fewer, is not near normal
 BINS = 10  # of the reliability diagram
-Draws = dict[str, list[Array]]  # figure -> each seed's values on the resamples
+Draws = dict[str, list[Any]]  # figure -> each seed's values on the resamples
 
 
 def figures(run: Scored) -> dict[str, float]:
@@ -25,7 +25,7 @@ def figures(run: Scored) -> dict[str, float]:
     return {name: metric.of(*given) for name, metric in metrics_of("predictions").items()}
 
 
-def draws_of(runs: Sequence[Scored], drawn: Array) -> Draws:
+def draws_of(runs: Sequence[Scored], drawn: Any) -> Draws:
     """Each seed's figures on the resamples `drawn` (see resampling.weights)."""
     each = [resampled(drawn, run.targets, run.predictions, run.labels) for run in runs]
     found = {figure: [one[figure] for one in each] for figure in each[0]}
@@ -64,7 +64,7 @@ def arm(runs: Sequence[Scored], drawn: Draws) -> dict[str, Any]:
     return entry
 
 
-def _figure(values: list[float], drawn: list[Array], n: int | None) -> dict[str, Any]:
+def _figure(values: list[float], drawn: list[Any], n: int | None) -> dict[str, Any]:
     """A figure over seeds; `n` clips where it is a share of them.
 
     A t interval of a share may reach beyond 0 or 1, is too narrow near them, and empty where every seed has the same
@@ -82,7 +82,7 @@ def _figure(values: list[float], drawn: list[Array], n: int | None) -> dict[str,
     return Estimate(estimate.mean, low, high, estimate.sd).as_json() | {"per_seed": values}
 
 
-def _class_interval(drawn: list[Array]) -> list[float]:
+def _class_interval(drawn: list[Any]) -> list[float]:
     """Of the mean over seeds, for the choice of clips alone: one class has too few clips to tell seeds apart."""
     low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
     return [float(low), float(high)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data.prepared import read_jsonl, read_split
+from rbft_plugin.data.prepared import DataFolder, PreparedSample, read_jsonl, read_split, read_training_rows
 
 BUDGET = 20_000_000  # bytes that all strips may take in the page
 # (frames a strip, height in pixels, JPEG quality), best first: the first that fits the budget is taken.
@@ -47,25 +47,23 @@ def videos(dataset: str, run: Path | None) -> list[Video]:
 
     A rationale that was dropped is shown with its reason.
     """
-    test = [_video(row, "test") for row in read_split(dataset, "test")]
+    test = [_video(sample, "test") for sample in read_split(dataset, "test")]
     folders = ("rows", "*/rows", "rows_hinted", "*/rows_hinted")  # some of a cell: those that a sweep's bases wrote
     own = [path for rows in folders for path in sorted(run.glob(f"{rows}/rationale.jsonl"))] if run else []
-    file = next(iter(own), Path("data") / dataset / "rationale.jsonl")
+    file = next(iter(own), DataFolder(dataset).rows("rationale"))
     if not file.is_file():
         return test
-    written = {str(row["id"]): row["messages"][-1]["content"] for row in read_jsonl(file)}
+    written = {row.id: row.answer for row in read_training_rows(file)}
     dropped = file.with_name("rationale.dropped.jsonl")
     for one in read_jsonl(dropped) if dropped.is_file() else []:
         written.setdefault(str(one["id"]), f"(dropped: {one['reason']}) {one['text'] or ''}".strip())
-    rows_of_train = read_split(dataset, "train")
-    return test + [_video(row, "train", written[row["id"]]) for row in rows_of_train if row["id"] in written]
+    train = read_split(dataset, "train")
+    return test + [_video(sample, "train", written[sample.id]) for sample in train if sample.id in written]
 
 
-def _video(row: dict[str, Any], split: str, rationale: str | None = None) -> Video:
-    meta = row.get("meta", {})
-    clip = row.get("video", "")
-    source = meta.get("source", clip)
-    return Video(row["id"], split, row.get("label"), Path(clip), source, meta.get("seconds"), rationale)
+def _video(sample: PreparedSample, split: str, rationale: str | None = None) -> Video:
+    meta = sample.meta
+    return Video(sample.id, split, sample.label, Path(sample.video), meta.source, meta.seconds, rationale)
 
 
 def strips(shown: Sequence[Video]) -> Strips:

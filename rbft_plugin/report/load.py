@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.data.prepared import read_manifest, read_split
+from rbft_plugin.data.prepared import PreparedSample, read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.lmms_eval.evaluation import EvaluationRow
@@ -48,9 +48,9 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     name = _dataset(logs, dataset)
     split = read_split(name, "test")
     read = [_read(log, arm, seed, name, split) for arm, seed, log in logs]
-    kept, left_out = _same_samples(read, [row["id"] for row in split], intersect)
+    kept, left_out = _same_samples(read, [sample.id for sample in split], intersect)
     manifest = read_manifest(name)
-    if no_video := len(manifest.get("missing", {"samples": []})["samples"]):
+    if no_video := len(manifest.missing.samples):
         notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
     if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _beside(log, "ll")]:
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
@@ -58,7 +58,7 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
     extra: dict[str, Any] = {
         "notes": left_out + notes,
-        "display": manifest.get("display", {}),
+        "display": manifest.display,
         "models": models,
         "versions": (installed := versions()),
         "cells": outputs.cells(found),
@@ -85,14 +85,14 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
     return next(iter(names))
 
 
-def _read(log: Path, arm: str, seed: int, dataset: str, split: list[dict[str, Any]]) -> Scored:
+def _read(log: Path, arm: str, seed: int, dataset: str, split: list[PreparedSample]) -> Scored:
     """A logged evaluation, with the samples that it has, in the order of the test split; further samples last."""
     logged = evaluation.read_log(log)
     keyed = {_sample_id(row, log, split): row for row in logged}
     if len(keyed) < len(logged):
         raise RbftError(f"{log}: it has samples twice; score the model again")
-    labels = tuple(split[0]["labels"])
-    targets = {row["id"]: row["label"] for row in split}
+    labels = split[0].labels
+    targets = {sample.id: sample.label or "" for sample in split}
     ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
     rows = [keyed[i] for i in ids]
     return Scored(
@@ -131,7 +131,7 @@ def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[
     return tuple(tuple(float(one[label]) for label in labels) for one in found)
 
 
-def _sample_id(row: EvaluationRow, log: Path, split: list[dict[str, Any]]) -> str:
+def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> str:
     """Ours by id; another task's by its place in the test split, if it has the same target there."""
     if row.sample_id is not None:
         return row.sample_id
@@ -140,14 +140,14 @@ def _sample_id(row: EvaluationRow, log: Path, split: list[dict[str, Any]]) -> st
     place, target = row.doc_id, row.target
     if place is None or not 0 <= place < len(split):
         raise RbftError(f"{log}: doc_id {place!r}, but the prepared test split has {len(split)} samples")
-    expected = split[place]["label"]
+    expected = split[place].label or ""
     if normal(target) != normal(expected):
         raise RbftError(
             f"{log}: doc_id {place} has the target {target!r}, but sample {place} of the prepared test split "
-            f"('{split[place]['id']}') has {expected!r}; a log of another task has to be of the same clips in the same "
+            f"('{split[place].id}') has {expected!r}; a log of another task has to be of the same clips in the same "
             "order, with our labels as targets"
         )
-    return str(split[place]["id"])
+    return split[place].id
 
 
 def _same_samples(read: list[Scored], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from rbft_plugin import files
+from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.llamafactory import training
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.run.environment import git_state, machine
@@ -46,7 +47,7 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
             missing.append(f"{_shown(run)}: no file of recipes/ says `run: {run.name}`")
     facts = {"report made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
     facts |= {f"recipe {path}, as it is now": f"sha256 {files.sha256(Path(path))}" for path in recipes}
-    manifest = Path("data") / dataset / "manifest.json"
+    manifest = DataFolder(dataset).manifest
     if manifest.is_file():
         facts[f"data manifest {manifest.as_posix()}"] = f"sha256 {files.sha256(manifest)}"
     else:

@@ -74,7 +74,7 @@ def estimate(plan: Plan) -> Estimate:
 def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int | None]:
     """Videos of the dataset, and answers that lmms-eval has to generate, if the dataset is prepared."""
     try:
-        counts = read_manifest(plan.dataset.name)["counts"]
+        counts = read_manifest(plan.dataset.name).counts
     except RbftError:
         return None, None
     sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.data.prepared import read_jsonl, read_manifest, read_split
+from rbft_plugin.data.prepared import DataFolder, TrainingRow, read_jsonl, read_manifest, read_split, read_training_rows
 from rbft_plugin.llamafactory import rows, training
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model import checkpoint
@@ -84,7 +84,7 @@ def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
         for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
             for one in value if isinstance(value, tuple) else [value]:
                 argv += [f"--{option.replace('_', '-')}", str(one)]
-        read = (source, plan.dataset.folder / "train.jsonl")
+        read = (source, DataFolder(plan.dataset.name).samples("train"))
         name = f"collect {_named(cell, COLLECTING, f'{word}rationales')}"
         return Step(name, argv, leaves=(target,), files=read), target
 
@@ -101,7 +101,7 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     drawn = bool(part) or kind == "rationale_shuffled"  # by the seed
     source = _rationales(plan, cell, kind == "rationale_hinted") if kind in rows.OF_RATIONALES else None
     if kind == "label" and not part:
-        return plan.dataset.folder / "label.jsonl", Path("dataset_info")
+        return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
     if source and kind in ("rationale", "rationale_hinted") and not (part or labelled):
         return source, source.parent
     name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
@@ -113,7 +113,7 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
         argv += [f"--seed={seed}"] if drawn else []
         argv += ["--labelled"] if labelled else []
         argv += ["--rationales", source.as_posix()] if source else []
-        read = (plan.dataset.folder / "train.jsonl", *([source] if source else []))
+        read = (DataFolder(plan.dataset.name).samples("train"), *([source] if source else []))
         return Step(f"rows {_named(cell, keys, name)}", argv, leaves=(target,), files=read), target
 
     made: Path = plan.once(("rows", name, source, *part), derive)
@@ -149,10 +149,11 @@ def _train(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], s
         if not file.is_file():
             return [f"{file} is missing"]
         given = read_jsonl(file)
-        return training.row_problems(given) or fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, given)
+        rows = map(TrainingRow.of, given)
+        return training.row_problems(given) or fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, [*rows])
 
     def problems_after(log: str) -> list[str]:
-        given = read_jsonl(file)
+        given = read_training_rows(file)
         tokens = fit.run_tokens(cell.recipe.base_model, given)
         return training.output_problems(output, log, len(given), merged, launch, tokens)
 
@@ -225,7 +226,7 @@ def _lmms_eval(
 
     def problems_after(log: str) -> list[str]:
         given = read_split(plan.dataset.name, split)
-        ids = [row["id"] for row in given if "rationale_hinted" not in kinds or row["hinted_prompt"]]
+        ids = [sample.id for sample in given if "rationale_hinted" not in kinds or sample.hinted_prompt]
         found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
         return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
 
@@ -234,7 +235,7 @@ def _lmms_eval(
         name,
         _with_env(plan.recipe, evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
         output=output,
-        files=(plan.dataset.folder / f"{split}.jsonl", *(Path("task_configs") / config for config in configs)),
+        files=(DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)),
         models=(model.base, *model.adapters),
         problems_beside=problems_beside,
         problems_after=problems_after,
@@ -247,6 +248,6 @@ def _report(plan: Plan) -> Step:
         "report",
         ["rbft", "report", plan.folder.as_posix()],
         leaves=(output / "report.json",),
-        files=(*dict.fromkeys(s.output for s in plan.scored), plan.dataset.folder / "test.jsonl"),
+        files=(*dict.fromkeys(s.output for s in plan.scored), DataFolder(plan.dataset.name).samples("test")),
         soft=True,
     )

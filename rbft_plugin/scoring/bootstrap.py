@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rbft_plugin.scoring.counts import Array, count
+from rbft_plugin.scoring.counts import count
 from rbft_plugin.scoring.metrics import METRICS
+
+if TYPE_CHECKING:
+    from rbft_plugin.scoring.counts import Array
 
 RESAMPLES = 2000
 

@@ -9,14 +9,14 @@ that the samples leave undefined is nan, never a number that looks measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from rbft_plugin.scoring.counts import codes
 
-from rbft_plugin.scoring.counts import Codes, codes
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-Rows = NDArray[np.float64]
+    from rbft_plugin.scoring.counts import Array, Codes
 
 
 def auroc(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> float:
@@ -47,6 +47,8 @@ def brier(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str
 
     The definition of Brier (1950). Of two labels it is twice the figure in use for "the" probability of an event.
     """
+    import numpy as np
+
     y_true, rows = _checked(targets, probabilities, labels)
     return float(np.mean(np.sum((rows - np.eye(len(labels))[y_true]) ** 2, axis=1)))
 
@@ -58,6 +60,8 @@ def calibration_error(targets: Sequence[str], probabilities: ArrayLike, labels: 
     probability and accuracy in each bin counts by its samples (Guo et al. 2017, On Calibration of Modern Neural
     Networks, equation 3, and their 15 bins). Of several most probable labels the first listed is taken.
     """
+    import numpy as np
+
     y_true, rows = _checked(targets, probabilities, labels)
     sure = rows.max(axis=1)
     right = rows.argmax(axis=1) == y_true
@@ -69,14 +73,18 @@ def calibration_error(targets: Sequence[str], probabilities: ArrayLike, labels: 
 def _one_against_rest(
     figure: Callable[..., Any], targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]
 ) -> float:
+    import numpy as np
+
     y_true, rows = _checked(targets, probabilities, labels)
     split = [(y_true == code, rows[:, code]) for code in range(len(labels))]
     figures = [float(figure(of_label, scores)) for of_label, scores in split if 0 < of_label.sum() < len(of_label)]
     return float(np.mean(figures)) if figures else float("nan")
 
 
-def _checked(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> tuple[Codes, Rows]:
+def _checked(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> tuple[Codes, Array]:
     """Positions of the targets in `labels`, shape (n,), and the probabilities as an array."""
+    import numpy as np
+
     y_true, _ = codes(targets, targets, labels)
     rows = np.asarray(probabilities, dtype=np.float64)
     if rows.shape != (len(targets), len(labels)):

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rbft_plugin.scoring.answers import NO_ANSWER
 
-Codes = NDArray[np.intp]
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Codes: TypeAlias = NDArray[np.intp]
+    Array: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Counts:
     @property
     def f1(self) -> Array:
         """F1 of each label, shape (..., k); 0 for a label that is neither target nor prediction."""
+        import numpy as np
+
         return 2 * self.hits / np.maximum(self.support + self.predicted, 1e-12)
 
 
@@ -53,6 +56,8 @@ def count(
 
     Each resample must keep the number of samples of each label.
     """
+    import numpy as np
+
     y_true, y_pred = codes(targets, predictions, labels)
     k, n = len(labels), len(y_true)
     drawn = np.ones(n) if weights is None else weights
@@ -72,6 +77,8 @@ def codes(targets: Sequence[str], predictions: Sequence[str | None], labels: Seq
 
     Raises ValueError for a repeated label, a name outside `labels`, no samples, or unequal lengths.
     """
+    import numpy as np
+
     _check_lengths(targets, predictions)
     position: dict[str | None, int] = {label: number for number, label in enumerate(labels)}
     if len(position) != len(labels):
@@ -90,6 +97,8 @@ def codes(targets: Sequence[str], predictions: Sequence[str | None], labels: Seq
 
 def correct(targets: Sequence[str], predictions: Sequence[str | None]) -> NDArray[np.bool_]:
     """Whether each prediction equals its target, shape (n,). Raises ValueError for no samples or unequal lengths."""
+    import numpy as np
+
     _check_lengths(targets, predictions)
     return np.array([target == prediction for target, prediction in zip(targets, predictions, strict=True)])
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Any, Literal
 
 from rbft_plugin.scoring import calibration
-from rbft_plugin.scoring.counts import Array, Counts, correct, count
+from rbft_plugin.scoring.counts import Counts, correct, count
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from rbft_plugin.scoring.counts import Array
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | N
     from scipy.stats import binomtest
 
     right_a, right_b = correct(targets, a), correct(targets, b)
-    fixed, broken = int(np.sum(right_a & ~right_b)), int(np.sum(~right_a & right_b))
+    fixed, broken = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     changed = fixed + broken
     p = float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
     return {"fixed": fixed, "broken": broken, "p": p}

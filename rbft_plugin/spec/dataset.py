@@ -223,11 +223,6 @@ class Dataset(Strict):
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
 
-    @property
-    def folder(self) -> Path:
-        """What the commands make of it."""
-        return Path("data") / self.name
-
 
 def path_of(name: str) -> Path:
     return Path("dataset_info") / f"{name}.yaml"

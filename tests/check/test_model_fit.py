@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from builders import BASE, write_video
+from builders import BASE, prepared_sample, write_video
 from families import MULTIPLES, TEMPLATES, build
 
 from rbft_plugin.check import model_fit as fit
 from rbft_plugin.check.model_fit import Example
 from rbft_plugin.clips.canonical import make_clip, write_clip
 from rbft_plugin.clips.video import Clip, Part, probe
-from rbft_plugin.data.prepared import training_row, write_rows
+from rbft_plugin.data.prepared import write_training_rows
 from rbft_plugin.errors import Finding, RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.model.processor import Base, after_video, load_base, tokens
@@ -214,7 +214,7 @@ def test_the_longest_rationale_is_the_tasks_unless_the_recipe_says_otherwise(ws:
 def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: Base) -> None:
     video = write_video(Path("a.mp4"))
     make_clip(video, Path("clip.mp4"), SETTINGS)
-    row = training_row({"id": "a", "video": "clip.mp4"}, "Which?", "calm")
+    row = prepared_sample("a", video="clip.mp4").training_row("Which?", "calm")
     given, length = recipe(base_model=str(BASE)), tokens(base, CLIP, "Which?", "calm")
     assert fit.run_problems(given, SETTINGS, ALL | {"cutoff_len": length}, "label", [row]) == []
     wrong = fit.run_problems(given, SETTINGS, {"cutoff_len": length - 1, "video_fps": 2}, "label", [row] * 7)
@@ -232,7 +232,7 @@ def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: Base)
 
 def test_a_model_that_cannot_be_loaded_here_is_left_to_the_harness(ws: Path) -> None:
     make_clip(write_video(Path("a.mp4")), Path("clip.mp4"), SETTINGS)
-    row = training_row({"id": "a", "video": "clip.mp4"}, "Which?" * 2000, "calm")
+    row = prepared_sample("a", video="clip.mp4").training_row("Which?" * 2000, "calm")
     given = recipe(base_model="no/such/folder")
     assert fit.run_problems(given, SETTINGS, ALL, "label", [row]) == []
     assert len(fit.run_problems(given, SETTINGS, {}, "label", [row])) == 1  # video_fps
@@ -240,11 +240,11 @@ def test_a_model_that_cannot_be_loaded_here_is_left_to_the_harness(ws: Path) -> 
 
 
 def test_clips_of_a_split_are_held_against_the_model(ws: Path) -> None:
-    rows = [{"meta": {"frames": 8, "width": 112, "height": 56, "seconds": 4.0}}]
-    (line,) = fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, rows)
+    sample = prepared_sample("a")  # its clip has 8 frames, 56x56
+    wide = sample.model_copy(update={"meta": sample.meta.model_copy(update={"width": 112})})
+    (line,) = fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, [wide])
     assert line.startswith("clips of 8 frames, 112x56: ")
-    rows[0]["meta"]["width"] = 56
-    assert fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, rows) == []
+    assert fit.split_problems(recipe(base_model=str(BASE)), SETTINGS, [sample]) == []
 
 
 @pytest.mark.e2e
@@ -296,9 +296,9 @@ def test_rows_have_as_many_tokens_as_llama_factory_makes_and_are_cut_where_the_c
     for i, (prompt, answer) in enumerate(TEXTS):
         frames = np.full((4 + 2 * (i % 3), 2 * side, (2 + i % 2) * side, 3), 40 * i, np.uint8)
         write_clip(Path(f"{i}.mp4"), frames, Fraction(1000, 510 + 130 * i), 18)
-        sample = {"id": str(i), "video": f"{i}.mp4", "after_video": after_video(load_base(family))}
-        rows.append(training_row(sample, prompt, answer))
-    write_rows(Path("rows/label.jsonl"), rows)
+        sample = prepared_sample(str(i), video=f"{i}.mp4", after_video=after_video(load_base(family)))
+        rows.append(sample.training_row(prompt, answer))
+    write_training_rows(Path("rows/label.jsonl"), rows)
     write_entries(Path("rows"), {"mine_label": dataset_entry("label.jsonl")})
     settings = ClipSettings(frames=8, max_fps=2, max_pixels=10_000, multiple=side)
     merged = yaml.safe_load(Path("recipes/stage1.yaml").read_text()) | {"template": TEMPLATES[family]}

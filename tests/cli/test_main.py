@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builders import small_dataset, small_yaml, write_csv, write_yaml
+from builders import prepared_sample, small_dataset, small_yaml, write_csv, write_prepared, write_yaml
 
 from rbft_plugin.cli import main as cli
 from rbft_plugin.cli import terminal
@@ -176,12 +176,10 @@ def test_collect_shows_what_it_dropped_and_takes_switches(rbft: Callable[..., Ou
         "No.",
     ]
     ids = "abcde"
-    train = [{"id": i, "video": f"{i}.mp4", "label": None, "rationale_prompt": "Why?"} for i in ids]
     log = [{"sample_id": i, "resps": [[text]], "input": "Why?"} for i, text in zip(ids, texts, strict=True)]
-    for path, rows in {"data/mine/train.jsonl": train, "out/1_samples_rbft_mine_rationale.jsonl": log}.items():
-        Path(path).parent.mkdir(parents=True)
-        Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Path("data/mine/manifest.json").write_text("{}")
+    write_prepared(train=[prepared_sample(i, None) for i in ids])
+    Path("out").mkdir()
+    Path("out/1_samples_rbft_mine_rationale.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     shortened = ("I'm sorry, [bold]\\x1b[31m no\\n" + "x" * 99)[:97] + "..."
     assert rbft("collect", "out") == (
         0,

@@ -23,7 +23,7 @@ from rbft_plugin.data import clip_index as journal
 from rbft_plugin.data import clip_workers as making
 from rbft_plugin.data import prepare as preparation
 from rbft_plugin.data.clip_workers import Shard
-from rbft_plugin.data.prepared import read_manifest, read_split, write_rows
+from rbft_plugin.data.prepared import read_manifest, read_split, write_jsonl
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.spec import dataset
 
@@ -31,7 +31,7 @@ FEW = {"train": 2, "val": 1, "test": 2}
 
 
 def prepare(**options: Any) -> dict[str, Any]:
-    return prepare_and_register(dataset.load("mine"), QUIET, **options).manifest
+    return prepare_and_register(dataset.load("mine"), QUIET, **options).manifest.model_dump()
 
 
 def clip_of(split: str = "train", index: int = 0) -> Path:
@@ -67,10 +67,10 @@ def test_rows_name_clips_labels_prompts_and_what_the_clip_is(ws: Path) -> None:
             **{"frames": 6, "width": 56, "height": 56},
         },
     }
-    assert {r["hinted_prompt"] for r in read_split("mine", "test")} == {None}
+    assert {r.hinted_prompt for r in read_split("mine", "test")} == {None}
     assert probe(clip) == Clip(6, 56, 56, 2.0)
-    assert [r["id"] for r in read_split("mine", "test")] == ["test0", "test1"]
-    assert [r["id"] for r in read_split("mine", "val")] == ["val0"]
+    assert [r.id for r in read_split("mine", "test")] == ["test0", "test1"]
+    assert [r.id for r in read_split("mine", "val")] == ["val0"]
 
 
 def test_label_rows_are_sharegpt_rows_of_the_labelled_training_samples(ws: Path) -> None:
@@ -104,7 +104,7 @@ def test_the_manifest_holds_counts_settings_and_hashes(ws: Path) -> None:
     small_dataset(per_split=FEW)
     manifest = prepare()
     assert json.loads(Path("data/mine/manifest.json").read_text(encoding="utf-8")) == manifest
-    assert read_manifest("mine") == manifest
+    assert read_manifest("mine").model_dump() == manifest
     assert list(manifest) == [
         *("dataset", "counts", "missing", "display", "clips", "largest_clip_pixels", "most_frames", "sha256"),
     ]
@@ -162,7 +162,7 @@ def test_other_clip_settings_give_other_clips(ws: Path) -> None:
     write_yaml(small_yaml(clips={"frames": 4, "max_fps": 2, "max_pixels": 3136, "multiple": 28}))
     manifest = prepare()
     assert (before["most_frames"], manifest["most_frames"]) == (8, 4)
-    assert {r["meta"]["frames"] for r in read_split("mine", "train")} == {4}
+    assert {r.meta.frames for r in read_split("mine", "train")} == {4}
 
 
 def test_videos_of_the_same_content_share_a_clip(ws: Path) -> None:
@@ -235,7 +235,7 @@ def test_counts_have_every_label_of_every_split_and_those_without_one_last(ws: P
 
 def test_rows_are_written_as_they_are_read_and_hashed_as_they_are_written(tmp_path: Path) -> None:
     rows = [{"id": "ä", "text": "one\ntwo\u2028three"}, {"id": "b", "text": None}]
-    sha = write_rows(tmp_path / "deep/rows.jsonl", rows)
+    sha = write_jsonl(tmp_path / "deep/rows.jsonl", rows)
     content = (tmp_path / "deep/rows.jsonl").read_bytes()
     assert hashlib.sha256(content).hexdigest() == sha and "ä".encode() in content
     assert prepared.read_jsonl(tmp_path / "deep/rows.jsonl") == rows
@@ -335,7 +335,7 @@ def test_what_is_known_of_clips_is_a_line_each_and_a_torn_one_is_passed_over(ws:
     path.write_bytes(b"".join(line for line in lines if line != last) + last[:-30])  # as if killed while writing
     clip.unlink()
     prepared = prepare_and_register(dataset.load("mine"), QUIET)
-    assert (prepared.new, prepared.manifest) == (1, first)
+    assert (prepared.new, prepared.manifest.model_dump()) == (1, first)
     assert path.read_bytes().splitlines(keepends=True)[-1] == last
     assert prepare_and_register(dataset.load("mine"), QUIET).new == 0
 
@@ -380,7 +380,7 @@ def test_as_many_videos_may_be_missing_as_the_yaml_allows(ws: Path) -> None:
             },
         ],
     }
-    assert [r["id"] for r in read_split("mine", "train")] == ["train1", "train2", "train3"]
+    assert [r.id for r in read_split("mine", "train")] == ["train1", "train2", "train3"]
     Path("mine_videos/test1.mp4").unlink()
     with pytest.raises(ProblemsError) as error:
         prepare()
@@ -441,8 +441,8 @@ def test_segments_of_one_video_have_clips_of_their_own(ws: Path) -> None:
     write_yaml(small_yaml(videos="mine_videos/{file}.mp4", segment=segment))
     prepare()
     made = read_split("mine", "train") + read_split("mine", "test")
-    assert [(r["meta"]["start"], r["meta"]["seconds"]) for r in made] == [(0, 4), (4, 4), (0, 2), (1, 7)]
-    assert len({r["video"] for r in made}) == 4
+    assert [(r.meta.start, r.meta.seconds) for r in made] == [(0, 4), (4, 4), (0, 2), (1, 7)]
+    assert len({r.video for r in made}) == 4
     write_csv("mine.csv", [*rows, dict(zip(names, ("e", "long", "test", "calm", "7", "8"), strict=True))])
     with pytest.raises(
         ProblemsError, match=r"(?s)same video in two splits.*\(id 'b', train\) and row 5 \(id 'e', test\)"
@@ -534,7 +534,7 @@ def test_a_video_that_ends_its_process_costs_that_video_alone(ws: Path, monkeypa
         "from rbft_plugin.data.prepare import prepare\nfrom rbft_plugin.spec import dataset\n"
         "if __name__ == '__main__':\n"
         "    m = prepare(dataset.load('mine'), lambda i, n, t: i).manifest\n"
-        "    print([(s['id'], s['reason']) for s in m['missing']['samples']])\n"
+        "    print([(s.id, s.reason) for s in m.missing.samples])\n"
     )
     (ws / "script.py").write_text(script)
     monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -564,7 +564,7 @@ def test_a_video_of_many_parts_is_hashed_once(ws: Path, monkeypatch: pytest.Monk
     settings = dataset.ClipSettings(frames=4, max_pixels=3136)
     parts = [Part(start, start + 1) for start in (0, 1, 2)]
     made = [making._make(making.Task(str(ws), video.name, part, "clips", settings, False)) for part in parts]
-    assert len({m.clip for m in made if isinstance(m, journal.Made)}) == 3
+    assert len({m.clip for m in made if isinstance(m, journal.MadeClip)}) == 3
     assert hashed == [ws / "long.mp4"]
     os.utime(video, ns=(0, 0))
     making._make(making.Task(str(ws), video.name, parts[0], "clips", settings, False))

@@ -12,7 +12,7 @@ from builders import QUIET, prepare
 from shell import TINY, sh
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.data.prepared import read_jsonl, read_split, write_rows
+from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_split, write_jsonl
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import plan, runner
 from rbft_plugin.run.steps import Plan, Step
@@ -62,7 +62,7 @@ def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
     argv[argv.index("--model_args") + 1] = "pretrained=base"
     argv[argv.index("--batch_size") + 1] = "2"
     last = read_split("mine", "test")[-1]
-    clip = Path(last["video"])
+    clip = Path(last.video)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     message = failure(ready, replace(step, argv=argv))
     assert "it left 0 logs of samples and 0 files of results" in message
@@ -73,7 +73,7 @@ def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
 def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
     rows = read_jsonl(Path("data/mine/label.jsonl"))
     rows[1]["messages"].reverse()  # the assistant speaks first
-    write_rows(Path("data/mine/label.jsonl"), rows)
+    write_jsonl(Path("data/mine/label.jsonl"), rows)
     step = step_of(ready, "train")
     assert failure(ready, step) == (
         "train direct_sft seed 3 label: not started: 1 problem\n"
@@ -87,10 +87,10 @@ def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:
 def test_a_training_that_stops_early_and_cuts_an_answer(ready: Plan) -> None:
     rows = read_jsonl(Path("data/mine/label.jsonl"))
     rows[2]["messages"][1]["content"] = "calm and busy, " * 20
-    write_rows(Path("data/mine/label.jsonl"), rows)
+    write_jsonl(Path("data/mine/label.jsonl"), rows)
     step = step_of(ready, "train")
     assert step.problems_before() == []
-    lengths = [fit.run_tokens("base", [row]) or 0 for row in rows]
+    lengths = [fit.run_tokens("base", [TrainingRow.of(row)]) or 0 for row in rows]
     cutoff = max(lengths) - 1
     message = failure(ready, replace(step, argv=[*step.argv, f"cutoff_len={cutoff}", "max_steps=2"]))
     assert message.split("\nIts log is ")[0].splitlines() == [

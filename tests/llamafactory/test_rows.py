@@ -8,36 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import QUIET, prepare, read_jsonl, small_dataset
+from builders import QUIET, prepare, prepared_sample, small_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbft_plugin.data.prepared import read_split, training_row
+from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_split, read_training_rows
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory import rows
 from rbft_plugin.spec.dataset import load
 
 
-def sample(name: str, label: str | None) -> dict[str, Any]:
-    return {"id": name, "video": f"clips/{name}.mp4", "label": label, "label_prompt": "Which?"}
+def sample(name: str, label: str | None) -> PreparedSample:
+    return prepared_sample(name, label, video=f"clips/{name}.mp4")
 
 
-def rationale(name: str, text: str) -> dict[str, Any]:
-    return training_row(sample(name, None), "Why?", text)
+def rationale(name: str, text: str) -> TrainingRow:
+    return sample(name, None).training_row("Why?", text)
 
 
 SAMPLES = [sample("a", "calm"), sample("b", "busy"), sample("c", None), sample("d", "calm"), sample("e", "calm")]
 RATIONALES = [rationale("c", "C moves."), rationale("a", "A rests."), rationale("b", "B runs.")]
 
 
-def answers(made: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(row["id"], row["messages"][1]["content"]) for row in made]
+def answers(made: list[TrainingRow]) -> list[tuple[str, str]]:
+    return [(row.id, row.answer) for row in made]
 
 
 def test_label_rows_are_those_of_the_labelled_samples() -> None:
     made = rows.rows(SAMPLES, "label")
     assert answers(made) == [("a", "calm"), ("b", "busy"), ("d", "calm"), ("e", "calm")]
-    assert made[0] == {
+    assert made[0].as_json() == {
         "id": "a",
         "messages": [{"role": "user", "content": "<video>Which?"}, {"role": "assistant", "content": "calm"}],
         "videos": ["clips/a.mp4"],
@@ -61,9 +61,7 @@ def test_shuffled_rationales_are_the_same_videos_and_texts_but_none_with_its_own
     names = [f"v{i}" for i in range(count)]
     given = [rationale(name, f"Of {name}.") for name in names]
     made = rows.rows([sample(name, None) for name in names], "rationale_shuffled", given, seed=seed)
-    assert [(row["id"], row["videos"], row["messages"][0]) for row in made] == [
-        (row["id"], row["videos"], row["messages"][0]) for row in given
-    ]
+    assert [(row.id, row.video, row.message) for row in made] == [(row.id, row.video, row.message) for row in given]
     assert sorted(text for _, text in answers(made)) == sorted(text for _, text in answers(given))
     assert all(text != f"Of {name}." for name, text in answers(made))
     assert given == [rationale(name, f"Of {name}.") for name in names]  # left as they were
@@ -87,20 +85,20 @@ def test_a_rationale_and_its_label_in_one_answer_end_in_a_mark_that_the_parser_k
         ("e", "Answer: calm"),
     ]
     assert [parse(text, ["calm", "busy"]) for _, text in answers(made)] == ["calm", "busy", "calm", "calm"]
-    assert made[0]["messages"][0]["content"] == "<video>Which?"
+    assert made[0].message == "<video>Which?"
 
 
 MANY = [sample(f"{label or 'none'}{i}", label) for i in range(12) for label in ("calm", "busy", None)]
 
 
 def ids(samples: list[dict[str, Any]]) -> list[str]:
-    return [s["id"] for s in samples]
+    return [s.id for s in samples]
 
 
 @given(st.integers(1, 12), st.integers(0, 5), st.randoms())
 def test_shots_are_so_many_of_each_class_and_all_unlabelled_samples(shots: int, seed: int, random: Any) -> None:
     chosen = rows.subset(MANY, shots=shots, seed=seed)
-    assert Counter(s["label"] for s in chosen) == {"calm": shots, "busy": shots, None: 12}
+    assert Counter(s.label for s in chosen) == {"calm": shots, "busy": shots, None: 12}
     assert ids(chosen) == [i for i in ids(MANY) if i in set(ids(chosen))]  # in the order of the split
     shuffled = random.sample(MANY, len(MANY))
     assert set(ids(rows.subset(shuffled, shots=shots, seed=seed))) == set(ids(chosen))
@@ -110,10 +108,10 @@ def test_shots_are_so_many_of_each_class_and_all_unlabelled_samples(shots: int, 
 
 def test_a_fraction_is_of_each_class_and_of_the_unlabelled_and_nested() -> None:
     half, quarter = (rows.subset(MANY, fraction=f, seed=3) for f in (0.5, 0.25))
-    assert Counter(s["label"] for s in half) == {"calm": 6, "busy": 6, None: 6}
-    assert Counter(s["label"] for s in quarter) == {"calm": 3, "busy": 3, None: 3}
+    assert Counter(s.label for s in half) == {"calm": 6, "busy": 6, None: 6}
+    assert Counter(s.label for s in quarter) == {"calm": 3, "busy": 3, None: 3}
     assert set(ids(quarter)) < set(ids(half))
-    assert Counter(s["label"] for s in rows.subset(MANY, fraction=0.01)) == {"calm": 1, "busy": 1, None: 1}
+    assert Counter(s.label for s in rows.subset(MANY, fraction=0.01)) == {"calm": 1, "busy": 1, None: 1}
     assert rows.subset(MANY, fraction=1.0) == rows.subset(MANY) == MANY
 
 
@@ -135,7 +133,7 @@ def test_rows_are_written_and_registered_beside_themselves(ws: Path) -> None:
     target = Path("runs/x/rows/label_seed-1.jsonl")
     assert rows.write("mine", "label", target, shots=2, seed=1) == {"calm": 2, "busy": 2}
     samples = read_split("mine", "train")
-    assert read_jsonl(target) == rows.rows(rows.subset(samples, shots=2, seed=1), "label")
+    assert read_training_rows(target) == rows.rows(rows.subset(samples, shots=2, seed=1), "label")
     registered = json.loads(Path("runs/x/rows/dataset_info.json").read_text())
     assert {name: entry["file_name"] for name, entry in registered.items()} == {"mine_label_seed-1": target.name}
 

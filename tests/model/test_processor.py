@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builders import BASE, write_video
+from builders import BASE, prepared_sample, write_video
 
 from rbft_plugin.clips.canonical import make_clip
 from rbft_plugin.clips.video import Clip, probe
-from rbft_plugin.data.prepared import training_row, write_rows
+from rbft_plugin.data.prepared import write_training_rows
 from rbft_plugin.errors import RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.model import processor
@@ -60,8 +60,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for i, ((seconds, shape), (prompt, answer)) in enumerate(zip(VIDEOS, TEXTS, strict=True)):
                 source = write_video(Path(f"{i}.mp4"), seconds, 10, shape, seed=i)
                 make_clip(source, Path(f"{family}-{i}.mp4"), settings)
-                made.append(training_row({"id": str(i), "video": f"{family}-{i}.mp4"}, prompt, answer))
-            write_rows(Path(f"{family}.jsonl"), made)
+                made.append(prepared_sample(str(i), video=f"{family}-{i}.mp4").training_row(prompt, answer))
+            write_training_rows(Path(f"{family}.jsonl"), made)
             write_entries(Path(), {family: dataset_entry(f"{family}.jsonl")})
         yield folder
 

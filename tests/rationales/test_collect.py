@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import read_jsonl
+from builders import prepared_sample, read_jsonl, write_prepared
 
 from rbft_plugin.cli.terminal import print_collection
+from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_training_rows
 from rbft_plugin.errors import RbftError
 from rbft_plugin.rationales import collect as rationales
 from rbft_plugin.rationales.collect import Collection
@@ -22,15 +23,12 @@ TASK = "rbft_mine_rationale"
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with a prepared training split of four samples."""
     monkeypatch.chdir(tmp_path)
-    Path("data/mine").mkdir(parents=True)
-    Path("data/mine/manifest.json").write_text("{}", encoding="utf-8")
-    write_jsonl("data/mine/train.jsonl", [train_row(i) for i in "abcd"])
+    write_prepared(train=[train_sample(name) for name in "abcd"])
     return tmp_path
 
 
-def train_row(name: str) -> dict[str, Any]:
-    label = None if name == "d" else "calm"
-    return {"id": name, "video": f"{name}.mp4", "label": label, "rationale_prompt": "Why?"}
+def train_sample(name: str) -> PreparedSample:
+    return prepared_sample(name, None if name == "d" else "calm", video=f"{name}.mp4")
 
 
 def write_jsonl(path: str, rows: list[dict[str, Any]]) -> None:
@@ -69,9 +67,8 @@ def good(*but: str) -> list[dict[str, Any]]:
     return [sample(i, name, f"A person {name} walks past.") for i, name in enumerate("abcd") if name not in but]
 
 
-def row(name: str, text: str) -> dict[str, Any]:
-    messages = [{"role": "user", "content": "<video>Why?"}, {"role": "assistant", "content": text}]
-    return {"id": name, "messages": messages, "videos": [f"{name}.mp4"]}
+def row(name: str, text: str) -> TrainingRow:
+    return TrainingRow(name, "<video>Why?", text, f"{name}.mp4")
 
 
 def said(output: str = "out") -> str:
@@ -85,7 +82,7 @@ def test_rows_ask_what_was_asked_and_answer_what_was_written(prepared: Path) -> 
     collection = rationales.collect(Path("out"))
     assert (collection.dataset, collection.mode, collection.dropped, collection.uncounted) == ("mine", "plain", [], 0)
     assert collection.rows[0] == row("b", "A person b walks past.")
-    assert collection.rows[3]["messages"] == [
+    assert collection.rows[3].as_json()["messages"] == [
         {"role": "user", "content": "<video>What then?"},
         {"role": "assistant", "content": "A dog barks.\n\nIt leaves."},
     ]
@@ -99,7 +96,7 @@ def test_a_log_without_the_question_is_taken_to_ask_the_prepared_one() -> None:
 def test_the_text_is_the_one_before_thoughts_were_stripped_and_however_deep_it_lies() -> None:
     deep = sample(0, "a", "Stripped.", resps=[["<think>It walks.</think> It is a dog."]])
     write_log(*good("a"), deep)
-    assert rationales.collect(Path("out")).rows[3]["messages"][1]["content"] == "<think>It walks.</think> It is a dog."
+    assert rationales.collect(Path("out")).rows[3].answer == "<think>It walks.</think> It is a dog."
 
 
 def test_of_several_texts_of_a_video_the_first_is_used_and_the_others_are_counted(
@@ -152,7 +149,7 @@ def test_filters_are_those_that_were_chosen() -> None:
 def test_samples_that_the_log_does_not_have_are_counted() -> None:
     write_log(*good("b", "d"))
     collection = rationales.collect(Path("out"))
-    assert [r["id"] for r in collection.rows] == ["a", "c"]
+    assert [r.id for r in collection.rows] == ["a", "c"]
     assert collection.dropped == [{"id": i, "reason": "missing", "text": None} for i in "bd"]
 
 
@@ -237,7 +234,7 @@ ROWS = Collection("mine", "plain", [row("a", "Ä dog.")], DROPPED)
 
 def test_rows_and_what_was_left_out_are_written_side_by_side() -> None:
     assert rationales.write(ROWS, Path("data/mine")) == Path("data/mine/rationale.jsonl")
-    assert read_jsonl("data/mine/rationale.jsonl") == ROWS.rows
+    assert read_training_rows(Path("data/mine/rationale.jsonl")) == ROWS.rows
     assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
     assert not Path("data/mine/dataset_info.json").exists()  # dataset_info/dataset_info.json names it
 
@@ -261,7 +258,7 @@ def test_rows_of_another_generation_are_never_overwritten_unasked() -> None:
     assert target.read_bytes() == before
     assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
     rationales.write(other, Path("data/mine"), overwrite=True)
-    assert read_jsonl(target) == other.rows
+    assert read_training_rows(target) == other.rows
 
 
 def test_no_rows_at_all_are_not_written() -> None:
@@ -277,4 +274,4 @@ def test_collected_rows_are_rows_that_training_takes() -> None:
     write_log(*good())
     for name in "abcd":
         Path(f"{name}.mp4").touch()
-    assert row_problems(rationales.collect(Path("out")).rows) == []
+    assert row_problems(row.as_json() for row in rationales.collect(Path("out")).rows) == []

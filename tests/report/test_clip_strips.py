@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import write_video
+from builders import prepared_sample, write_prepared, write_video
 from PIL import Image
 
 from rbft_plugin.clips.canonical import write_clip
@@ -101,21 +101,17 @@ def test_strips_become_smaller_so_that_all_fit_and_end_where_they_do_not(
 
 
 def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path) -> None:
-    def row(name: str, label: str | None) -> dict[str, object]:
-        meta = {"source": f"raw/{name}.mp4", "seconds": 3.5}
-        return {"id": name, "video": f"clips/{name}.mp4", "label": label, "labels": ["calm"], "meta": meta}
+    row = prepared_sample
 
     def lines(path: str, rows: list[dict[str, object]]) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
 
     def rationale(name: str, text: str) -> dict[str, object]:
-        return {"id": name, "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": text}]}
+        return prepared_sample(name).training_row("?", text).as_json()
 
-    lines("data/mine/test.jsonl", [row("t", "calm")])
-    lines("data/mine/train.jsonl", [row("a", None), row("b", "calm"), row("c", "calm")])
-    Path("data/mine/manifest.json").write_text("{}")
-    test = Video("t", "test", "calm", Path("clips/t.mp4"), "raw/t.mp4", 3.5)
+    write_prepared(test=[row("t", "calm")], train=[row("a", None), row("b", "calm"), row("c", "calm")])
+    test = Video("t", "test", "calm", Path("data/mine/clips/t.mp4"), "raw/t.mp4", 4)
     assert browser.videos("mine", None) == [test]
     lines("data/mine/rationale.jsonl", [rationale("a", "Shared.")])
     assert [(v.id, v.rationale) for v in browser.videos("mine", None)] == [("t", None), ("a", "Shared.")]
@@ -124,9 +120,9 @@ def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path
     lines("runs/r/rows/rationale.dropped.jsonl", dropped)
     assert browser.videos("mine", Path("runs/r")) == [
         test,
-        Video("a", "train", None, Path("clips/a.mp4"), "raw/a.mp4", 3.5, "(dropped: empty)"),
-        Video("b", "train", "calm", Path("clips/b.mp4"), "raw/b.mp4", 3.5, "It is calm."),
-        Video("c", "train", "calm", Path("clips/c.mp4"), "raw/c.mp4", 3.5, "(dropped: copied) Describe it."),
+        Video("a", "train", None, Path("data/mine/clips/a.mp4"), "raw/a.mp4", 4, "(dropped: empty)"),
+        Video("b", "train", "calm", Path("data/mine/clips/b.mp4"), "raw/b.mp4", 4, "It is calm."),
+        Video("c", "train", "calm", Path("data/mine/clips/c.mp4"), "raw/c.mp4", 4, "(dropped: copied) Describe it."),
     ]
     lines("runs/swept/base_model-x/rows/rationale.jsonl", [rationale("c", "Of a cell.")])
     assert [v.rationale for v in browser.videos("mine", Path("runs/swept"))] == [None, "Of a cell."]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import prepared_sample, write_prepared
 
 from rbft_plugin.cli import main as cli
 from rbft_plugin.errors import RbftError
@@ -20,10 +21,7 @@ STAMP = "20260101_000000"
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with a prepared test split of two samples."""
     monkeypatch.chdir(tmp_path)
-    Path("data/mine").mkdir(parents=True)
-    Path("data/mine/manifest.json").write_text("{}", encoding="utf-8")
-    rows = [{"id": name, "label": label, "labels": ["calm", "busy"]} for name, label in [("a", "calm"), ("b", "busy")]]
-    Path("data/mine/test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    write_prepared(test=[prepared_sample("a", "calm"), prepared_sample("b", "busy")])
     return tmp_path
 
 
@@ -267,9 +265,10 @@ def test_probabilities_are_taken_in_the_order_of_labels_where_every_sample_has_t
 
 
 def test_the_manifest_names_labels_for_people_and_says_what_has_no_video() -> None:
-    Path("data/mine/manifest.json").write_text(
-        '{"display": {"calm": "Ruhig"}, "missing": {"samples": ["x", "y"]}}', encoding="utf-8"
-    )
+    missing = [{"id": i, "split": "test", "label": "calm", "video": f"{i}.mp4", "reason": "is empty"} for i in "xy"]
+    manifest = json.loads(Path("data/mine/manifest.json").read_text(encoding="utf-8"))
+    manifest |= {"display": {"calm": "Ruhig"}, "missing": {"counts": {}, "samples": missing}}
+    Path("data/mine/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     score("ft", "calm", "busy")
     extra = comparison.gather(["rbft=ft"]).extra
     assert extra["display"] == {"calm": "Ruhig"}

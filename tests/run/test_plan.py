@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from builders import BASE, prepare, small_dataset
+from builders import BASE, prepare, prepared_sample, small_dataset, write_prepared
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.data.prepared import read_jsonl, write_rows
+from rbft_plugin.data.prepared import read_jsonl, read_training_rows, write_jsonl
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import plan
@@ -260,10 +259,7 @@ def test_shuffled_rationales_are_drawn_anew_by_each_seed(ws: Path) -> None:
 
 def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
     made = hinted()
-    rows = [{"id": "a", "hinted_prompt": "It is normal. Why?"}, {"id": "b", "hinted_prompt": None}]
-    Path("data/demo").mkdir(parents=True)
-    Path("data/demo/manifest.json").write_text("{}")
-    Path("data/demo/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_prepared("demo", train=[prepared_sample("a", "normal"), prepared_sample("b", None)])
     out = Path("runs/demo/rationales_hinted/base")
     out.mkdir(parents=True)
     (out / "1_results.json").touch()
@@ -284,9 +280,7 @@ def test_an_arm_may_be_scored_by_likelihood_and_without_the_video_in_the_same_st
     assert [p.name for p in score.files] == ["test.jsonl", *(f"{name}.yaml" for name in names), *bases]
     write = step_of(made, "write rationales").argv
     assert write[write.index("--use_cache") :] == ["--use_cache", "mine"]
-    Path("data/demo").mkdir(parents=True)
-    Path("data/demo/manifest.json").write_text("{}")
-    Path("data/demo/test.jsonl").write_text('{"id": "a"}\n')
+    write_prepared("demo", test=[prepared_sample("a")])
     out = Path("runs/demo/rbft/seed-0/eval/model")
     out.mkdir(parents=True)
     (out / "1_results.json").touch()
@@ -415,7 +409,7 @@ def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Pla
     Path("elsewhere.mp4").replace(clip)
     assert refused(prepared) == []
     rows[0]["messages"][1]["content"] = " "
-    write_rows(file, [*rows, {"videos": []}])
+    write_jsonl(file, [*rows, {"videos": []}])
     assert refused(prepared) == [
         *("row 1 (id 'train0'): a message is empty", "row 3: must have 'messages' and 'videos'"),
     ]
@@ -428,7 +422,7 @@ def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Pla
 @pytest.mark.torch
 def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
     shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
-    given = read_jsonl(Path("data/mine/label.jsonl"))
+    given = read_training_rows(Path("data/mine/label.jsonl"))
     long, short = (fit.run_tokens(prepared.recipe.base_model, [row]) for row in (given[1], given[0]))
     assert long and short and long > short
     training = prepared.recipe.training.model_dump(mode="json")

@@ -15,7 +15,7 @@ from families import MULTIPLES, build
 from pydantic import ValidationError
 
 from rbft_plugin import workspace
-from rbft_plugin.data.prepared import read_split, training_row, write_rows
+from rbft_plugin.data.prepared import read_split, write_training_rows
 from rbft_plugin.llamafactory import rows
 from rbft_plugin.spec import recipe
 from rbft_plugin.spec.dataset import load
@@ -116,8 +116,8 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
             small_dataset(family, {"train": 4, "test": 2}, clips=clips)
             prepare(load(family), QUIET)
             samples = read_split(family, "train")
-            made = [training_row(s, s["rationale_prompt"], f"Clip {s['id']}.") for s in samples]
-            write_rows(Path(f"data/{family}/rationale.jsonl"), rows.rows(samples, "rationale", made))
+            made = [s.training_row(s.rationale_prompt, f"Clip {s.id}.") for s in samples]
+            write_training_rows(Path(f"data/{family}/rationale.jsonl"), rows.rows(samples, "rationale", made))
             build(family, folder / "models" / family)
     return folder
 

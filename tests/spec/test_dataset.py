@@ -33,7 +33,6 @@ def test_a_yaml_of_required_keys_alone_has_defaults_for_the_others(ws: Path) -> 
     write_yaml(small_yaml(clips=None))
     loaded = dataset.load("mine")
     assert loaded.label_names == ("calm", "busy")
-    assert loaded.folder == Path("data/mine")
     assert loaded.clips == ClipSettings(frames=16, max_fps=2.0, max_pixels=200_704, multiple=28, crf=18)
     assert loaded.splits == Splits(column="split", values={}, ratio=None, seed=0)
     assert (loaded.prompts.domain, loaded.prompts.rationale, loaded.prompts.label) == ("", None, None)

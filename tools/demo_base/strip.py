@@ -43,17 +43,17 @@ def lines(run: Path) -> list[Line]:
     firsts = {one.arm: one for one in reversed(evaluations)}
     order = list(dict.fromkeys(one.arm for one in evaluations))
     rows = read_split(evaluations[0].dataset, "test")
-    chosen = [next(row for row in rows if row["label"] == label) for label in evaluations[0].labels]
+    chosen = [next(row for row in rows if row.label == label) for label in evaluations[0].labels]
     model, processor = load_model(str(BASE), (), None)
-    given = batch_inputs(processor, [Path(row["video"]) for row in chosen], [row["rationale_prompt"] for row in chosen])
+    given = batch_inputs(processor, [Path(row.video) for row in chosen], [row.rationale_prompt for row in chosen])
     texts = [answer.text for answer in generate(model, processor, given, {"max_new_tokens": 64})]
     made = []
     for row, text in zip(chosen, texts, strict=True):
         answers = {}
         for arm in order:
-            one = firsts[arm].of([row["id"]])
+            one = firsts[arm].of([row.id])
             answers[arm] = (one.predictions[0] or "no answer", one.predictions == one.targets)
-        made.append(Line(row["label"], _frames(Path(row["video"])), text.strip(), answers))
+        made.append(Line(row.label or "", _frames(Path(row.video)), text.strip(), answers))
     return made
 
 
