@@ -56,11 +56,11 @@ def collect(
     ],
     rows: Annotated[Path | None, typer.Option(help="The folder for the rows. Default: data/NAME.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows of other rationales.")] = False,
-    keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Drop none for this reason.")] = None,
-    min_words: Annotated[int | None, typer.Option(help="Drop those with fewer words. Default: 3.")] = None,
-    max_words: Annotated[int | None, typer.Option(help="Drop those with more words. Default: no limit.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(metavar="REASON", help="Do not drop for this reason.")] = None,
+    min_words: Annotated[int | None, typer.Option(help="Drop texts with fewer words. Default: 3.")] = None,
+    max_words: Annotated[int | None, typer.Option(help="Drop texts with more words. Default: no limit.")] = None,
     max_share: Annotated[
-        float | None, typer.Option(help="Drop texts of a larger share of videos. Default: 0.2.")
+        float | None, typer.Option(help="Drop texts that a larger share of videos has. Default: 0.2.")
     ] = None,
 ) -> None:
     """Turn logged rationales into the training rows of stage 1. Dropped rationales are counted by reason."""
@@ -83,8 +83,8 @@ def collect(
 def report(
     arms: Annotated[list[str], typer.Argument(metavar="RUN|ARM=OUTPUT...", help="Runs, or outputs of lmms-eval.")],
     output: Annotated[Path | None, typer.Option(help="The folder for the report. Default: RUN/report.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="The dataset. Logs of rbft's tasks name it.")] = None,
-    intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that all have.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="The dataset, if the logs do not name it.")] = None,
+    intersect: Annotated[bool, typer.Option("--intersect", help="Compare on the clips that every arm has.")] = False,
 ) -> None:
     """Compare arms: a table, statistics, pictures and a page. Give an arm several times for several seeds."""
     from rbft_plugin.report.build import summarize, write
@@ -105,7 +105,7 @@ def report(
 def predict(
     checkpoint: Annotated[str, typer.Argument(help="A model's folder. Join several adapters, in order, by ':'.")],
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="The videos to label.")],
-    dataset: Annotated[str | None, typer.Option(help="The dataset. A model of `rbft run` names it itself.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset, if the model does not name it.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1. Default: a GPU if there is one.")] = None,
 ) -> None:
     """Label new videos with a trained model."""
