@@ -14,7 +14,7 @@ from rbft_plugin.data.readers import Cells, Row
 from rbft_plugin.data.video_lookup import Places
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import SPLITS, Dataset
-from rbft_plugin.spec.dataset_sources import MEDIA
+from rbft_plugin.spec.dataset_prompts import MEDIA
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Keys of a dataset YAML that say where its samples, labels and splits come from, and their kinds of text."""
+"""Keys of a dataset YAML that say where its samples, labels and splits come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rbft_plugin.spec.yaml_models import Name, Strict, problems_at
@@ -14,8 +22,7 @@ from rbft_plugin.spec.yaml_models import Name, Strict, problems_at
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-FOLDER_COLUMNS = ("id", "label", "path")  # of a folder of class folders
-MEDIA = ("<video>", "<image>")  # in texts of prompts, training would take them for media
+FOLDER_COLUMNS = ("id", "label", "path")  # the columns that samples of a folder of class folders have
 
 
 def _place(value: Any) -> Any:
@@ -42,62 +49,35 @@ def _format(path: Path) -> Path:
 
 
 def _raw(value: Any) -> Any:
-    """A value as it stands in the file; 0 and 1 are so common that they may stand without quotes."""
+    """A value as it stands in a file of annotations. 0 and 1 are so common that they need no quotes in YAML."""
     return str(value) if type(value) is int else value.strip() if isinstance(value, str) else value
 
 
-def _without_media(text: str) -> str:
-    if any(mark in text for mark in MEDIA):
-        raise ValueError("must not hold '<video>' or '<image>': the video is put before the text")
-    return text
-
-
-def _one_line(text: str) -> str:
-    if text != " ".join(text.split()):
-        raise ValueError("must be one line without leading, trailing or double spaces")
-    return text
-
-
-Shown = Annotated[str, AfterValidator(_without_media)]
-ShownName = Annotated[Shown, Field(min_length=1), AfterValidator(_one_line)]
+RawValue = Annotated[str, BeforeValidator(_raw), WithJsonSchema({"type": ["string", "integer"]})]
 Place = Annotated[Path, BeforeValidator(_place), WithJsonSchema({"type": "string"})]
 File = Annotated[Place, AfterValidator(_format)]
-Raw = Annotated[str, BeforeValidator(_raw), WithJsonSchema({"type": ["string", "integer"]})]
 _each = {"type": "object", "properties": {s: {"type": "string"} for s in SPLITS}, "additionalProperties": False}
 _schema = WithJsonSchema({"anyOf": [{"type": "string"}, _each | {"required": ["train", "test"]}]})
 Paths = Annotated[dict[Literal["all", "train", "val", "test"], Place], BeforeValidator(_by_split), _schema]
-
-
-class About(Strict):
-    """What a person has to know before using a dataset."""
-
-    title: str = ""
-    homepage: str = ""
-    licence: str = ""
-    citation: str = ""
-    videos: str = ""
-    """How to get them."""
-    missing: str = ""
-    """What of them may not be had."""
 
 
 class Hub(Strict):
     """A Hugging Face dataset, read with `datasets`."""
 
     path: Name
-    """Its name at the hub, or a local folder."""
+    """The dataset's name on the hub, or a local folder."""
     config: Name | None = None
-    """Its configuration, where it has several."""
+    """The configuration, if the dataset has several."""
     revision: Name | None = None
-    """A commit, tag or branch at the hub."""
+    """A commit, tag or branch on the hub."""
     video: Name = "video"
-    """Its column of videos, or of their paths."""
+    """The column of videos, or of their paths."""
     splits: dict[Split, Name] = {}
-    """Its splits by our names, such as {train: train, test: validation}; without this all that it has are taken."""
+    """The dataset's splits by our names, such as {train: train, test: validation}. Without this, all are taken."""
 
     @field_validator("splits")
     @classmethod
-    def _enough(cls, splits: dict[Split, str]) -> dict[Split, str]:
+    def _train_and_test(cls, splits: dict[Split, str]) -> dict[Split, str]:
         if splits and not {"train", "test"} <= set(splits):
             raise ValueError("needs train and test")
         return splits
@@ -109,9 +89,9 @@ class Join(Strict):
     file: File
     """csv, tsv, json, jsonl or parquet; relative to the workspace."""
     id: Name | None = None
-    """Its column of ids, or a name for the keys of a JSON object; that of the annotations unless given."""
+    """The file's column of ids, or a name for the keys of a JSON object. Without this, `annotations.id`."""
     columns: tuple[Name, ...] = ()
-    """The columns to take; all unless given."""
+    """The columns that are added. Without this, all are."""
 
 
 class Annotations(Strict):
@@ -124,17 +104,17 @@ class Annotations(Strict):
     hub: Hub | None = None
     """A Hugging Face dataset."""
     id: Annotated[Name | None, Field(validate_default=True)] = None
-    """The column of ids, each of which stands in one row."""
+    """The column of ids. Each id stands in one row."""
     label: Annotated[Name | None, Field(validate_default=True)] = None
     """The column of labels."""
-    unlabelled: tuple[Raw, ...] = ()
-    """Values of the label column that mean "no label": such samples train stage 1 only."""
-    drop: tuple[Raw, ...] = ()
+    unlabelled: tuple[RawValue, ...] = ()
+    """Values of the label column that mean "no label". Such samples train stage 1 only."""
+    drop: tuple[RawValue, ...] = ()
     """Values of the label column whose rows are left out."""
     join: tuple[Join, ...] = ()
     """Further files, joined by id."""
     hidden: tuple[Name, ...] = ()
-    """Columns that annotators wrote (descriptions, reasons, votes); they are refused in prompts."""
+    """Columns that annotators wrote (descriptions, reasons, votes). Prompts must not show them."""
 
     @field_validator("file")
     @classmethod
@@ -151,8 +131,9 @@ class Annotations(Strict):
 
     @field_validator("id", "label")
     @classmethod
-    def _where_needed(cls, column: str | None, info: Any) -> str | None:
-        given = [key for key in ("file", "folder", "hub") if info.data.get(key, "wrong, and so not there")]
+    def _where_needed(cls, column: str | None, info: ValidationInfo) -> str | None:
+        # A key that failed its own validation is not in info.data; it counts as given.
+        given = [key for key in ("file", "folder", "hub") if key not in info.data or info.data[key]]
         if column is None and ("file" in given or ("hub" in given and info.field_name == "label")):
             raise PydanticCustomError("missing", "missing")
         if column is not None and given == ["folder"]:
@@ -169,7 +150,7 @@ class Annotations(Strict):
 
     @property
     def gives_splits(self) -> str | None:
-        """The key that says which sample is in which split, if one here does."""
+        """The key here that says which sample is in which split, if there is one."""
         for key, paths in (("file", self.file), ("folder", self.folder)):
             if paths and "all" not in paths:
                 return f"annotations.{key}"
@@ -185,31 +166,31 @@ class Annotations(Strict):
 
 
 class Segment(Strict):
-    """Columns that say which part of its video is the sample, as 12.5 (seconds), 1:02 or 0:01:02.5."""
+    """Columns of times that say which part of its video a sample is. A time is 12.5 (seconds), 1:02 or 0:01:02.5."""
 
     start: Name | None = None
-    """Where it starts; at the beginning where the cell is empty."""
+    """When the part starts. An empty value means the beginning of the video."""
     end: Name | None = None
-    """Where it ends; at the end where the cell is empty."""
+    """When the part ends. An empty value means the end of the video."""
     trim: Name | None = None
-    """How much to drop: of the end where positive, of the start where negative, nothing where 0 or empty."""
+    """How much is cut off: from the end if positive, from the start if negative, nothing if 0 or empty."""
 
 
 class Splits(Strict):
-    """Which samples train, validate and test: by `column`, or by `ids`, `ratio` or both."""
+    """How samples are split into train, val and test: by `column`, or by `ids`, `ratio` or both."""
 
     column: Name | None = None
-    """The column that says it."""
-    values: dict[Split, tuple[Raw, ...]] = {}
-    """Its values for each split; train, val and test unless given."""
+    """The column that says which split a sample is in."""
+    values: dict[Split, tuple[RawValue, ...]] = {}
+    """The column's values for each split. Without this, they are train, val and test."""
     ids: dict[Split, Place] = {}
-    """Text files with an id a line (and # comments). Other samples go by `ratio`; without it they train."""
+    """Text files with an id in each line (and # comments). Other samples go by `ratio`; without it they train."""
     ratio: dict[Split, float] | None = None
-    """Shares that sum to 1, stratified by label; of the splits that `ids` does not name. Unlabelled samples train."""
+    """Shares of those splits that `ids` leaves. They sum to 1 and hold for each label. Unlabelled samples train."""
     seed: int = 0
-    """Of the ratio."""
+    """The seed of the split by `ratio`."""
     group: Name | None = None
-    """A column; samples with one value in it (a source, a person, a camera) stay in one split."""
+    """A column. Samples that share its value (a source, a person, a camera) stay in one split."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Splits:
@@ -236,5 +217,5 @@ class Splits(Strict):
 
     @property
     def decides(self) -> bool:
-        """Whether it says which sample is in which split; with `group` alone the annotations do."""
+        """Whether this says which sample is in which split. With `group` alone, the annotations say it."""
         return self.column is not None or self.ratio is not None or bool(self.ids)

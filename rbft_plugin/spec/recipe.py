@@ -161,5 +161,4 @@ def load(path: Path) -> Recipe:
     """Read a runner recipe; raises RbftError with all that is wrong, each with the path to its key."""
     if not path.is_file():
         raise RbftError(f"{path}: no such recipe")
-    recipe: Recipe = load_yaml(path, Recipe)
-    return recipe
+    return load_yaml(path, Recipe)

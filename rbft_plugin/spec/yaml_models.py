@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,7 @@ from yaml.constructor import ConstructorError
 from rbft_plugin.errors import ProblemsError, one_line
 
 Name = Annotated[str, Field(min_length=1)]
+Model = TypeVar("Model", bound=BaseModel)
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in paths and UTF-8 files
 
 
@@ -80,12 +81,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def load_yaml(path: Path, model: type[Any]) -> Any:
+def load_yaml(path: Path, model: type[Model]) -> Model:
     """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
     return validated(path, model, read_yaml(path))
 
 
-def validated(what: str | Path, model: type[Any], content: dict[str, Any]) -> Any:
+def validated(what: str | Path, model: type[Model], content: dict[str, Any]) -> Model:
     """A mapping as a pydantic model; raises ProblemsError on `what` that names every bad key by its path."""
     try:
         return model.model_validate(content)

@@ -15,6 +15,7 @@ from rbft_plugin.spec import dataset
 from rbft_plugin.spec import dataset_sources as keys
 from rbft_plugin.spec import yaml_models as config
 from rbft_plugin.spec.dataset import ClipSettings, Dataset, Splits
+from rbft_plugin.spec.dataset_prompts import Label, Prompts
 
 
 def said(**changes: Any) -> list[str]:
@@ -443,8 +444,8 @@ def test_an_example_of_the_reference_is_a_dataset(ws: Path, text: str) -> None:
 
 
 def test_the_reference_names_every_key_and_no_other() -> None:
-    parts = [Dataset, keys.About, keys.Annotations, keys.Hub, keys.Join, keys.Segment, keys.Splits]
-    parts += [dataset.Label, dataset.Prompts, ClipSettings]
+    parts = [Dataset, dataset.About, keys.Annotations, keys.Hub, keys.Join, keys.Segment, keys.Splits]
+    parts += [Label, Prompts, ClipSettings]
     known = {key for part in parts for key in part.model_fields}
     reference = DOCS[DOCS.index("## Keys") : DOCS.index("## Shipped datasets")]
     assert known - set(re.findall(r"`(\w+)`", reference)) == set()
