@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,19 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
     for line in lines:
         digest.update(line.encode())
     return digest.hexdigest()
+
+
+def cached_sha256(path: Path) -> str:
+    """`sha256`, read once a process for as long as the file stays as it is."""
+    stat = path.stat()
+    # A file that was just written may change again within the resolution of its time.
+    settled = time.time() - stat.st_mtime > 2
+    return _sha256_of(path.absolute(), stat.st_mtime_ns if settled else time.monotonic_ns(), stat.st_size)
+
+
+@cache
+def _sha256_of(path: Path, time_ns: int, size: int) -> str:
+    return sha256(path)
 
 
 def holds(path: Path, text: str) -> bool:

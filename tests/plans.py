@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -92,7 +91,7 @@ def changed(name: str, changes: dict[str, Any]) -> Plan:
 
 
 def printed(name: str) -> str:
-    return "".join(f"# {step.name}\n{shlex.join(step.argv)}\n" for step in changed(*PLANS[name]).steps)
+    return changed(*PLANS[name]).commands()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -161,8 +160,7 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
     recipe = load_recipe(path)
     plan = make(recipe, load_dataset(recipe.dataset))
     if dry_run:
-        for step in plan.steps:
-            console.print(f"# {step.name}\n{shlex.join(step.argv)}")
+        console.print(plan.commands(), end="")
         return
     _require_right_positions(recipe.base_model)
     with terminal.Live(plan.steps) as live:
@@ -174,7 +172,7 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
             runner.execute(plan, live.notify, jobs)
         except RbftError as error:
             failed = error
-    if runner.is_done(plan, plan.steps[-1]):  # the report of all arms that succeeded
+    if runner.is_done(plan, plan.report):  # the report of all arms that succeeded
         terminal.print_outcome(plan)
     if failed:
         raise failed

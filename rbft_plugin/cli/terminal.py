@@ -67,12 +67,14 @@ def print_summary(report: dict[str, Any]) -> None:
 def print_outcome(plan: Plan) -> None:
     """The report of a run, the model of each arm, and where outputs of earlier settings are."""
     from rbft_plugin import files
-    from rbft_plugin.run import runner
+    from rbft_plugin.run import layout, runner
 
-    folder = plan.folder / "report"
+    folder = layout.report_folder(plan.folder)
     print_summary(files.read_json(folder / "report.json"))
-    for scored in {one.output: one for one in plan.scored if one.output.is_dir()}.values():  # cells may share one
-        console.print(f"  {scored.name} (seed {scored.seed}): {scored.model.model_args()}")
+    for step in plan.steps:
+        if step.kind == "score" and step.model and step.output and step.output.is_dir():
+            arm = "/".join(filter(None, (step.cell, step.arm)))
+            console.print(f"  {arm} (seed {step.seed}): {step.model.model_args()}")
     superseded, size = runner.superseded(plan)
     if size:
         where = f"({size / 1e9:.2f} GB) are in {superseded}"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,18 +117,6 @@ def fingerprint(model: str) -> str:
         return f"hub:{model}"
     found = sorted(p for p in Path(model).iterdir() if p.is_file() and p.name != NOTE)
     with ThreadPoolExecutor(8) as pool:  # hashing leaves Python's lock
-        hashes = list(pool.map(_content, found))
+        hashes = list(pool.map(files.cached_sha256, found))
     listed = "".join(f"{file.name}:{content}\n" for file, content in zip(found, hashes, strict=True))
     return hashlib.sha256(listed.encode()).hexdigest()[:16]
-
-
-def _content(file: Path) -> str:
-    stat = file.stat()
-    # A file that was just written may change again within the resolution of its time.
-    settled = time.time() - stat.st_mtime > 2
-    return _hashed(file, stat.st_mtime_ns if settled else time.monotonic_ns(), stat.st_size)
-
-
-@cache
-def _hashed(file: Path, time_ns: int, size: int) -> str:
-    return files.sha256(file)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.data.prepared import DataFolder, PreparedSample, read_jsonl, read_split, read_training_rows
+from rbft_plugin.run import layout
 
 BUDGET = 20_000_000  # bytes that all strips may take in the page
 # (frames a strip, height in pixels, JPEG quality), best first: the first that fits the budget is taken.
@@ -48,8 +49,7 @@ def videos(dataset: str, run: Path | None) -> list[Video]:
     A rationale that was dropped is shown with its reason.
     """
     test = [_video(sample, "test") for sample in read_split(dataset, "test")]
-    folders = ("rows", "*/rows", "rows_hinted", "*/rows_hinted")  # some of a cell: those that a sweep's bases wrote
-    own = [path for rows in folders for path in sorted(run.glob(f"{rows}/rationale.jsonl"))] if run else []
+    own = layout.collected_rationales(run) if run else []
     file = next(iter(own), DataFolder(dataset).rows("rationale"))
     if not file.is_file():
         return test

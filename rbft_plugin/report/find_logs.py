@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.run import runner
+from rbft_plugin.run import layout, records
+from rbft_plugin.run.records import PlanRecord
 from rbft_plugin.spec.names import TASK_KINDS, task_dataset, task_kind
 
 # What a learning curve is drawn against, in words; of a sweep without these, its first key with numbers.
@@ -60,8 +59,8 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
         if sign and not (arm and path):
             raise RbftError(f"'{item}': give a run's folder, or ARM=OUTPUT, such as rbft=runs/demo/rbft/seed-0/eval")
         if sign:
-            named = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", path)
-            found.append(Output(arm, int(named.group(1)) if named else seen[arm], Path(path)))
+            seed = layout.seed_in(path)
+            found.append(Output(arm, seen[arm] if seed is None else seed, Path(path)))
             seen[arm] += 1
             continue
         alike = sum(Path(other).resolve().name == Path(item).resolve().name for other in runs) > 1
@@ -71,8 +70,8 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
 
 
 def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
-    planned = folder / runner.PLAN
-    outputs = _planned(folder, files.read_json(planned)) if planned.is_file() else _found(folder)
+    planned = records.read_plan(folder)
+    outputs = _planned(folder, planned) if planned else _found(folder)
     there = [one for one in outputs if one.path.is_dir()]
     if not there:
         raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
@@ -80,23 +79,23 @@ def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
     return there, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
 
 
-def _planned(folder: Path, plan: dict[str, Any]) -> list[Output]:
+def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
     """What the run scores. An evaluation that several cells share is there once, under its arm's name if all do."""
-    cells = list(dict.fromkeys(one["cell"] for one in plan["scored"]))
+    cells = list(dict.fromkeys(one.cell for one in plan.scored))
     sharing = defaultdict(list)
-    for one in plan["scored"]:
-        sharing[one["output"]].append(one)
+    for one in plan.scored:
+        sharing[one.output].append(one)
     found = []
     for output, ones in sharing.items():
-        first = ones[0]
-        everywhere = {one["cell"] for one in ones} == set(cells)
+        first, below = ones[0], layout.below_run(output)
+        everywhere = {one.cell for one in ones} == set(cells)
         found.append(
             Output(
-                first["arm"] if everywhere else Path(*Path(output).parts[2:-2]).as_posix(),  # below runs/<run>
-                first["seed"],
-                folder.joinpath(*Path(output).parts[2:]),  # which may have been moved
-                first["arm"],
-                tuple((one["cell"], tuple(one["values"].items())) for one in ones) if cells != [""] else (),
+                first.arm if everywhere else below.parents[1].as_posix(),
+                first.seed,
+                folder / below,
+                first.arm,
+                tuple((one.cell, tuple(one.values.items())) for one in ones) if cells != [""] else (),
             )
         )
     return found
@@ -104,13 +103,9 @@ def _planned(folder: Path, plan: dict[str, Any]) -> list[Output]:
 
 def _found(folder: Path) -> list[Output]:
     """The evaluations of a run that left no plan, arms by when the run scored them."""
-    records = [files.read_json(p) for p in folder.glob("steps/score-*.json")]
-    names = [r["name"].split(" ")[1] for r in sorted(records, key=lambda r: r.get("began", 0)) if "name" in r]
-    order = {name: place for place, name in reversed(list(enumerate(names)))}
-    outputs = [
-        Output(path.parent.parent.name, int(path.parent.name.removeprefix("seed-")), path)
-        for path in sorted(folder.glob("*/seed-*/eval"))
-    ]
+    arms = dict.fromkeys(record.arm for record in records.records(folder) if record.kind == "score")
+    order = {arm: place for place, arm in enumerate(arms)}
+    outputs = [Output(arm, seed, path) for arm, seed, path in layout.evaluations(folder)]
     return sorted(outputs, key=lambda one: order.get(one.arm, len(order)))
 
 

@@ -18,6 +18,7 @@ from rbft_plugin.report import provenance
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Scored, some
 from rbft_plugin.report.find_logs import dataset_of
+from rbft_plugin.run import layout
 from rbft_plugin.run.environment import versions
 from rbft_plugin.scoring.answers import normal, parse
 from rbft_plugin.spec.names import task_kind
@@ -67,10 +68,11 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     }
     if curves := outputs.curves(found):
         extra["curves"] = curves
-    runs = list(dict.fromkeys(run for _, _, log in logs if (run := provenance.run_of(log))))
+    runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     one_run = len(given) == 1 and "=" not in given[0]
     videos = browser.videos(name, runs[0] if len(runs) == 1 else None)
-    return Gathered([one.of(kept) for one in read], extra, videos, Path(given[0] if one_run else ".") / "report")
+    folder = layout.report_folder(Path(given[0] if one_run else "."))
+    return Gathered([one.of(kept) for one in read], extra, videos, folder)
 
 
 def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:

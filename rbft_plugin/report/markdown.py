@@ -169,8 +169,8 @@ def _provenance(known: Mapping[str, Any]) -> list[str]:
 
 
 def _of_first_seed(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commands without those of every seed but the lowest, by the names of the steps."""
-    seeds = [int(found[1]) if (found := re.search(r" seed (\d+)\b", s["name"])) else None for s in steps]
+    """The commands without those of every seed but the lowest."""
+    seeds = [s["seed"] for s in steps]
     first = min((seed for seed in seeds if seed is not None), default=None)
     return [s["command"] for s, seed in zip(steps, seeds, strict=True) if seed in (None, first)]
 

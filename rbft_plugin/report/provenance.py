@@ -16,23 +16,18 @@ from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.llamafactory import training
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.run.environment import git_state, machine
-
-LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
-
-
-def run_of(output: Path) -> Path | None:
-    """The run's folder that an output of lmms-eval lies in, if `rbft run` made it."""
-    return next((p for p in output.resolve().parents if (p / "steps").is_dir()), None)
+from rbft_plugin.run import layout, records
+from rbft_plugin.run.environment import git_state, hardware
+from rbft_plugin.run.records import StepRecord
 
 
 def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[str, str]) -> dict[str, Any]:
     """The report's "provenance" (see docs/report.md); `logs` are (arm, seed, log), `versions` those of the report."""
-    runs = list(dict.fromkeys(run for _, _, log in logs if (run := run_of(log))))
-    records = [(run, record) for run in runs for record in _records(run)]
-    missing = [f"{_shown(run)}: step '{name}' has not finished" for run in runs for name in _unfinished(run)]
-    steps = [_step(run, record) for run, record in records]
-    by_hand = [(arm, seed, log) for arm, seed, log in logs if run_of(log) is None]
+    runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
+    done = [(run, record) for run in runs for record in records.records(run)]
+    missing = [f"{_shown(run)}: step '{name}' has not finished" for run in runs for name in records.unfinished(run)]
+    steps = [_step(run, record) for run, record in done]
+    by_hand = [(arm, seed, log) for arm, seed, log in logs if layout.run_of(log) is None]
     steps += [_evaluated(arm, seed, log) for arm, seed, log in by_hand]
     if by_hand:
         missing.append(
@@ -52,11 +47,11 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
         facts[f"data manifest {manifest.as_posix()}"] = f"sha256 {files.sha256(manifest)}"
     else:
         missing.append(f"{manifest.as_posix()}, so the hash of the data")
-    facts |= _code([record for _, record in records], missing)
-    facts |= _hardware([record for _, record in records], missing)
-    if silent := [s["name"] for s in steps if s["tokens_in"] is None and s["name"].startswith("train ")]:
+    facts |= _code([record for _, record in done], missing)
+    facts |= _hardware([record for _, record in done], missing)
+    if silent := [s for s in steps if s["tokens_in"] is None and s["kind"] == "train"]:
         missing.append(f"tokens that {len(silent)} training steps read: their logs or results are not there")
-    for package, found in _versions(records).items():
+    for package, found in _versions(done).items():
         if len(found) > 1:
             missing.append(f"which {package} the figures are of: steps ran with {' and '.join(found)}")
         elif found != [versions.get(package)]:
@@ -67,50 +62,35 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
 def losses(logs: Sequence[Path]) -> list[dict[str, Any]]:
     """Training loss of every stage of the runs that these logs belong to: arm, seed, stage, steps, loss."""
     found = []
-    for run in dict.fromkeys(run for log in logs if (run := run_of(log))):
-        for file in sorted(run.glob(f"**/seed-*/*/{LOSSES}")):
-            *arm, seed, stage, _ = file.relative_to(run).parts
+    for run in dict.fromkeys(run for log in logs if (run := layout.run_of(log))):
+        for arm, seed, stage, file in layout.loss_files(run):
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             rows = [row for row in rows if isinstance(row.get("loss"), int | float)]
-            if rows and arm[0] != "superseded":
+            if rows:
                 steps, values = [row["current_steps"] for row in rows], [row["loss"] for row in rows]
-                number = int(seed.removeprefix("seed-"))
-                found.append({"arm": "/".join(arm), "seed": number, "stage": stage, "steps": steps, "loss": values})
+                found.append({"arm": arm, "seed": seed, "stage": stage, "steps": steps, "loss": values})
     return sorted(found, key=lambda one: "rationale" not in one["stage"])
 
 
-def _records(run: Path) -> list[dict[str, Any]]:
-    paths = [p for p in (run / "steps").glob("*.json") if not p.name.endswith(".started.json")]
-    records = [files.read_json(p) | {"file": p.stem} for p in paths]
-    return sorted(records, key=lambda record: record.get("began", 0))
-
-
-def _unfinished(run: Path) -> list[str]:
-    names = sorted(p.name.removesuffix(".started.json") for p in (run / "steps").glob("*.started.json"))
-    return [name for name in names if name != "report"]  # that one is us
-
-
-def _step(run: Path, record: dict[str, Any]) -> dict[str, Any]:
-    argv = record.get("inputs", {}).get("argv", [])
+def _step(run: Path, record: StepRecord) -> dict[str, Any]:
     tokens: tuple[int | None, int | None] = (None, None)
-    if "--output_path" in argv:
-        tokens = _tokens(_workspace(run) / argv[argv.index("--output_path") + 1])
-    elif output := next((a.split("=", 1)[1] for a in argv if a.startswith("output_dir=")), None):
-        log = run / "logs" / f"{record['file']}.log"
-        said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        tokens = (training.tokens_read(_workspace(run) / output, said), None)
+    if record.output and record.kind in ("rationales", "score"):
+        tokens = _tokens(layout.workspace_of(run) / record.output)
+    elif record.output and record.kind == "train":
+        file = layout.log_file(run, record.name)
+        log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        tokens = (training.tokens_read(layout.workspace_of(run) / record.output, log), None)
     return {
-        "name": record.get("name", "?"),
-        "command": shlex.join(argv),
-        "began": record.get("began"),
-        "seconds": record.get("seconds"),
+        "name": record.name,
+        "kind": record.kind,
+        "arm": record.arm,
+        "seed": record.seed,
+        "command": shlex.join(record.inputs.argv),
+        "began": record.began,
+        "seconds": record.seconds,
         "tokens_in": tokens[0],
         "tokens_out": tokens[1],
     }
-
-
-def _workspace(run: Path) -> Path:
-    return run.parents[1]  # runs/<run>
 
 
 def _tokens(output: Path) -> tuple[int | None, int | None]:
@@ -130,6 +110,9 @@ def _evaluated(arm: str, seed: int, log: Path) -> dict[str, Any]:
     argv += ["--tasks", evaluation.task_of(log), "--batch_size", str(config.get("batch_size", "?"))]
     return {
         "name": f"score {arm} seed {seed} (by hand)",
+        "kind": "score",
+        "arm": arm,
+        "seed": seed,
         "command": shlex.join(argv) if config else "",
         "began": None,
         "seconds": float(seconds) if seconds else None,
@@ -149,8 +132,8 @@ def _recipe(run: str) -> Path | None:
     return None
 
 
-def _code(records: list[dict[str, Any]], missing: list[str]) -> dict[str, str]:
-    states = list(dict.fromkeys(record["git"] for record in records if record.get("git")))
+def _code(records: list[StepRecord], missing: list[str]) -> dict[str, str]:
+    states = list(dict.fromkeys(record.git for record in records if record.git))
     if states:
         return {"git commit of the workspace, when its steps ran": " and ".join(states)}
     now = git_state(Path())
@@ -158,11 +141,11 @@ def _code(records: list[dict[str, Any]], missing: list[str]) -> dict[str, str]:
     return {"git commit of the workspace, now": now} if now else {}
 
 
-def _hardware(records: list[dict[str, Any]], missing: list[str]) -> dict[str, str]:
-    recorded = list(dict.fromkeys(json.dumps(record["hardware"]) for record in records if record.get("hardware")))
+def _hardware(records: list[StepRecord], missing: list[str]) -> dict[str, str]:
+    recorded = list(dict.fromkeys(json.dumps(record.hardware) for record in records if record.hardware))
     if not recorded:
         missing.append("hardware that models were trained and scored on (the report's own machine is named instead)")
-    machines = [json.loads(one) for one in recorded] or [machine()["hardware"]]
+    machines = [json.loads(one) for one in recorded] or [hardware()]
     head = "hardware" if recorded else "hardware of the report"
     return {
         f"{head}{f' {number}' if len(machines) > 1 else ''}: {what}": str(text)
@@ -171,11 +154,11 @@ def _hardware(records: list[dict[str, Any]], missing: list[str]) -> dict[str, st
     }
 
 
-def _versions(records: list[tuple[Path, dict[str, Any]]]) -> dict[str, list[str]]:
+def _versions(records: list[tuple[Path, StepRecord]]) -> dict[str, list[str]]:
     """{package: the versions that steps ran with}."""
     found: dict[str, set[str]] = {}
     for _, record in records:
-        for package, version in record.get("versions", {}).items():
+        for package, version in record.versions.items():
             found.setdefault(package, set()).add(version)
     return {package: sorted(versions) for package, versions in found.items()}
 

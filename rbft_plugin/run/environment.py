@@ -9,7 +9,6 @@ import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 PACKAGES = ("rbft", "llamafactory", "lmms-eval", "torch", "transformers", "peft", "deepspeed", "decord", "av")
 
@@ -20,10 +19,9 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def machine() -> dict[str, Any]:
-    """{"hardware": {what: text}, "git": text or None}: of this machine, and of the code in the current folder."""
-    hardware = {"system": platform.platform(), "processor": _processor(), "memory": _memory()}
-    return {"hardware": hardware | {"GPUs": _gpus()}, "git": git_state(Path())}
+def hardware() -> dict[str, str]:
+    """Of this machine: what it is, in words."""
+    return {"system": platform.platform(), "processor": _processor(), "memory": _memory(), "GPUs": _gpus()}
 
 
 def git_state(folder: Path) -> str | None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rbft_plugin import files
 from rbft_plugin.data.prepared import read_manifest
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import runner
+from rbft_plugin.run.records import StepRecord, all_records
 from rbft_plugin.run.steps import Plan, Step
 
 
@@ -52,12 +51,13 @@ class Estimate:
 
 def estimate(plan: Plan) -> Estimate:
     """Of what is still to do. A step's time is the median of earlier steps of its kind on the same base model."""
-    to_do = [s for s in plan.steps if s.always or not runner.is_done(plan, s)]
-    times = [(step, _seconds(step, plan.recipe.base_model)) for step in to_do]
+    to_do = [s for s in plan.steps if s.kind == "prepare" or not runner.is_done(plan, s)]
+    past = [record for record in all_records() if record.seconds is not None]
+    times = [(step, _seconds(step, plan.recipe.base_model, past)) for step in to_do]
     known = [seconds for _, seconds in times if seconds is not None]
     # Our own steps take seconds: not to know one is no reason to say nothing.
     unknown = [step for step, seconds in times if seconds is None and step.argv[0] != "rbft"]
-    trained = sum(s.name.startswith("train ") for s in to_do)
+    trained = sum(s.kind == "train" for s in to_do)
     base = Path(plan.recipe.base_model)
     size = sum(p.stat().st_size for p in base.rglob("*") if p.is_file()) if base.is_dir() else None
     return Estimate(
@@ -78,20 +78,22 @@ def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int 
     except RbftError:
         return None, None
     sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}
-    of_kind = {"write": sizes["train"], "score": sizes["test"]}
-    return sum(sizes.values()), sum(of_kind.get(s.name.split(" ")[0], 0) for s in to_do)
+    of_kind = {"rationales": sizes["train"], "score": sizes["test"]}
+    return sum(sizes.values()), sum(of_kind.get(s.kind, 0) for s in to_do)
 
 
-def _seconds(step: Step, base: str) -> float | None:
-    """Median seconds of recorded steps of the same kind (first word of the name) that read the same base or none."""
-    found = []
-    for file in Path("runs").glob("*/steps/*.json"):
-        past = files.read_json(file)
-        if past.get("name", "").split(" ")[0] == step.name.split(" ")[0] and "seconds" in past:
-            text = json.dumps(past["inputs"]["argv"])
-            if not step.models or base in text or any(m in past["inputs"]["models"] for m in step.models):
-                found.append(past["seconds"])
+def _seconds(step: Step, base: str, past: list[StepRecord]) -> float | None:
+    """Median seconds of recorded steps of the same kind that read the same base model or none."""
+    found = [
+        one.seconds
+        for one in past
+        if one.seconds is not None and one.kind == step.kind and (not step.models or _reads(one, base, step.models))
+    ]
     return median(found) if found else None
+
+
+def _reads(past: StepRecord, base: str, models: tuple[str, ...]) -> bool:
+    return any(base in word for word in past.inputs.argv) or any(model in past.inputs.models for model in models)
 
 
 def _size(count: int) -> str:

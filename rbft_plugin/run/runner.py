@@ -11,15 +11,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rbft_plugin import files
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.run.environment import machine, versions
+from rbft_plugin.run import layout, records
+from rbft_plugin.run.environment import git_state, hardware, versions
+from rbft_plugin.run.records import Inputs, StepRecord
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.subprocesses import Processes, run, tail
 
-PLAN = "plan.json"  # of a run: what it scores, for the report
 Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, step, text)
 
 
@@ -34,7 +33,7 @@ def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
     lock = FileLock(plan.folder / ".lock")
     try:
         with lock.acquire(timeout=0):
-            files.write_json(plan.folder / PLAN, plan.described())
+            records.write(layout.plan_file(plan.folder), plan.record())
             _execute(plan, notify, jobs)
     except Timeout:
         raise RbftError(f"{plan.folder}: another `rbft run` is at work there") from None
@@ -43,6 +42,8 @@ def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
 def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
     failed: dict[str, RbftError] = {}
     left_out: list[str] = []
+    data = {step.name for step in plan.steps if step.kind == "prepare"}
+    before = {step.name: {other.name for other in plan.steps if step.needs(other)} for step in plan.steps}
     waiting = list(plan.steps)
     devices = list(plan.recipe.launch.devices)
     if devices and jobs > len(devices):
@@ -52,12 +53,13 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
         running: dict[Future[None], tuple[Step, str | None]] = {}
         while waiting or running:
             for step in list(waiting):
-                before = {other.name for other in plan.steps if plan.needs(step, other)}
-                if len(running) == jobs or before & {s.name for s in (*waiting, *(s for s, _ in running.values()))}:
+                needed = before[step.name]
+                if len(running) == jobs or needed & {s.name for s in (*waiting, *(s for s, _ in running.values()))}:
                     continue
                 waiting.remove(step)
-                lost = before & {*failed, *left_out}
-                if lost and not (step.soft and lost < before - {plan.steps[0].name}):
+                lost = needed & {*failed, *left_out}
+                # The report is made if anything that it needs, beside the data, has succeeded.
+                if lost and not (step.kind == "report" and lost < needed - data):
                     left_out.append(step.name)
                     continue
                 device = devices.pop(0) if devices else None
@@ -81,7 +83,7 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
 
 
 def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
-    if is_done(plan, step) and not step.always:
+    if step.kind != "prepare" and is_done(plan, step):  # `rbft prepare` finds out by itself what is up to date
         notify("skipped", step, "")
     else:
         _run(plan, step, notify, processes, device)
@@ -91,15 +93,15 @@ def follow(plan: Plan, notify: Notify) -> None:
     """Do this node's part of each training of a run that the first node has started; see `launch` in the recipe."""
     processes = Processes()
     for step in plan.steps:
-        if "FORCE_TORCHRUN=1" not in step.argv:
+        if not step.torchrun:
             continue
-        started = _steps(plan) / f"{step.slug}.started.json"
+        started = layout.started_file(plan.folder, step.name)
         while not started.is_file() and not is_done(plan, step):
             time.sleep(1)
         if is_done(plan, step):
             notify("skipped", step, "")
             continue
-        log = plan.folder / "logs" / f"{step.slug}.node-{plan.recipe.launch.node_rank}.log"
+        log = layout.log_file(plan.folder, step.name, plan.recipe.launch.node_rank)
         notify("started", step, log.as_posix())
         with processes.ended_with_us():
             status = run(step.argv, log, partial(notify, "line", step), processes)
@@ -110,31 +112,14 @@ def follow(plan: Plan, notify: Notify) -> None:
 
 def is_done(plan: Plan, step: Step) -> bool:
     """Whether the step's record and what it made are there, and its inputs are what they were."""
-    return all(p.exists() for p in step.made) and record(plan, step).get("inputs") == step.inputs()
-
-
-def record(plan: Plan, step: Step) -> dict[str, Any]:
-    """What is known of the step's last success; {} if it never succeeded."""
-    return _read(_steps(plan) / f"{step.slug}.json")
+    record = records.read_record(plan.folder, step.name)
+    return record is not None and all(p.exists() for p in step.made) and record.inputs == step.inputs()
 
 
 def superseded(plan: Plan) -> tuple[Path, int]:
     """Where outputs of changed or interrupted steps were moved, and how many bytes they hold."""
-    folder = plan.folder / "superseded"
+    folder = layout.superseded_folder(plan.folder)
     return folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-
-
-def _steps(plan: Plan) -> Path:
-    return plan.folder / "steps"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return files.read_json(path) if path.is_file() else {}
-
-
-def _interrupted(plan: Plan, step: Step) -> dict[str, Any] | None:
-    """The inputs of a start that did not end in success; None if there is none."""
-    return _read(_steps(plan) / f"{step.slug}.started.json").get("inputs")
 
 
 def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
@@ -142,15 +127,29 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
     if problems:
         raise ProblemsError(f"{step.name}: not started", problems)
     inputs = step.inputs()
-    _clear_output(plan, step, inputs)
-    if step.cache and _interrupted(plan, step) != inputs:
+    interrupted = records.read_start(plan.folder, step.name)
+    _clear_output(plan, step, inputs, interrupted)
+    if step.cache and (interrupted is None or interrupted.inputs != inputs):
         shutil.rmtree(step.cache, ignore_errors=True)
-    log = plan.folder / "logs" / f"{step.slug}.log"
-    done, started = _steps(plan) / f"{step.slug}.json", _steps(plan) / f"{step.slug}.started.json"
-    files.write_json(started, {"inputs": inputs})  # first, so that at no moment the output looks like somebody else's
+    log = layout.log_file(plan.folder, step.name)
+    done, started = layout.record_file(plan.folder, step.name), layout.started_file(plan.folder, step.name)
+    record = StepRecord(
+        name=step.name,
+        kind=step.kind,
+        arm=step.arm,
+        seed=step.seed,
+        stage=step.stage,
+        cell=step.cell,
+        output=step.output,
+        inputs=inputs,
+        began=time.time(),
+        versions=versions(),
+        hardware=hardware(),
+        git=git_state(Path()),
+    )
+    records.write(started, record)  # first, so that at no moment the output looks like somebody else's
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
-    begin = time.time()
     env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
     found: list[str] = []
 
@@ -169,14 +168,13 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
     step.finish()
     if step.cache:
         shutil.rmtree(step.cache, ignore_errors=True)
-    seconds = round(time.time() - begin, 1)
-    record = {"name": step.name, "inputs": inputs, "began": begin, "seconds": seconds, "versions": versions()}
-    files.write_json(done, record | machine())
+    seconds = round(time.time() - record.began, 1)
+    records.write(done, record.model_copy(update={"seconds": seconds}))
     started.unlink()
     notify("done", step, f"{seconds:.0f} s")
 
 
-def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
+def _clear_output(plan: Plan, step: Step, inputs: Inputs, interrupted: StepRecord | None) -> None:
     """Make sure that the step's folder holds nothing but what it may go on from.
 
     LLaMA-Factory resumes from any checkpoint in its output folder, and lmms-eval adds files beside old ones. What this
@@ -184,15 +182,14 @@ def _clear_output(plan: Plan, step: Step, inputs: dict[str, Any]) -> None:
     """
     if step.output is None or not step.output.is_dir() or not any(step.output.iterdir()):
         return
-    interrupted = _interrupted(plan, step)
-    if interrupted is None and not record(plan, step):
+    if interrupted is None and not records.read_record(plan.folder, step.name):
         raise RbftError(
             f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "
             "checkpoint in it without a word. Move it away, or give the recipe another `run` name."
         )
-    if interrupted == inputs and step.resumable and any(step.output.glob("checkpoint-*")):
+    if interrupted and interrupted.inputs == inputs and step.resumable and any(step.output.glob("checkpoint-*")):
         return
-    aside = plan.folder / "superseded" / f"{step.slug}-{time.strftime('%Y%m%d-%H%M%S')}"
+    aside = layout.aside(plan.folder, step.name)
     aside.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(step.output, aside)
 

@@ -1,88 +1,80 @@
-"""A plan and its steps: what a command reads and makes and how to judge it, and what a run scores."""
+"""A plan and its steps: what a command reads and makes, and how its outcome is judged."""
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rbft_plugin import files
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.checkpoint import Checkpoint
-from rbft_plugin.run.sweep import Cell
+from rbft_plugin.run import layout
+from rbft_plugin.run.records import Inputs, PlannedEvaluation, PlanRecord, StepKind
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command. Its record in steps/ makes it done for as long as command, files and models stay the same.
+    """One command. It is done while its record is there and the command, files and models stay what they were.
 
-    `problems_before` is asked before it starts; `problems_beside`, what takes seconds to find out, while the harness
-    starts, which is ended if there are any; `problems_after`, with its log, decides whether it succeeded.
+    `problems_before` is asked before it starts. `problems_beside`, which takes seconds, is asked while the harness
+    starts; the harness is ended if there are any. `problems_after`, given its log, decides whether it succeeded.
     """
 
     name: str
+    kind: StepKind
     argv: list[str]
+    arm: str | None = None
+    seed: int | None = None
+    stage: str | None = None
+    cell: str = ""  # the part of a sweep's cell that it depends on
     output: Path | None = None  # a folder that only this step writes
     leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
     files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
-    models: tuple[str, ...] = ()  # read by it: fingerprints count
+    model: Checkpoint | None = None  # read by it: fingerprints count
     cache: Path | None = None  # what an interrupted start left for the next one with the same inputs
     resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
-    always: bool = False  # cheap, and knows itself what is up to date
-    soft: bool = False  # makes the best of what is there, if any step of those that it needs has succeeded
+    torchrun: bool = False  # the harness starts torchrun, which every node of `launch` has to join
     problems_before: Callable[[], list[str]] = lambda: []
     problems_beside: Callable[[], list[str]] = lambda: []
     problems_after: Callable[[str], list[str]] = lambda log: []
     finish: Callable[[], None] = lambda: None
 
     @property
-    def slug(self) -> str:
-        return self.name.replace(" ", "-").replace("/", "-")
+    def models(self) -> tuple[str, ...]:
+        return (self.model.base, *self.model.adapters) if self.model else ()
 
     @property
     def made(self) -> list[Path]:
         return [*([self.output] if self.output else []), *self.leaves]
 
     def command(self) -> list[str]:
-        """`argv` as it is run: an evaluation's model arguments end in the fingerprint of the model as it is now."""
-        if "--model_args" not in self.argv or not self.models:
+        """`argv` as it is run: an evaluation's model arguments end in the present fingerprint of the model."""
+        if self.kind not in ("rationales", "score") or not self.model:
             return self.argv
         at = self.argv.index("--model_args") + 1
-        fingerprint = Checkpoint(self.models[0], self.models[1:]).fingerprint()
-        return [*self.argv[:at], f"{self.argv[at]},fingerprint={fingerprint}", *self.argv[at + 1 :]]
+        return [*self.argv[:at], f"{self.argv[at]},fingerprint={self.model.fingerprint()}", *self.argv[at + 1 :]]
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> Inputs:
         """What the outcome depends on, as it is on disk now."""
-        return {
-            "argv": self.argv,
-            "files": {p.as_posix(): _content(p) for p in self.files},
-            "models": {m: checkpoint.fingerprint(m) for m in self.models},
-        }
+        return Inputs(
+            argv=tuple(self.argv),
+            files={p.as_posix(): _content(p) for p in self.files},
+            models={m: checkpoint.fingerprint(m) for m in self.models},
+        )
 
     def needs(self, other: Step) -> bool:
-        """Whether it reads what the other step makes."""
+        """Whether it has to wait for another step: all others wait for the data, and each for what it reads."""
+        if "prepare" in (self.kind, other.kind):
+            return self.kind != "prepare"
         read = [*self.files, *map(Path, self.models)]
         return any(path == made or made in path.parents for path in read for made in other.made)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Where the answers of one arm, seed and cell are logged, and the model that gave them."""
-
-    cell: Cell
-    arm: str
-    seed: int
-    output: Path
-    model: Checkpoint
-
-    @property
-    def name(self) -> str:
-        """The arm, below the part of the cell that its answers depend on."""
-        return self.output.parents[1].relative_to(self.cell.recipe.folder).as_posix()
 
 
 @dataclass(frozen=True)
@@ -92,26 +84,29 @@ class Plan:
     recipe: Recipe
     dataset: Dataset
     steps: list[Step]
-    scored: list[Scored] = field(default_factory=list)
+    scored: list[PlannedEvaluation] = field(default_factory=list)
     made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:
-        return self.recipe.folder
+        return layout.run_folder(self.recipe.run)
 
-    def needs(self, step: Step, other: Step) -> bool:
-        """Whether a step has to wait for another: everything does for the data."""
-        return step is not self.steps[0] and (other is self.steps[0] or step.needs(other))
+    @property
+    def report(self) -> Step:
+        return next(step for step in self.steps if step.kind == "report")
 
-    def described(self) -> dict[str, Any]:
+    def commands(self) -> str:
+        """What a person would type, each command below the name of its step."""
+        return "".join(f"# {step.name}\n{shlex.join(step.argv)}\n" for step in self.steps)
+
+    def with_env(self, argv: list[str], more: dict[str, str | int] | None = None) -> list[str]:
+        """A harness's command with the recipe's environment, and what its launch needs besides."""
+        env = self.recipe.env | (more or {})
+        return ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else argv
+
+    def record(self) -> PlanRecord:
         """What the report has to know of the run."""
-        return {
-            "arms": list(self.recipe.arms),
-            "scored": [
-                {"cell": s.cell.name, "values": s.cell.values, "arm": s.arm, "seed": s.seed, "output": str(s.output)}
-                for s in self.scored
-            ],
-        }
+        return PlanRecord(arms=tuple(self.recipe.arms), scored=tuple(self.scored))
 
     def once(self, key: Hashable, make: Callable[[], tuple[Step, Any]]) -> Any:
         """What the step of this key makes; the step is added when it is asked for first."""
@@ -123,8 +118,10 @@ class Plan:
 
 def _content(path: Path) -> str:
     """sha256 of a file, or of the logs of samples below a folder."""
-    files = evaluation.sample_logs(path) + evaluation.sample_logs(path, "rationales") if path.is_dir() else [path]
+    if path.is_file():
+        return files.cached_sha256(path)
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes() if file.is_file() else b"missing")
-    return digest.hexdigest()
+    logs = evaluation.sample_logs(path) + evaluation.sample_logs(path, "rationales") if path.is_dir() else []
+    for log in logs:
+        digest.update(log.read_bytes())
+    return digest.hexdigest() if path.is_dir() else hashlib.sha256(b"missing").hexdigest()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +17,7 @@ from rbft_plugin.spec.yaml_models import explained
 
 FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
 
-# Keys of a recipe that steps depend on (see Cell.shared): writing rationales, collecting them, taking a part of rows.
+# Keys of a recipe that steps depend on (see Cell.part): writing rationales, collecting them, taking a part of rows.
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
 COLLECTING = (*WRITING, "filters")
 PART = ("shots", "train_fraction")
@@ -41,16 +40,29 @@ class Cell:
     values: dict[str, Any]
     recipe: Recipe
 
-    def shared(self, keys: Iterable[str]) -> str:
-        """The name of all cells together that do not differ in these keys of the recipe; "" where all are alike.
+    def part(self, keys: Iterable[str]) -> str:
+        """The name of the cells that do not differ from this one in these keys of the recipe; "" where no cell does.
 
-        What a step makes lies under the name of the keys that it depends on: a further value moves nothing.
+        What a step makes is in the folder of the keys that it depends on, so that a further value moves nothing.
         """
         read = [key.split(".") for key in keys]
         return _name({k: v for k, v in self.values.items() if any(_overlap(k.split("."), key) for key in read)})
 
-    def folder(self, keys: Iterable[str]) -> Path:
-        return self.recipe.folder / self.shared(keys)
+
+@dataclass(frozen=True)
+class Place:
+    """An arm and seed, and the part of a sweep's cell on which a step depends that makes something for them."""
+
+    cell: str
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return in_cell(self.cell, f"{self.arm} seed {self.seed}")
+
+
+def in_cell(cell: str, what: str) -> str:
+    return f"{cell}/{what}" if cell else what
 
 
 def cells(recipe: Recipe) -> list[Cell]:

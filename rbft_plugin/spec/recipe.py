@@ -152,10 +152,6 @@ class Recipe(Strict):
             raise ValueError("give 'shots' or 'train_fraction', not both")
         return self
 
-    @property
-    def folder(self) -> Path:
-        return Path("runs") / self.run
-
 
 def load(path: Path) -> Recipe:
     """Read a runner recipe; raises RbftError with all that is wrong, each with the path to its key."""

@@ -126,9 +126,10 @@ def test_a_second_adapter_is_fresh_on_the_first_or_goes_on_from_it(trained: Plan
 
 
 def test_a_continued_adapter_alone_is_scored(trained: Plan) -> None:
-    (scored,) = [s for s in trained.scored if s.cell.name == "adapters-continue"]
-    assert scored.model.adapters == (str(CONTINUED),) and checkpoint.read(str(CONTINUED)) == scored.model
-    (log,) = scored.output.rglob("*_samples_rbft_mine.jsonl")
+    (score,) = [s for s in trained.steps if s.kind == "score" and s.cell == "adapters-continue"]
+    assert score.model and score.output
+    assert score.model.adapters == (str(CONTINUED),) and checkpoint.read(str(CONTINUED)) == score.model
+    (log,) = score.output.rglob("*_samples_rbft_mine.jsonl")
     results = json.loads(next(log.parent.glob("*_results.json")).read_text())
     assert results["config"]["model_args"].startswith(f"pretrained=base,adapters={CONTINUED},fingerprint=sha256-")
 

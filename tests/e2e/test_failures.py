@@ -14,7 +14,7 @@ from shell import TINY, sh
 from rbft_plugin.check import model_fit as fit
 from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_split, write_jsonl
 from rbft_plugin.errors import RbftError
-from rbft_plugin.run import plan, runner
+from rbft_plugin.run import layout, plan, runner
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.spec import dataset, recipe
 
@@ -41,7 +41,7 @@ def failure(ready: Plan, step: Step) -> str:
     """The message with which a run of this step alone stops; it must leave no record of success."""
     with pytest.raises(RbftError) as stopped:
         runner.execute(replace(ready, steps=[step]), lambda kind, step, text: None)
-    assert not (ready.folder / "steps" / f"{step.slug}.json").exists()
+    assert not (ready.folder / "steps" / f"{layout.slug(step.name)}.json").exists()
     return str(stopped.value)
 
 

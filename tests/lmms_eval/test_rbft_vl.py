@@ -266,7 +266,9 @@ def test_a_retrained_model_gets_no_answers_of_the_old_one(
     def answers(fingerprint: bool = True) -> list[str]:
         """As `lmms-eval --use_cache` gets them; `asked` counts what reaches the model."""
         argv = ["lmms-eval", "--model", "rbft_vl", "--model_args", f"pretrained={base}", "--tasks", "t"]
-        arguments = (Step("score", argv, models=(base,)).command() if fingerprint else argv)[4]
+        arguments = (
+            Step("score", "score", argv, model=checkpoint.Checkpoint(str(base))).command() if fingerprint else argv
+        )[4]
         lm = RbftVL(**simple_parse_args_string(arguments), device="cpu", num_workers=0)
         lm.task_dict = {"task": {"test": docs}}
         cache = ResponseCache.create(str(tmp_path / "cache"), model="rbft_vl", model_args=arguments)

@@ -12,7 +12,9 @@ from builders import prepared_sample, write_prepared
 from rbft_plugin.cli import main as cli
 from rbft_plugin.errors import RbftError
 from rbft_plugin.report import load as comparison
+from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import versions
+from rbft_plugin.run.records import StepRecord
 
 STAMP = "20260101_000000"
 
@@ -38,11 +40,10 @@ def score(
     return folder
 
 
-def record(name: str, began: float) -> None:
-    """The runner's record of a step."""
-    path = Path("runs/r/steps", f"{name.replace(' ', '-')}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"name": name, "began": began}), encoding="utf-8")
+def record(arm: str, seed: int, began: float) -> None:
+    """The runner's record of a step that scored a model."""
+    step = StepRecord(name=f"score {arm} seed {seed}", kind="score", arm=arm, seed=seed, began=began)
+    records.write(layout.record_file(Path("runs/r"), step.name), step)
 
 
 def gathered(*given: str) -> list[tuple[str, int, tuple[str | None, ...]]]:
@@ -97,10 +98,10 @@ def test_a_seed_that_the_path_names_is_the_seed(folder: str, seed: int) -> None:
 def test_a_run_is_all_its_evaluations_by_when_their_arms_were_first_scored() -> None:
     for arm, seed in [("rbft", 0), ("rbft", 1), ("direct_sft", 0), ("zero_shot", 0), ("by_hand", 0)]:
         score(f"runs/r/{arm}/seed-{seed}/eval", "calm", "busy")
-    record("score zero_shot seed 0", 1.0)
-    record("score rbft seed 0", 2.0)
-    record("score direct_sft seed 0", 3.0)
-    record("score rbft seed 1", 4.0)
+    record("zero_shot", 0, 1.0)
+    record("rbft", 0, 2.0)
+    record("direct_sft", 0, 3.0)
+    record("rbft", 1, 4.0)
     Path("runs/r/steps/score-rbft-seed-2.started.json").write_text('{"inputs": {}}', encoding="utf-8")
     assert [(arm, seed) for arm, seed, _ in gathered("runs/r")] == [
         *(("zero_shot", 0), ("rbft", 0), ("rbft", 1), ("direct_sft", 0), ("by_hand", 0)),

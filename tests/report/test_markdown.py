@@ -89,14 +89,14 @@ def test_markdown_quotes_the_first_seed_of_each_arm() -> None:
 
 
 def test_markdown_of_many_seeds_has_the_commands_of_the_first_and_says_so() -> None:
-    steps = [("prepare demo", "a"), ("prepare demo", "b of another run")]
-    steps += [(f"train rbft seed {seed} label", f"{seed}" * 9000) for seed in (3, 1, 2)]
+    steps = [("prepare demo", "a", None), ("prepare demo", "b of another run", None)]
+    steps += [(f"train rbft seed {seed} label", f"{seed}" * 9000, seed) for seed in (3, 1, 2)]
     more = {"seconds": None, "tokens_in": None, "tokens_out": None}
-    known = {"steps": [{"name": name, "command": command} | more for name, command in steps]}
+    known = {"steps": [{"name": name, "command": command, "seed": seed} | more for name, command, seed in steps]}
     given = {"provenance": {"facts": {}, "recipes": {}, "missing": []} | known}
     lines = report_text.markdown(summarize([FIRST], given), [FIRST]).split("\n")
     assert {"a", "b of another run", "1" * 9000, "2" * 9000, "3" * 9000} <= set(lines)
-    known["steps"].append({"name": "report", "command": "r" * 4000} | more)
+    known["steps"].append({"name": "report", "command": "r" * 4000, "seed": None} | more)
     lines = report_text.markdown(
         summarize([FIRST], given | {"provenance": given["provenance"] | known}), [FIRST]
     ).split("\n")

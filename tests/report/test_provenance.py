@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rbft_plugin.report import provenance
-from rbft_plugin.run.environment import git_state, machine
+from rbft_plugin.run.environment import git_state, hardware
 
 STAMP = "20260101_000000"
 MACHINE = {"hardware": {"processor": "an abacus", "GPUs": "2 x H100"}, "git": "abc, no changes"}
@@ -25,6 +25,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("recipes/small.yaml").write_text("run: r\ndataset: mine\n", encoding="utf-8")
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/manifest.json").write_text("{}", encoding="utf-8")
+
+
+OF_STEP: dict[str, dict[str, Any]] = {
+    "prepare mine": {"kind": "prepare"},
+    "train rbft seed 0 label": {"kind": "train", "arm": "rbft", "seed": 0, "output": "runs/r/rbft/seed-0/label"},
+    "score rbft seed 0": {"kind": "score", "arm": "rbft", "seed": 0, "output": "runs/r/rbft/seed-0/eval"},
+}
 
 
 def dump(path: str, content: Any) -> Path:
@@ -45,6 +52,7 @@ def evaluated(folder: str, tokens: bool = True) -> Path:
 
 def record(name: str, began: float, argv: list[str], **more: Any) -> None:
     content = {"name": name, "inputs": {"argv": argv}, "began": began, "seconds": 3.0, "versions": {"torch": "2"}}
+    content |= OF_STEP[name]
     dump(f"runs/r/steps/{name.replace(' ', '-')}.json", content | MACHINE | more)
 
 
@@ -73,6 +81,9 @@ def test_a_complete_run_misses_nothing() -> None:
     assert found["steps"] == [
         {
             "name": name,
+            "kind": OF_STEP[name]["kind"],
+            "arm": OF_STEP[name].get("arm"),
+            "seed": OF_STEP[name].get("seed"),
             "command": command,
             "began": began,
             "seconds": 3.0,
@@ -106,11 +117,11 @@ def test_a_complete_run_misses_nothing() -> None:
 
 def test_what_is_missing_is_said() -> None:
     log = a_run()
-    record(
-        "train rbft seed 0 label", 20.0, ["llamafactory-cli", "train"], versions={"torch": "1"}, hardware=None, git=None
-    )
-    record("score rbft seed 0", 30.0, ["lmms-eval"], hardware=None, git=None)
-    record("prepare mine", 10.0, ["rbft"], hardware=None, git=None)
+    train = ["llamafactory-cli", "train"]
+    record("train rbft seed 0 label", 20.0, train, versions={"torch": "1"}, hardware={}, git=None)
+    Path("runs/r/logs/train-rbft-seed-0-label.log").unlink()
+    record("score rbft seed 0", 30.0, ["lmms-eval"], hardware={}, git=None)
+    record("prepare mine", 10.0, ["rbft"], hardware={}, git=None)
     dump("runs/r/steps/train-x.started.json", {})
     Path("recipes/small.yaml").unlink()
     Path("data/mine/manifest.json").unlink()
@@ -145,6 +156,9 @@ def test_an_evaluation_by_hand_is_a_step_put_together_from_its_results() -> None
     assert found["steps"] == [
         {
             "name": "score rbft seed 2 (by hand)",
+            "kind": "score",
+            "arm": "rbft",
+            "seed": 2,
             "command": "lmms-eval --model rbft_vl --model_args 'pretrained=a b' --tasks rbft_mine --batch_size 4",
             "began": None,
             "seconds": 12.5,
@@ -199,6 +213,6 @@ def test_git_state_names_the_commit_and_counts_changed_files(tmp_path: Path) -> 
 
 
 def test_this_machine_is_described() -> None:
-    hardware = machine()["hardware"]
-    assert list(hardware) == ["system", "processor", "memory", "GPUs"]
-    assert all(hardware.values())
+    here = hardware()
+    assert list(here) == ["system", "processor", "memory", "GPUs"]
+    assert all(here.values())

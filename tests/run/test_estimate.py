@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from builders import prepare, small_dataset
 
+from rbft_plugin.run import layout, records, runner
 from rbft_plugin.run import plan as plans
-from rbft_plugin.run import runner
 from rbft_plugin.run.estimate import Estimate, estimate
+from rbft_plugin.run.records import StepRecord
 from rbft_plugin.run.steps import Plan
 from rbft_plugin.spec import recipe
 from rbft_plugin.spec.dataset import load
@@ -31,11 +31,9 @@ def plan(ws: Path) -> Plan:
 def record(plan: Plan, name: str, seconds: float, run: str | None = None) -> None:
     """As if the step had run, in this run or in another."""
     (step,) = [s for s in plan.steps if s.name == name]
-    folder = Path("runs") / (run or plan.recipe.run) / "steps"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{step.slug}.json").write_text(
-        json.dumps({"name": step.name, "inputs": step.inputs(), "seconds": seconds, "began": 0.0})
-    )
+    folder = layout.run_folder(run or plan.recipe.run)
+    past = StepRecord(name=step.name, kind=step.kind, inputs=step.inputs(), seconds=seconds)
+    records.write(layout.record_file(folder, step.name), past)
 
 
 def test_before_a_first_run_all_is_to_do_and_no_time_is_known(plan: Plan) -> None:
@@ -60,7 +58,7 @@ def test_answers_to_generate_are_counted_when_the_dataset_is_prepared(plan: Plan
 
 def test_times_are_the_median_of_earlier_steps_of_the_same_kind_and_model(plan: Plan) -> None:
     for step in plan.steps:
-        record(plan, step.name, {"train": 60.0, "score": 10.0}.get(step.name.split()[0], 1.0), run="other")
+        record(plan, step.name, {"train": 60.0, "score": 10.0}.get(step.kind, 1.0), run="other")
     assert estimate(plan).seconds == 3 * 60 + 3 * 10 + 4 * 1
     for run, seconds in (("slow", 30.0), ("slower", 50.0), ("slowest", 70.0)):
         record(plan, "score rbft seed 0", seconds, run=run)

@@ -16,6 +16,8 @@ from rbft_plugin.data.prepared import read_jsonl, read_training_rows, write_json
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import plan
+from rbft_plugin.run.layout import slug
+from rbft_plugin.run.records import Inputs
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.spec import recipe
 from rbft_plugin.spec.dataset import load
@@ -39,7 +41,12 @@ def step_of(made: Plan, name: str) -> Step:
 
 
 def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
-    return {(s.name, s.seed): s.model for s in made.scored}
+    """The models that are scored, by arm (in its cell) and seed."""
+    return {
+        ("/".join(filter(None, (s.cell, s.arm))), s.seed): s.model
+        for s in made.steps
+        if s.kind == "score" and s.model and s.arm and s.seed is not None
+    }
 
 
 TOKENS = "include_effective_tokens_per_second=true"  # see training.trained_tokens
@@ -214,7 +221,7 @@ def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> N
     made = shipped("rbft", arms=arms, seeds=[0, 1, 2])
     outputs = [s.output for s in made.steps if s.output]
     assert len(set(outputs)) == len(outputs) == 1 + 13 + 12  # rationales, scores, trainings
-    assert len({s.slug for s in made.steps}) == len(made.steps)
+    assert len({slug(s.name) for s in made.steps}) == len(made.steps)
 
 
 def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
@@ -295,7 +302,7 @@ def test_what_each_step_reads_makes_and_goes_on_from(ws: Path) -> None:
     made = shipped("demo")
     data, run, tasks = Path("data/demo"), Path("runs/demo"), Path("task_configs")
     prepare, write, collect, *_, report = made.steps
-    assert prepare.always and prepare.output is None
+    assert prepare.kind == "prepare" and prepare.output is None
     assert write.output == run / "rationales"
     assert write.files == (
         *(data / "train.jsonl", tasks / "rbft_demo_rationale.yaml", tasks / "_rbft_rationale_base.yaml"),
@@ -322,13 +329,14 @@ def test_inputs_are_the_command_and_the_content_of_files_logs_and_models(ws: Pat
     log = Path("out/model/2026_samples_rbft_mine.jsonl")
     log.parent.mkdir(parents=True)
     log.write_bytes(b"log")
-    made = Step("a", ["x"], files=(Path("rows.jsonl"), Path("out"), Path("gone")), models=("Qwen/Qwen2.5-VL-7B",))
+    read = (Path("rows.jsonl"), Path("out"), Path("gone"))
+    made = Step("a", "train", ["x"], files=read, model=Checkpoint("Qwen/Qwen2.5-VL-7B"))
     digest = {word: hashlib.sha256(word.encode()).hexdigest() for word in ("rows", "log", "missing")}
-    inputs = {
-        "argv": ["x"],
-        "files": {"rows.jsonl": digest["rows"], "out": digest["log"], "gone": digest["missing"]},
-        "models": {"Qwen/Qwen2.5-VL-7B": "hub:Qwen/Qwen2.5-VL-7B"},
-    }
+    inputs = Inputs(
+        argv=("x",),
+        files={"rows.jsonl": digest["rows"], "out": digest["log"], "gone": digest["missing"]},
+        models={"Qwen/Qwen2.5-VL-7B": "hub:Qwen/Qwen2.5-VL-7B"},
+    )
     assert made.inputs() == inputs
     (log.parent / "2026_results.json").write_text("{}")  # holds times, which differ from run to run
     assert made.inputs() == inputs
@@ -487,14 +495,14 @@ def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Pat
     for name in ("base", "a"):
         Path(name).mkdir(exist_ok=True)
         Path(name, "weights").write_text(name)
-    step = Step("score", argv, models=("base", "a"))
+    step = Step("score", "score", argv, model=Checkpoint("base", ("a",)))
     first = Checkpoint("base", ("a",)).fingerprint()
     assert step.command() == [*argv[:4], f"pretrained=base,adapters=a,fingerprint={first}", "--tasks", "t"]
     Path("a/weights").write_text("trained anew")
     assert step.command()[4] == f"pretrained=base,adapters=a,fingerprint={Checkpoint('base', ('a',)).fingerprint()}"
     assert step.command()[4] != first
-    assert step.inputs()["argv"] == argv
-    train = Step("train", ["llamafactory-cli", "train"], models=("base",))
+    assert list(step.inputs().argv) == argv
+    train = Step("train", "train", ["llamafactory-cli", "train"], model=Checkpoint("base"))
     assert train.command() == train.argv
 
 
@@ -528,7 +536,7 @@ def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
     assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
     # the base model is scored once, and stands in both cells
     zero = Path("runs/smarthome/zero_shot/seed-0/eval")
-    assert [(s.cell.name, s.output) for s in made.scored if s.arm == "zero_shot"] == [
+    assert [(s.cell, s.output) for s in made.scored if s.arm == "zero_shot"] == [
         *(("shots-4", zero), ("shots-8", zero)),
     ]
 
@@ -600,7 +608,7 @@ def test_policies_for_adapters_share_the_stage_before_which_they_are_the_same(ws
     ]
     first = "runs/smarthome/rbft/seed-0/rationale"
     last = ["runs/smarthome/adapters-fresh/rbft/seed-0/label", "runs/smarthome/adapters-continue/rbft/seed-0/label"]
-    assert [s.model.adapters for s in made.scored] == [(first, last[0]), (last[1],)]
+    assert [model.adapters for model in models_of(made).values()] == [(first, last[0]), (last[1],)]
 
 
 def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:
@@ -622,7 +630,7 @@ def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
 
 def test_steps_wait_for_what_they_read(ws: Path) -> None:
     made = shipped("demo")
-    needs = {s.name: [o.name for o in made.steps if made.needs(s, o)] for s in made.steps}
+    needs = {s.name: [o.name for o in made.steps if s.needs(o)] for s in made.steps}
     assert needs == {
         "prepare demo": [],
         "write rationales": ["prepare demo"],
@@ -697,6 +705,6 @@ def test_a_further_value_moves_and_repeats_nothing(ws: Path, sweep: dict[str, li
     part = shipped("rbft", arms=arms, sweep={key: values[1:] for key, values in sweep.items()}, seeds=[0, 1])
     assert [s.argv for s in part.steps if s.argv not in [o.argv for o in full.steps]] == []
     assert len(full.scored) == 5 * 2 ** len(sweep) and len(part.steps) < len(full.steps)
-    for of in ("name", "slug", "output", "leaves"):
-        made = [found for s in full.steps if (found := getattr(s, of))]
+    for of in (lambda s: s.name, lambda s: slug(s.name), lambda s: s.output, lambda s: s.leaves):
+        made = [found for s in full.steps if (found := of(s))]
         assert len(set(made)) == len(made)

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import runner
 from rbft_plugin.run.environment import PACKAGES, versions
+from rbft_plugin.run.layout import slug
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.spec.recipe import Recipe
 
@@ -50,7 +52,8 @@ def python(code: str, *args: object) -> list[str]:
 
 
 def step(name: str, code: str, *args: object, **fields: Any) -> Step:
-    return Step(name, python(code, *args), **fields)
+    kind = {"prepare": "prepare", "report": "report"}.get(name, "train")
+    return Step(name, fields.pop("kind", kind), python(code, *args), **fields)
 
 
 APPEND = """
@@ -173,7 +176,7 @@ def test_a_changed_model_runs_its_step_again() -> None:
     model = Path("model")
     model.mkdir()
     (model / "w.safetensors").write_bytes(b"old")
-    scored = step("a", APPEND, "a", models=("model",))
+    scored = step("a", APPEND, "a", model=Checkpoint("model"))
     execute(scored)
     assert execute(scored) == [("skipped", "a")]
     (model / "w.safetensors").write_bytes(b"new")
@@ -285,7 +288,7 @@ def test_a_failing_status_stops_with_reason_log_and_its_end() -> None:
         print("ValueError: no", file=sys.stderr)
         sys.exit(3)
     """
-    message = failure(step("train x", code), step("b", APPEND, "b"))
+    message = failure(step("train x", code, kind="prepare"), step("b", APPEND, "b"))
     assert message == (
         "train x: failed: 1 problem\n  - it exited with status 3\n"
         "Its log is runs/r/logs/train-x.log, which ends:\n    first line\n    ValueError: no\n"
@@ -378,13 +381,13 @@ def test_finish_is_called_before_the_step_counts_as_done() -> None:
 
 
 def test_a_step_that_is_always_run_runs_always() -> None:
-    always = step("a", APPEND, "a", always=True)
+    always = step("a", APPEND, "a", kind="prepare")
     assert execute(always) == execute(always) == [("started", "a"), ("done", "a")]
     assert order() == ["a", "a"]
 
 
 def test_a_command_that_does_not_exist_is_named() -> None:
-    assert failure(Step("a", ["no-such-harness", "train"])) == (
+    assert failure(Step("a", "train", ["no-such-harness", "train"])) == (
         "no-such-harness: no such command; is rbft installed with its dependencies?"
     )
     assert not (RUN / "steps/a.json").exists()
@@ -583,8 +586,8 @@ def test_under_nohup_a_hangup_is_ignored() -> None:
 
 
 def test_slugs_are_file_names() -> None:
-    assert Step("train rbft seed 0 label", []).slug == "train-rbft-seed-0-label"
-    assert Step("prepare a/b", []).slug == "prepare-a-b"
+    assert slug("train rbft seed 0 label") == "train-rbft-seed-0-label"
+    assert slug("prepare a/b") == "prepare-a-b"
 
 
 # --- steps beside one another ---
@@ -599,7 +602,7 @@ def test_what_does_not_need_a_failed_step_goes_on_and_all_failures_are_said() ->
         step("train b", APPEND, "train-b", made / "b", leaves=(made / "b",)),
         step("score b", APPEND, "score-b", made / "sb", files=(made / "b",), leaves=(made / "sb",)),
         step("train c", "print(*range(9), sep='\\n', flush=True); raise SystemExit(2)"),
-        step("report", APPEND, "report", files=(made / "sa", made / "sb"), soft=True),
+        step("report", APPEND, "report", files=(made / "sa", made / "sb")),
     ]
     message = failure(*steps)
     assert message.splitlines() == [
@@ -659,9 +662,8 @@ def test_each_job_has_devices_of_its_own() -> None:
 
 def test_another_node_joins_the_trainings_that_the_first_one_starts() -> None:
     """It waits for the first node to start a training, runs its own part of it, and touches no record."""
-    torchrun = ["env", "FORCE_TORCHRUN=1"]
-    training = Step("train a", torchrun + python(APPEND, "joined"))
-    done = Step("train b", torchrun + python(APPEND, "again"))
+    training = Step("train a", "train", python(APPEND, "joined"), torchrun=True)
+    done = Step("train b", "train", python(APPEND, "again"), torchrun=True)
     first = plan(step("prepare", APPEND, "prepare"), done)
     runner.execute(first, lambda *_: None)
     told: list[tuple[str, str]] = []

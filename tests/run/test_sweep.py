@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ def recipe(**changes: Any) -> Recipe:
 def test_without_a_sweep_there_is_one_cell_without_a_folder() -> None:
     (cell,) = cells(recipe())
     assert (cell.name, cell.values, cell.recipe) == ("", {}, recipe())
-    assert (cell.shared(["shots"]), cell.folder(["shots"])) == ("", Path("runs/r"))
+    assert cell.part(["shots"]) == ""
 
 
 def test_every_combination_is_a_cell_with_its_values_set() -> None:
@@ -44,7 +43,7 @@ def test_every_combination_is_a_cell_with_its_values_set() -> None:
             "stages": {"label": {"rows": "label", "recipe": "stage2.yaml"}},
         },
     )
-    assert made[1].folder(["shots", key]) == Path("runs/r/shots-4_learning_rate-0.0002")
+    assert made[1].part(["shots", key]) == "shots-4_learning_rate-0.0002"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_every_combination_is_a_cell_with_its_values_set() -> None:
 def test_cells_that_do_not_differ_in_some_keys_share_a_name_for_them(keys: list[str], name: str) -> None:
     swept = {"shots": [4], "training.overrides.learning_rate": [0.1], "evaluation": [{"args": {"x": 1}}]}
     (cell,) = cells(recipe(sweep=swept))
-    assert cell.shared(keys) == name
+    assert cell.part(keys) == name
 
 
 def test_values_that_are_no_names_make_names_of_folders() -> None:

@@ -42,7 +42,6 @@ def said(tmp_path: Path, **changes: Any) -> list[str]:
 
 def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: Path) -> None:
     loaded = load(tmp_path)
-    assert loaded.folder == Path("runs/mine")
     assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
     assert loaded.seeds == (0,)
     assert loaded.training.overrides == {} and loaded.training.stages["label"].overrides == {}

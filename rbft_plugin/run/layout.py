@@ -1,0 +1,140 @@
+"""Every path of a run's folder is made here, and read here.
+
+runs/<run>/
+    plan.json                                   what the run scores
+    steps/<step>.json, <step>.started.json      a step's last success; a start that has not succeeded (yet)
+    logs/<step>.log                             what its command printed
+    superseded/<step>-<time>/                   what a step made of earlier inputs, or was making when interrupted
+    report/
+    [<cell>/]rationales[_hinted]/, rows[_hinted]/
+    [<cell>/]<arm>/seed-<seed>/<stage>/, eval/, merged/
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
+
+
+# --- paths; `run` is a run's folder, `part` it or the folder of a cell in it ---
+
+
+def run_folder(name: str) -> Path:
+    return Path("runs") / name
+
+
+def slug(step: str) -> str:
+    """A step's name as the name of a file."""
+    return step.replace(" ", "-").replace("/", "-")
+
+
+def plan_file(run: Path) -> Path:
+    return run / "plan.json"
+
+
+def record_file(run: Path, step: str) -> Path:
+    return run / "steps" / f"{slug(step)}.json"
+
+
+def started_file(run: Path, step: str) -> Path:
+    return run / "steps" / f"{slug(step)}.started.json"
+
+
+def log_file(run: Path, step: str, node: int = 0) -> Path:
+    return run / "logs" / f"{slug(step)}{f'.node-{node}' if node else ''}.log"
+
+
+def superseded_folder(run: Path) -> Path:
+    return run / "superseded"
+
+
+def aside(run: Path, step: str) -> Path:
+    """Where a step's output is moved now, when it has to be made anew."""
+    return superseded_folder(run) / f"{slug(step)}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def report_folder(run: Path) -> Path:
+    return run / "report"
+
+
+def rationales_folder(part: Path, hinted: bool) -> Path:
+    return part / f"rationales{'_hinted' if hinted else ''}"
+
+
+def answers_cache(output: Path) -> Path:
+    """Where the answers of an interrupted generation are, beside its output."""
+    return output.with_suffix(".cache")
+
+
+def rows_folder(part: Path, hinted: bool = False) -> Path:
+    return part / f"rows{'_hinted' if hinted else ''}"
+
+
+def stage_folder(part: Path, arm: str, seed: int, stage: str) -> Path:
+    return _seed_folder(part, arm, seed) / stage
+
+
+def merged_stage_folder(stage: Path) -> Path:
+    """Where a stage's model is merged for the next stage to start from."""
+    return stage.with_name(f"{stage.name}_merged")
+
+
+def merged_folder(part: Path, arm: str, seed: int) -> Path:
+    """Where an arm's last model is merged."""
+    return _seed_folder(part, arm, seed) / "merged"
+
+
+def evaluation_folder(part: Path, arm: str, seed: int) -> Path:
+    return _seed_folder(part, arm, seed) / "eval"
+
+
+def _seed_folder(part: Path, arm: str, seed: int) -> Path:
+    return part / arm / f"seed-{seed}"
+
+
+# --- the other way: what lies in a run's folder, and what a path says ---
+
+
+def run_of(path: Path) -> Path | None:
+    """The run's folder that a path lies in, if `rbft run` made it."""
+    return next((p for p in path.resolve().parents if (p / "steps").is_dir()), None)
+
+
+def workspace_of(run: Path) -> Path:
+    return run.parents[1]
+
+
+def below_run(path: Path) -> Path:
+    """The part of a planned path below its run's folder, which may have been moved since."""
+    return Path(*path.parts[2:])
+
+
+def seed_in(path: str) -> int | None:
+    """The seed that a path names, if it names one."""
+    found = re.search(r"(?:^|/)seed-(\d+)(?:/|$)", path)
+    return int(found[1]) if found else None
+
+
+def evaluations(run: Path) -> list[tuple[str, int, Path]]:
+    """(arm, seed, folder) of the evaluations of a run without a sweep, by arm and seed."""
+    folders = sorted(run.glob("*/seed-*/eval"))
+    return [(path.parts[-3], int(path.parts[-2].removeprefix("seed-")), path) for path in folders]
+
+
+def loss_files(run: Path) -> list[tuple[str, int, str, Path]]:
+    """(arm, below its cell; seed; stage; LLaMA-Factory's log of losses) of a run's trainings."""
+    found = []
+    for file in sorted(run.glob(f"**/seed-*/*/{LOSSES}")):
+        *arm, seed, stage, _ = file.relative_to(run).parts
+        if arm[0] != superseded_folder(run).name:
+            found.append(("/".join(arm), int(seed.removeprefix("seed-")), stage, file))
+    return found
+
+
+def collected_rationales(run: Path) -> list[Path]:
+    """Files of collected rationales: plain ones of the whole run, then of its cells; hinted ones after them."""
+    folders = [rows_folder(Path(part), hinted) for hinted in (False, True) for part in ("", "*")]
+    return [path for folder in folders for path in sorted(run.glob(f"{folder}/rationale.jsonl"))]

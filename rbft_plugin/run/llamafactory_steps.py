@@ -1,0 +1,117 @@
+"""The steps of a run that LLaMA-Factory does: training a stage, and merging a model's adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rbft_plugin.check import model_fit
+from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_manifest, read_training_rows
+from rbft_plugin.llamafactory import training
+from rbft_plugin.model import checkpoint
+from rbft_plugin.model.checkpoint import Checkpoint
+from rbft_plugin.run import layout
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.run.sweep import Cell, Place, of_training
+from rbft_plugin.spec.names import llamafactory_name
+
+
+def train(
+    plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], start: Checkpoint, rows: tuple[Path, Path]
+) -> Checkpoint:
+    """The model that the last of these stages makes of the model of those before it, `start`.
+
+    `rows` are the file of its rows, and the folder whose dataset_info.json has them.
+    """
+    own, stage = cell.recipe.training, stages[-1]
+    place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
+    recipe, overrides, merged = training.settings(own, stage)
+    file, registered = rows
+    if training.must_merge(start, merged, own.adapters):
+        last = Path(start.adapters[-1])
+        before = Place(cell.part(of_training(cell.recipe, stages[:-1])), arm, seed)
+        start = export(plan, before, last.name, start, merged, layout.merged_stage_folder(last))
+    output = layout.stage_folder(plan.folder / place.cell, arm, seed, stage)
+    result = training.result(start, output, merged["finetuning_type"], own.adapters)
+    keys = {
+        "dataset": llamafactory_name(plan.dataset.name, file.stem),
+        "dataset_dir": registered.as_posix(),
+        "media_dir": ".",
+        **training.start_from(start, own.adapters),
+        "output_dir": output.as_posix(),
+        "seed": seed,
+        "include_effective_tokens_per_second": True,
+    }
+    launch = cell.recipe.launch
+
+    def problems_before() -> list[str]:
+        read_manifest(plan.dataset.name)  # raises if there is none
+        if not file.is_file():
+            return [f"{file} is missing"]
+        given = read_jsonl(file)
+        problems = training.row_problems(given)
+        parsed = [] if problems else [TrainingRow.of(row) for row in given]
+        return problems or model_fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, parsed)
+
+    def problems_after(log: str) -> list[str]:
+        given = read_training_rows(file)
+        tokens = model_fit.run_tokens(cell.recipe.base_model, given)
+        return training.output_problems(output, log, len(given), merged, launch, tokens)
+
+    def finish() -> None:
+        training.remove_checkpoints(output)
+        if merged["finetuning_type"] == "full":
+            checkpoint.keep_files(output, start.base)
+        checkpoint.write_note(output, result)
+
+    def make() -> tuple[Step, Checkpoint]:
+        env = training.environment(launch, merged)
+        step = Step(
+            f"train {place} {stage}",
+            "train",
+            plan.with_env(training.argv(recipe, keys | overrides), env),
+            arm=arm,
+            seed=seed,
+            stage=stage,
+            cell=place.cell,
+            output=output,
+            files=(recipe, file),
+            model=start,
+            resumable=training.resumable(merged),
+            torchrun=bool(env),
+            problems_before=problems_before,
+            problems_after=problems_after,
+            finish=finish,
+        )
+        return step, result
+
+    settings = (str(recipe), repr(overrides), own.adapters if start.adapters else None)
+    trained: Checkpoint = plan.once(("train", seed, start, file, *settings), make)
+    return trained
+
+
+def export(
+    plan: Plan, place: Place, stage: str | None, model: Checkpoint, merged: dict[str, Any], output: Path
+) -> Checkpoint:
+    """The model with its adapters merged into one checkpoint."""
+
+    def make() -> tuple[Step, Checkpoint]:
+        step = Step(
+            f"export {place} {stage or ''}".rstrip(),
+            "export",
+            plan.with_env(training.export_argv(model, output, merged)),
+            arm=place.arm,
+            seed=place.seed,
+            stage=stage,
+            cell=place.cell,
+            output=output,
+            model=model,
+            problems_after=lambda log: training.export_problems(output),
+            finish=lambda: checkpoint.keep_files(output, model.base),
+        )
+        return step, replace(model, base=output.as_posix(), adapters=())
+
+    exported: Checkpoint = plan.once(("export", model), make)
+    return exported

@@ -1,0 +1,90 @@
+"""The steps of a run that lmms-eval does: writing the base model's rationales, and scoring models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from rbft_plugin.check import model_fit
+from rbft_plugin.data.prepared import DataFolder, read_split
+from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.model.checkpoint import Checkpoint
+from rbft_plugin.run import layout
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.run.sweep import WRITING, Cell, Place, in_cell, of_training
+from rbft_plugin.spec.names import TASK_KINDS, task_name
+from rbft_plugin.spec.recipe import Evaluation
+
+
+def write_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
+    """The folder of the cell's base model's logged rationales; cells with the same model and settings share it.
+
+    Its answers so far are in a cache beside its output, so that a killed generation continues where it stopped.
+    """
+    given = cell.recipe.evaluation
+
+    def make() -> tuple[Step, Path]:
+        part = cell.part(WRITING)
+        output = layout.rationales_folder(plan.folder / part, hinted)
+        base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), layout.answers_cache(output)
+        settings = given.model_copy(update={"args": {"use_cache": cache.as_posix(), **given.args}})
+        name, task = ("hinted rationales", "rationale_hinted") if hinted else ("rationales", "rationale")
+        step = _step(plan, cell, f"write {in_cell(part, name)}", "rationales", base, output, [task], settings)
+        return replace(step, cache=cache, cell=part), output
+
+    settings = (given.batch_size, given.model_args, given.args)
+    written: Path = plan.once(("write", hinted, cell.recipe.base_model, str(settings)), make)
+    return written
+
+
+def score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], model: Checkpoint) -> Path:
+    """The folder of the model's logged answers."""
+    settings = cell.recipe.evaluation
+    place = Place(cell.part((*of_training(cell.recipe, stages), "evaluation")), arm, seed)
+
+    def make() -> tuple[Step, Path]:
+        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed)
+        step = _step(plan, cell, f"score {place}", "score", model, output, settings.tasks, settings)
+        return replace(step, arm=arm, seed=seed, cell=place.cell), output
+
+    scored: Path = plan.once(("score", model, str(settings)), make)
+    return scored
+
+
+def _step(
+    plan: Plan,
+    cell: Cell,
+    name: str,
+    kind: Literal["rationales", "score"],
+    model: Checkpoint,
+    output: Path,
+    kinds: Sequence[str],
+    settings: Evaluation,
+) -> Step:
+    """One start for tasks that run on one split."""
+    tasks = [task_name(plan.dataset.name, task) for task in kinds]
+    split = TASK_KINDS[kinds[0]].split
+
+    def problems_beside() -> list[str]:
+        given = read_split(plan.dataset.name, split)
+        return model_fit.split_problems(cell.recipe, plan.dataset.clips, given)
+
+    def problems_after(log: str) -> list[str]:
+        given = read_split(plan.dataset.name, split)
+        ids = [sample.id for sample in given if "rationale_hinted" not in kinds or sample.hinted_prompt]
+        found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
+        return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
+
+    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in TASK_KINDS[kind].bases)]
+    return Step(
+        name,
+        kind,
+        plan.with_env(evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
+        output=output,
+        files=(DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)),
+        model=model,
+        problems_beside=problems_beside,
+        problems_after=problems_after,
+    )
