@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rbft_plugin.check import annotation_checks as doubts
 from rbft_plugin.check import model_fit as fit
@@ -19,6 +18,7 @@ from rbft_plugin.clips.video import Clip, VideoError, probe
 from rbft_plugin.data import prompts, splits
 from rbft_plugin.data.annotations import Annotated, Sample
 from rbft_plugin.data.annotations import read as read_annotations
+from rbft_plugin.data.clip_workers import Progress
 from rbft_plugin.data.prepare import counts
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
@@ -29,7 +29,6 @@ from rbft_plugin.spec.dataset import ClipSettings, Dataset
 from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.yaml_models import read_yaml
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 ORDER = ("error", "warning", "note")
 KINDS = {"does not exist": "missing-video", "is not a file": "missing-video", "is empty": "empty-video"}
 

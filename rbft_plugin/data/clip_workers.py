@@ -25,7 +25,7 @@ from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset import ClipSettings, Dataset
 
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (items, their number, what they are)
 PARTIAL_AGE = 3600  # seconds without a change after which a half-written file has nobody who writes it
 
 

@@ -7,16 +7,18 @@ import filecmp
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.resources import files
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.files import write_bytes
+
+if TYPE_CHECKING:  # each process that draws videos would import it
+    from rbft_plugin.data.clip_workers import Progress
 
 SOURCE = Path("data/demo/source")
 BASE = Path("data/demo/base")
@@ -41,7 +43,7 @@ class PlannedVideo(NamedTuple):
 def write_source(
     seed: int = 0,
     sizes: dict[str, int] | None = None,
-    progress: Callable[[Iterable[None], int, str], Iterable[None]] = lambda items, total, text: items,
+    progress: Progress = lambda items, total, text: items,
 ) -> int:
     """Write data/demo/source (videos/ and annotations.csv) and data/demo/base; returns the number of videos.
 
