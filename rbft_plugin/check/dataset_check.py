@@ -25,7 +25,7 @@ from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.llamafactory import training
 from rbft_plugin.model import rope_check as positions
 from rbft_plugin.model.processor import load_base
-from rbft_plugin.spec.dataset import ClipSettings, Dataset
+from rbft_plugin.spec.dataset import SPLITS, ClipSettings, Dataset
 from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.yaml_models import read_yaml
 
@@ -226,7 +226,7 @@ def _prepared(dataset: Dataset) -> dict[str, Clip]:
     try:
         if read_manifest(dataset.name).clips != dataset.clips:
             return {}
-        prepared = [sample for split in splits.SPLITS for sample in read_split(dataset.name, split)]
+        prepared = [sample for split in SPLITS for sample in read_split(dataset.name, split)]
     except (RbftError, OSError):  # not prepared, or not wholly: then headers tell
         return {}
     return {sample.id: fit.clip_of(sample) for sample in prepared}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rbft_plugin.clips.video import WHOLE, Part
 from rbft_plugin.data import readers, segments, sources
-from rbft_plugin.data.readers import Cells, Row
+from rbft_plugin.data.readers import Cells, Row, Source
 from rbft_plugin.data.video_lookup import Places
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import SPLITS, Dataset
@@ -175,7 +175,7 @@ def _media(dataset: Dataset, rows: list[tuple[Row, str | None]]) -> list[str]:
     return problems
 
 
-def _missing_columns(dataset: Dataset, source: sources.Source) -> list[str]:
+def _missing_columns(dataset: Dataset, source: Source) -> list[str]:
     """Columns that the YAML names and some row lacks; what is shown and segments may be missing in some, not in all."""
     videos = os.path.expandvars(dataset.videos or source.videos)
     needed = {"annotations.id": dataset.annotations.id_column, "annotations.label": dataset.annotations.label_column}

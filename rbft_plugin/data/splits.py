@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rbft_plugin.data.annotations import Sample
 from rbft_plugin.errors import ProblemsError, shortened
 from rbft_plugin.spec.dataset import SPLITS, Splits
+from rbft_plugin.spec.dataset_sources import Split
 
 
 def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:
@@ -32,7 +34,7 @@ def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:
     return [replace(s, split=decided[s.id]) if s.split is None else s for s in samples]
 
 
-def _by_sample(samples: list[Sample], ratio: dict, seed: int) -> dict[str, str]:
+def _by_sample(samples: list[Sample], ratio: Mapping[Split, float], seed: int) -> dict[str, str]:
     decided = {s.id: "train" for s in samples if s.label is None}
     for label in sorted({s.label for s in samples if s.label is not None}):
         ids = sorted(s.id for s in samples if s.label == label)
@@ -46,7 +48,7 @@ def _by_sample(samples: list[Sample], ratio: dict, seed: int) -> dict[str, str]:
     return decided
 
 
-def _by_group(samples: list[Sample], ratio: dict, seed: int) -> dict[str, str]:
+def _by_group(samples: list[Sample], ratio: Mapping[Split, float], seed: int) -> dict[str, str]:
     """Whole groups, the largest first, each to the split that it brings nearest to its share of every label.
 
     Nearness is the sum over labels of squared distances from the wanted number, relative to the label's total. Among
@@ -64,7 +66,7 @@ def _by_group(samples: list[Sample], ratio: dict, seed: int) -> dict[str, str]:
     for name in sorted(names, key=lambda name: -len(groups[name])):
         added = Counter(s.label for s in groups[name] if s.label)
 
-        def cost(split: str, added: Counter[str] = added) -> float:
+        def cost(split: Split, added: Counter[str] = added) -> float:
             """How much farther from its wanted numbers the split would be."""
             away = {label: have[split][label] - ratio[split] * totals[label] for label in added}
             return sum(((away[label] + n) ** 2 - away[label] ** 2) / totals[label] for label, n in added.items())
