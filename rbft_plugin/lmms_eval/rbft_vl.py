@@ -1,8 +1,8 @@
 """`rbft_vl`: an lmms-eval model for canonical clips, with the inputs that LLaMA-Factory trains on.
 
-Any transformers model of images and text whose processor takes videos. Held equal to itself at batch size 1 by tests:
-Qwen2-VL, Qwen2.5-VL, Qwen3-VL, InternVL. LLaVA-OneVision was tried: clips of a batch must have one number of frames.
-In bfloat16 a batch's rounding may turn a close decision.
+It takes any transformers model of images and text whose processor takes videos. Tests hold that a batch gives the
+answers of batch size 1 for Qwen2-VL, Qwen2.5-VL, Qwen3-VL and InternVL. LLaVA-OneVision also works, but all clips of a
+batch must have the same number of frames. In bfloat16, the rounding of a batch may change a close decision.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ ARGUMENTS = "pretrained, adapters, dtype, attn_implementation, device_map, trust
 
 
 class RbftVL(lmms):
-    """Model arguments of `--model rbft_vl`:
+    """The model of `--model rbft_vl`. Its arguments are:
 
-    - pretrained: a folder or a name on the hub; adapters: LoRA folders joined by ':', applied in order;
+    - pretrained: a folder, or a name on the hub; adapters: LoRA folders joined by ':', applied in order;
     - dtype (auto), attn_implementation, device_map, trust_remote_code (false): as in transformers;
-    - num_workers: processes that read clips ahead of the model; 0 for none;
-    - fingerprint: of base and adapters, as `rbft run` passes it; another model at the same place is then refused.
-      lmms-eval's response cache tells models apart by their arguments alone.
+    - num_workers: how many processes read clips ahead of the model; 0 for none;
+    - fingerprint: the fingerprint of base and adapters, which `rbft run` passes. A model with another one is refused,
+      because lmms-eval's response cache tells models apart by their arguments alone.
     """
 
     is_simple = True
@@ -57,7 +57,7 @@ class RbftVL(lmms):
         **unknown: Any,
     ) -> None:
         super().__init__()
-        unknown.pop("max_batch_size", None)  # lmms-eval's own, always passed when given
+        unknown.pop("max_batch_size", None)  # lmms-eval passes its own option
         if unknown:
             raise RbftError(f"rbft_vl: unknown model arguments: {', '.join(unknown)}; known are {ARGUMENTS}")
         if not pretrained:
@@ -69,11 +69,10 @@ class RbftVL(lmms):
         if trust_remote_code not in (True, False):
             raise RbftError(f"rbft_vl: trust_remote_code must be true or false, not {trust_remote_code!r}")
         checkpoint = Checkpoint(str(pretrained), tuple(adapter_list(adapters)))
-        if fingerprint and fingerprint != checkpoint.fingerprint():
+        if fingerprint and fingerprint != (found := checkpoint.fingerprint()):
             raise RbftError(
-                f"rbft_vl: the model at {checkpoint.model_args()} has fingerprint {checkpoint.fingerprint()}, not "
-                f"{fingerprint}: it has changed since, and answers that were cached for that one are not its own. Pass "
-                "its fingerprint, or none."
+                f"rbft_vl: the model at {checkpoint.model_args()} has fingerprint {found}, not {fingerprint}. "
+                "It has changed, and cached answers are those of the old model. Pass its fingerprint, or none."
             )
         if "WORLD_SIZE" in os.environ and (device or "cuda") == "cuda" and torch.cuda.is_available():
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
@@ -85,27 +84,29 @@ class RbftVL(lmms):
         self.device = self.model.device
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """One answer a request. A request that comes several times (lmms-eval's --repeats) is drawn anew each time.
+        """One answer for each request. A request that comes again (lmms-eval's --repeats) gets a new draw each time.
 
-        Each answer's random numbers come from the setting `seed` (without it, torch's, which lmms-eval's --seed sets),
-        the document, and how often it was asked before: not from batch size, order, or number of processes.
+        The random numbers of an answer depend on the setting `seed` (without it, on torch's seed, which lmms-eval's
+        --seed sets), on the sample, and on how often it was asked before. They do not depend on batch size, order or
+        number of processes.
         """
         results: list[Any] = [None] * len(requests)
         seeds: list[int] = []
-        repeat: Counter[int] = Counter()  # lmms-eval's --repeats is one object several times
+        repeats = Counter[int]()  # with --repeats, lmms-eval gives the same object several times
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
-            base = settings_of(given).seed
-            base = torch.initial_seed() if base is None else base
-            seeds.append(seed_of(base, task, split, doc_id, repeat[id(request)]))
-            repeat[id(request)] += 1
+            seed = settings_of(given).seed
+            seeds.append(
+                seed_of(torch.initial_seed() if seed is None else seed, task, split, doc_id, repeats[id(request)])
+            )
+            repeats[id(request)] += 1
             groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(i)
         with self._running(len(requests)) as advance:
             for group in groups.values():
                 samples = [self._sample(requests[i].args) for i in group]
-                for some, inputs in batches(self.processor, samples, self.batch_size, self.workers):
-                    rows = [group[i] for i in some]
+                for positions, inputs in batches(self.processor, samples, self.batch_size, self.workers):
+                    rows = [group[position] for position in positions]
                     given = requests[rows[0]].args[1]
                     answers = generate(self.model, self.processor, inputs, given, [seeds[i] for i in rows])
                     for i, answer in zip(rows, answers, strict=True):
@@ -115,36 +116,36 @@ class RbftVL(lmms):
         return results
 
     def loglikelihood(self, requests: list[Instance]) -> list[Any]:
-        """Log-likelihood of each continuation and its end of turn after video and prompt.
+        """The log-likelihood of each continuation and its end of turn, after video and prompt.
 
-        A result is ("(logprob, is_greedy, tokens)", counts of tokens). lmms-eval turns whatever it is given into such
-        a text before a task sees it; made here, it is the same from its response cache, which would lose a third
-        element and write a list for a tuple.
+        A result is ("(logprob, is_greedy, tokens)", token counts). lmms-eval makes such a text of any result before a
+        task sees it. It is made here so that it is the same from lmms-eval's response cache, which would lose a third
+        element, and would store a list instead of a tuple.
         """
-        documents: dict[tuple, list[int]] = {}
+        of_prompt: dict[Any, list[int]] = {}
         for i, request in enumerate(requests):
-            context, _, _, doc_id, task, split = request.args
-            documents.setdefault((task, split, doc_id, context), []).append(i)
-        rows = list(documents.values())
+            prompt, _, _, doc_id, task, split = request.args
+            of_prompt.setdefault((task, split, doc_id, prompt), []).append(i)
+        rows = list(of_prompt.values())
         texts = [_continuation(request.args, self.task_dict) for request in requests]
         ids = {text: answer_ids(self.processor, text) for text in set(texts)}
         results: list[Any] = [None] * len(requests)
         samples = [self._sample(requests[row[0]].args) for row in rows]
         with self._running(len(requests)) as advance:
-            for some, inputs in batches(self.processor, samples, self.batch_size, self.workers):
-                prompts = inputs["attention_mask"].sum(1).tolist()
-                scored = score(self.model, inputs, [[ids[texts[i]] for i in rows[k]] for k in some])
-                for k, prompt, likelihoods in zip(some, prompts, scored, strict=True):
+            for positions, inputs in batches(self.processor, samples, self.batch_size, self.workers):
+                prompt_tokens = inputs["attention_mask"].sum(1).tolist()
+                scored = score(self.model, inputs, [[ids[texts[i]] for i in rows[k]] for k in positions])
+                for k, tokens, likelihoods in zip(positions, prompt_tokens, scored, strict=True):
                     for i, found in zip(rows[k], likelihoods, strict=True):
-                        figures = str((found.logprob, found.greedy, found.tokens))
-                        results[i] = (figures, {"input_tokens": prompt, "output_tokens": found.tokens})
+                        text = str((found.logprob, found.greedy, found.tokens))
+                        results[i] = (text, {"input_tokens": tokens, "output_tokens": found.tokens})
                     advance(len(rows[k]))
         return results
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
-        raise RbftError("rbft_vl answers in one round; the tasks asked for need several")
+        raise RbftError("rbft_vl answers in one round, but a task needs several")
 
-    def _sample(self, arguments: tuple) -> Sample:
+    def _sample(self, arguments: Sequence[Any]) -> Sample:
         prompt, _, doc_to_visual, doc_id, task, split = arguments
         doc = self.task_dict[task][split][doc_id]
         visuals = doc_to_visual(doc)
@@ -157,22 +158,22 @@ class RbftVL(lmms):
 
     @contextmanager
     def _running(self, total: int) -> Iterator[Callable[[int], Any]]:
-        """A progress bar on rank 0, and failures as they have to look from outside.
+        """Show a progress bar on rank 0, and end all processes if this one fails.
 
-        lmms-eval logs an exception and exits 0. Of several processes that would leave the others waiting for this one
-        for hours; exit status 1 makes the launcher end them.
+        lmms-eval logs an exception and exits 0. Other processes would wait for this one for hours. But exit status 1
+        makes the launcher end them.
         """
         try:
             with tqdm(total=total, desc="rbft_vl", disable=self.rank != 0, mininterval=1, leave=None) as progress:
                 yield progress.update
-        except Exception as error:  # whatever it is, see above
-            told = _explained(error, self.batch_size)
+        except Exception as error:
+            explained = _explained(error, self.batch_size)
             if self.world_size > 1:
-                traceback.print_exception(told)
+                traceback.print_exception(explained)
                 raise SystemExit(1) from None
-            if told is error:
+            if explained is error:
                 raise
-            raise told from None
+            raise explained from None
 
 
 def _explained(error: Exception, batch_size: int) -> Exception:
@@ -187,6 +188,6 @@ def _explained(error: Exception, batch_size: int) -> Exception:
 
 
 def _continuation(arguments: Sequence[Any], task_dict: Any) -> str:
-    """The text to score; tasks of output_type loglikelihood give a function of the document."""
+    """The text to score. A task of output_type loglikelihood gives a function of the sample instead."""
     _, continuation, _, doc_id, task, split = arguments
     return continuation if isinstance(continuation, str) else continuation(task_dict[task][split][doc_id])

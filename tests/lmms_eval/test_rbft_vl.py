@@ -200,8 +200,8 @@ def test_another_model_than_the_fingerprints_is_refused(model_folder: str, tmp_p
     with pytest.raises(RbftError) as error:
         RbftVL(str(base), device="cpu", fingerprint=known)
     assert str(error.value) == (
-        f"rbft_vl: the model at pretrained={base} has fingerprint {now}, not {known}: it has changed since, and "
-        "answers that were cached for that one are not its own. Pass its fingerprint, or none."
+        f"rbft_vl: the model at pretrained={base} has fingerprint {now}, not {known}. It has changed, and "
+        "cached answers are those of the old model. Pass its fingerprint, or none."
     )
 
 
