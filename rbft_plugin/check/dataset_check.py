@@ -27,6 +27,7 @@ from rbft_plugin.model import rope_check as positions
 from rbft_plugin.model.processor import load_base
 from rbft_plugin.spec.dataset import SPLITS, ClipSettings, Dataset
 from rbft_plugin.spec.recipe import Recipe
+from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 from rbft_plugin.spec.yaml_models import read_yaml
 
 ORDER = ("error", "warning", "note")
@@ -197,28 +198,29 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[Seen]) -> list[Finding
         except RbftError as error:
             found += refused(error)
             continue
-        kind, samples = recipe.training.stages[stage].rows, recipe.training.stages[stage].samples
+        kind, samples = ROW_KINDS[recipe.training.stages[stage].rows], recipe.training.stages[stage].samples
         examples = [
             _example(dataset, kind, s.sample, clip_of[s.sample.id], longest)
             for s in seen if s.sample.split == "train"
-            and (s.sample.label is not None or (kind, samples) == ("rationale", "all"))
+            and (s.sample.label is not None or (samples == "all" and not kind.labelled_only))
         ]  # fmt: skip
         wrong_size = any(f.kind == "size-multiple" for f in found)
         found += fit.stage_findings(None if wrong_size else base, merged, stage, examples)
     return found
 
 
-def _example(dataset: Dataset, kind: str, sample: Sample, clip: Clip, longest: int) -> fit.Example:
-    """What a row of this kind will hold; see rows.py. Of a rationale only the most tokens are known."""
+def _example(dataset: Dataset, kind: RowKind, sample: Sample, clip: Clip, longest: int) -> fit.Example:
+    """What a row of this kind will hold. Of a rationale only the most tokens are known."""
     label, context = sample.label or "", sample.context
-    if kind == "rationale":
-        return fit.Example(sample.named, clip, prompts.rationale(dataset, context), longest)
-    if kind == "rationale_hinted":
-        return fit.Example(sample.named, clip, prompts.hinted(dataset, label, context), longest)
-    prompt = prompts.label(dataset, context)
-    if kind == "rationale_label":
-        return fit.Example(sample.named, clip, prompt, longest + len(f"\n\nAnswer: {label}".encode()))
-    return fit.Example(sample.named, clip, prompt, label)
+    if kind.prompt == "label":
+        prompt = prompts.label(dataset, context)
+    elif kind.prompt == "hinted":
+        prompt = prompts.hinted(dataset, label, context)
+    else:
+        prompt = prompts.rationale(dataset, context)
+    if not kind.rationales:
+        return fit.Example(sample.named, clip, prompt, label)
+    return fit.Example(sample.named, clip, prompt, longest + (len((LABEL_MARK + label).encode()) if kind.label else 0))
 
 
 def _prepared(dataset: Dataset) -> dict[str, Clip]:

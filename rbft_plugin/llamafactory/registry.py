@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -16,7 +17,7 @@ from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.names import STAGES, llamafactory_name
 
 
-def dataset_entry(file: str) -> dict:
+def dataset_entry(file: str) -> dict[str, Any]:
     """A LLaMA-Factory dataset of sharegpt rows with videos (keys that it does not know it ignores without a word)."""
     return {
         "file_name": file,
@@ -34,7 +35,7 @@ def dataset_info(dataset: Dataset) -> dict[Path, str]:
     return {path: _entries_text(path, entries)}
 
 
-def write_entries(folder: Path, entries: dict[str, dict]) -> None:
+def write_entries(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Add or replace entries of `folder`/dataset_info.json; all others stay as they are.
 
     Only one process of a workspace does this at a time: entries that another one adds meanwhile would be lost.
@@ -51,7 +52,7 @@ def locked() -> Iterator[None]:
         yield
 
 
-def _entries_text(path: Path, entries: dict[str, dict]) -> str:
+def _entries_text(path: Path, entries: dict[str, dict[str, Any]]) -> str:
     known = {}
     if path.is_file():
         try:

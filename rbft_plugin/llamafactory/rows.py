@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from rbft_plugin.data.prepared import (
     PreparedSample,
@@ -19,41 +18,49 @@ from rbft_plugin.data.prepared import (
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.spec.names import llamafactory_name
-from rbft_plugin.spec.recipe import RowKind
-
-RATIONALES = ("rationale", "rationale_hinted", "rationale_shuffled")  # kinds whose answer is a collected rationale
-OF_RATIONALES = (*RATIONALES, "rationale_label")  # kinds that need collected rationales
+from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 
 
 def rows(
     samples: Sequence[PreparedSample],
-    kind: str,
+    kind: RowKind,
     rationales: Sequence[TrainingRow] = (),
     labelled: bool = False,
     seed: int = 0,
 ) -> list[TrainingRow]:
-    """Rows of training samples, in their order.
+    """Rows of one kind for training samples, in the order of the samples or, without a label, of the rationales.
 
-    `rationale` and `rationale_hinted`: the collected rows of these samples; `rationale_shuffled`: so, but each video
-    has another video's rationale, drawn by `seed`. `label`: the answer is the label;
-    `label_balanced`: so, with the samples of rarer classes repeated until each class has as many as the largest;
-    `rationale_label`: the answer is the sample's rationale, if one was kept, then "Answer: " and the label. The last
-    three leave out samples without a label, the others do so if `labelled`.
+    `rationales` are collected rows. A row with a label has its sample's rationale if one was kept. `labelled` leaves
+    out samples without a label.
     """
-    if kind in RATIONALES:
-        kept = {s.id for s in samples if s.label is not None or not labelled}
-        given = [row for row in rationales if row.id in kept]
-        return _shuffled(given, seed) if kind == "rationale_shuffled" else given
-    known = [s for s in samples if s.label is not None]
-    if kind == "rationale_label":
-        texts = {row.id: f"{row.answer}\n\n" for row in rationales}
-        return [s.training_row(s.label_prompt, f"{texts.get(s.id, '')}Answer: {s.label}") for s in known]
-    made = [s.training_row(s.label_prompt, s.label or "") for s in known]
-    if kind == "label":
-        return made
+    kept = {s.id: s for s in samples if s.label is not None or not (labelled or kind.labelled_only)}
+    given = [row for row in rationales if row.id in kept]
+    if kind.shuffled:
+        given = _shuffled(given, seed)
+    if kind.label:
+        texts = {row.id: row.answer + LABEL_MARK for row in given}
+        mark = LABEL_MARK.lstrip() if kind.rationales else ""
+        made = [s.training_row(_prompt(s, kind), f"{texts.get(s.id, mark)}{s.label}") for s in kept.values()]
+    elif kind.prompt == "rationale":
+        made = given  # they ask what the writer of the rationales was asked
+    else:
+        made = [kept[row.id].training_row(_prompt(kept[row.id], kind), row.answer) for row in given]
+    return _balanced(made, {s.id: s.label for s in samples}) if kind.balanced else made
+
+
+def _prompt(sample: PreparedSample, kind: RowKind) -> str:
+    prompts = {
+        "rationale": sample.rationale_prompt,
+        "hinted": sample.hinted_prompt or "",
+        "label": sample.label_prompt,
+    }
+    return prompts[kind.prompt]
+
+
+def _balanced(rows: list[TrainingRow], labels: dict[str, str | None]) -> list[TrainingRow]:
     by_label: dict[str | None, list[TrainingRow]] = {}
-    for sample, row in zip(known, made, strict=True):
-        by_label.setdefault(sample.label, []).append(row)
+    for row in rows:
+        by_label.setdefault(labels[row.id], []).append(row)
     most = max(map(len, by_label.values()), default=0)
     return [group[i % len(group)] for i in range(most) for group in by_label.values()]
 
@@ -106,14 +113,14 @@ def write(
 
     Raises RbftError if there is no such kind, if it needs rationales and there are none, or if nothing is left.
     """
-    if kind not in get_args(RowKind):
-        raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(get_args(RowKind))}")
-    if kind in OF_RATIONALES and rationales is None:
+    if kind not in ROW_KINDS:
+        raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(ROW_KINDS)}")
+    if ROW_KINDS[kind].rationales and rationales is None:
         raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, from `rbft collect`")
     if rationales is not None and not rationales.is_file():
         raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
     samples = subset(read_split(dataset, "train"), shots, fraction, seed)
-    made = rows(samples, kind, read_training_rows(rationales) if rationales else (), labelled, seed)
+    made = rows(samples, ROW_KINDS[kind], read_training_rows(rationales) if rationales else (), labelled, seed)
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
     write_training_rows(output, made)

@@ -238,7 +238,7 @@ def _of_a_process(output: Path) -> tuple[float | None, float | None]:
 
 def batch_size(merged: dict[str, Any], launch: Launch) -> int:
     """Rows of one optimizer step, over all processes (LLaMA-Factory's defaults: 8 a device, no accumulation)."""
-    own = merged.get("per_device_train_batch_size", 8) * merged.get("gradient_accumulation_steps", 1)
+    own: int = merged.get("per_device_train_batch_size", 8) * merged.get("gradient_accumulation_steps", 1)
     return own * (launch.processes or 1) * launch.nodes
 
 

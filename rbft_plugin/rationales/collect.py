@@ -19,8 +19,9 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.rationales import filters
-from rbft_plugin.rationales.filters import Filters, Written
+from rbft_plugin.rationales.filters import Written
 from rbft_plugin.spec.filters import REASONS as FILTER_REASONS
+from rbft_plugin.spec.filters import Filters
 from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, task_dataset, task_kind
 
 REASONS = FILTER_REASONS | {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rbft_plugin.data.prepared import DataFolder
-from rbft_plugin.llamafactory import rows, training
+from rbft_plugin.llamafactory import training
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.llamafactory_steps import export, train
@@ -15,15 +15,17 @@ from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.sweep import COLLECTING, PART, Cell, Place, cells, in_cell, of_training
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.recipe import Recipe, Stage
+from rbft_plugin.spec.row_kinds import ROW_KINDS
 
 
 def make(recipe: Recipe, dataset: Dataset) -> Plan:
     """All steps of a run; raises RbftError for a recipe that cannot be run."""
     plan = Plan(recipe, dataset, [Step(f"prepare {dataset.name}", "prepare", ["rbft", "prepare", dataset.name])])
     for cell in cells(recipe):
-        used = {cell.recipe.training.stages[stage].rows for stages in recipe.arms.values() for stage in stages}
+        kinds = [cell.recipe.training.stages[stage].rows for stages in recipe.arms.values() for stage in stages]
+        used = {ROW_KINDS[kind].rationales for kind in kinds}
         for hinted in (False, True):  # before all else: what is wrong with the data shows there
-            if used & ({"rationale_hinted"} if hinted else {"rationale", "rationale_shuffled", "rationale_label"}):
+            if ("hinted" if hinted else "plain") in used:
                 _rationales(plan, cell, hinted)
         for arm, stages in recipe.arms.items():
             for seed in recipe.seeds if stages else recipe.seeds[:1]:
@@ -68,22 +70,22 @@ def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
 
 def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     """(file of rows, folder whose dataset_info.json knows it) of a stage."""
-    recipe, kind = cell.recipe, stage.rows
+    recipe, kind = cell.recipe, ROW_KINDS[stage.rows]
     part = [f"--shots={recipe.shots}"] if recipe.shots else []
     part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
-    labelled = stage.samples == "labelled" and kind in rows.RATIONALES
-    drawn = bool(part) or kind == "rationale_shuffled"  # by the seed
-    source = _rationales(plan, cell, kind == "rationale_hinted") if kind in rows.OF_RATIONALES else None
-    if kind == "label" and not part:
+    labelled = stage.samples == "labelled" and not kind.label
+    drawn = bool(part) or kind.shuffled  # by the seed
+    source = _rationales(plan, cell, kind.rationales == "hinted") if kind.rationales else None
+    if kind.made_by == "prepare" and not part:
         return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
-    if source and kind in ("rationale", "rationale_hinted") and not (part or labelled):
+    if source and kind.made_by == "collect" and not (part or labelled):
         return source, source.parent
-    name = kind + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
+    name = stage.rows + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
 
     def derive() -> tuple[Step, Path]:
         of_cell = cell.part(PART + (COLLECTING if source else ()))
         target = layout.rows_folder(plan.folder / of_cell) / f"{name}.jsonl"
-        argv = ["rbft", "rows", plan.dataset.name, kind, "--output", target.as_posix(), *part]
+        argv = ["rbft", "rows", plan.dataset.name, stage.rows, "--output", target.as_posix(), *part]
         argv += [f"--seed={seed}"] if drawn else []
         argv += ["--labelled"] if labelled else []
         argv += ["--rationales", source.as_posix()] if source else []

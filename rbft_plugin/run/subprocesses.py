@@ -19,7 +19,7 @@ class Processes:
     """The harnesses that are running; they end with us, children and all."""
 
     def __init__(self) -> None:
-        self.running: set[subprocess.Popen] = set()
+        self.running: set[subprocess.Popen[bytes]] = set()
         self.stopping = False
 
     @contextmanager
@@ -32,12 +32,12 @@ class Processes:
                 self.end(process)
             raise
 
-    def add(self, process: subprocess.Popen) -> None:
+    def add(self, process: subprocess.Popen[bytes]) -> None:
         self.running.add(process)
         if self.stopping:  # it was just being started
             self.end(process)
 
-    def end(self, process: subprocess.Popen) -> None:
+    def end(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):  # it may have ended by itself
             os.killpg(process.pid, signal.SIGTERM)
             try:

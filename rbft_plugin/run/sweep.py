@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from rbft_plugin.errors import ProblemsError
-from rbft_plugin.llamafactory.rows import OF_RATIONALES
 from rbft_plugin.spec.recipe import Recipe
+from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import explained
 
 FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
@@ -29,7 +29,7 @@ def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
         return ("base_model",)
     keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
     keys += ("training.adapters",) if len(stages) > 1 else ()
-    return keys + (COLLECTING if any(recipe.training.stages[s].rows in OF_RATIONALES for s in stages) else ())
+    return keys + (COLLECTING if any(ROW_KINDS[recipe.training.stages[s].rows].rationales for s in stages) else ())
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.filters import Filters
+from rbft_plugin.spec.names import TASK_KINDS
+from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml
 
-# What a stage can learn; see rows.py.
-RowKind = Literal["rationale", "rationale_hinted", "rationale_shuffled", "label", "label_balanced", "rationale_label"]
-Settings = dict[str, Any]  # passed on as they stand
+Settings = dict[str, Any]  # passed on as they are
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
 Count = Annotated[int, Field(ge=1)]
 # Of a run, beside its arms.
 FOLDERS = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
+    """Makes a key take one of these names, and the JSON schema list them."""
+
+    def known(value: str) -> str:
+        *others, last = map(repr, names())
+        if value not in names():
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return value
+
+    return AfterValidator(known), Field(json_schema_extra=lambda schema: schema.update(enum=list(names())))
+
+
+def scored_tasks() -> list[str]:
+    return [name for name, kind in TASK_KINDS.items() if kind.scores]
 
 
 class Stage(Strict):
@@ -28,7 +45,7 @@ class Stage(Strict):
     """
 
     recipe: Path
-    rows: RowKind
+    rows: Annotated[str, *one_of(lambda: ROW_KINDS)]
     samples: Literal["all", "labelled"] = "all"
     overrides: Settings = {}
 
@@ -49,7 +66,7 @@ class Training(Strict):
 class Evaluation(Strict):
     """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
 
-    tasks: tuple[Literal["label", "ll", "novideo"], ...] = ("label",)
+    tasks: tuple[Annotated[str, *one_of(scored_tasks)], ...] = ("label",)
     """Answers (label), likelihoods of the labels (ll), answers without the video (novideo)."""
     batch_size: Count = 1
     model_args: Settings = {}

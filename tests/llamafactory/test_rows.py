@@ -16,6 +16,7 @@ from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_split, r
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory import rows
 from rbft_plugin.spec.dataset import load
+from rbft_plugin.spec.row_kinds import ROW_KINDS
 
 
 def sample(name: str, label: str | None) -> PreparedSample:
@@ -35,7 +36,7 @@ def answers(made: list[TrainingRow]) -> list[tuple[str, str]]:
 
 
 def test_label_rows_are_those_of_the_labelled_samples() -> None:
-    made = rows.rows(SAMPLES, "label")
+    made = rows.rows(SAMPLES, ROW_KINDS["label"])
     assert answers(made) == [("a", "calm"), ("b", "busy"), ("d", "calm"), ("e", "calm")]
     assert made[0].as_json() == {
         "id": "a",
@@ -45,22 +46,23 @@ def test_label_rows_are_those_of_the_labelled_samples() -> None:
 
 
 def test_balanced_rows_repeat_the_samples_of_rarer_classes() -> None:
-    made = answers(rows.rows(SAMPLES, "label_balanced"))
+    made = answers(rows.rows(SAMPLES, ROW_KINDS["label_balanced"]))
     assert made == [("a", "calm"), ("b", "busy"), ("d", "calm"), ("b", "busy"), ("e", "calm"), ("b", "busy")]
 
 
 @pytest.mark.parametrize("kind", ["rationale", "rationale_hinted"])
 def test_rationale_rows_are_the_collected_ones_as_they_stand(kind: str) -> None:
-    assert rows.rows(SAMPLES, kind, RATIONALES) == RATIONALES
-    assert rows.rows(SAMPLES, kind, RATIONALES, labelled=True) == RATIONALES[1:]
-    assert rows.rows(SAMPLES[1:2], kind, RATIONALES) == RATIONALES[2:]
+    plain = kind == "rationale"  # a hinted one is only written where there is a label
+    assert rows.rows(SAMPLES, ROW_KINDS[kind], RATIONALES) == RATIONALES[0 if plain else 1 :]
+    assert rows.rows(SAMPLES, ROW_KINDS[kind], RATIONALES, labelled=True) == RATIONALES[1:]
+    assert rows.rows(SAMPLES[1:2], ROW_KINDS[kind], RATIONALES) == RATIONALES[2:]
 
 
 @given(st.integers(2, 30), st.integers(0, 9))
 def test_shuffled_rationales_are_the_same_videos_and_texts_but_none_with_its_own(count: int, seed: int) -> None:
     names = [f"v{i}" for i in range(count)]
     given = [rationale(name, f"Of {name}.") for name in names]
-    made = rows.rows([sample(name, None) for name in names], "rationale_shuffled", given, seed=seed)
+    made = rows.rows([sample(name, None) for name in names], ROW_KINDS["rationale_shuffled"], given, seed=seed)
     assert [(row.id, row.video, row.message) for row in made] == [(row.id, row.video, row.message) for row in given]
     assert sorted(text for _, text in answers(made)) == sorted(text for _, text in answers(given))
     assert all(text != f"Of {name}." for name, text in answers(made))
@@ -70,14 +72,14 @@ def test_shuffled_rationales_are_the_same_videos_and_texts_but_none_with_its_own
 def test_the_seed_decides_which_rationale_a_video_takes() -> None:
     given = [rationale(f"v{i}", f"Of v{i}.") for i in range(20)]
     samples = [sample(f"v{i}", None) for i in range(20)]
-    first, second = (rows.rows(samples, "rationale_shuffled", given, seed=seed) for seed in (0, 1))
-    assert first != second and first == rows.rows(samples, "rationale_shuffled", given)
+    first, second = (rows.rows(samples, ROW_KINDS["rationale_shuffled"], given, seed=seed) for seed in (0, 1))
+    assert first != second and first == rows.rows(samples, ROW_KINDS["rationale_shuffled"], given)
 
 
 def test_a_rationale_and_its_label_in_one_answer_end_in_a_mark_that_the_parser_knows() -> None:
     from rbft_plugin.scoring.answers import parse
 
-    made = rows.rows(SAMPLES, "rationale_label", RATIONALES)
+    made = rows.rows(SAMPLES, ROW_KINDS["rationale_label"], RATIONALES)
     assert answers(made) == [
         ("a", "A rests.\n\nAnswer: calm"),
         ("b", "B runs.\n\nAnswer: busy"),
@@ -133,7 +135,7 @@ def test_rows_are_written_and_registered_beside_themselves(ws: Path) -> None:
     target = Path("runs/x/rows/label_seed-1.jsonl")
     assert rows.write("mine", "label", target, shots=2, seed=1) == {"calm": 2, "busy": 2}
     samples = read_split("mine", "train")
-    assert read_training_rows(target) == rows.rows(rows.subset(samples, shots=2, seed=1), "label")
+    assert read_training_rows(target) == rows.rows(rows.subset(samples, shots=2, seed=1), ROW_KINDS["label"])
     registered = json.loads(Path("runs/x/rows/dataset_info.json").read_text())
     assert {name: entry["file_name"] for name, entry in registered.items()} == {"mine_label_seed-1": target.name}
 

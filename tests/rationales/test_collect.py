@@ -14,7 +14,7 @@ from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_training
 from rbft_plugin.errors import RbftError
 from rbft_plugin.rationales import collect as rationales
 from rbft_plugin.rationales.collect import Collection
-from rbft_plugin.rationales.filters import Filters
+from rbft_plugin.spec.filters import Filters
 
 TASK = "rbft_mine_rationale"
 

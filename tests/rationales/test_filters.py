@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rbft_plugin.rationales import filters
-from rbft_plugin.rationales.filters import Filters, Written, reasons
-from rbft_plugin.spec.filters import REASONS
+from rbft_plugin.rationales.filters import Written, reasons
+from rbft_plugin.spec.filters import REASONS, Filters
 
 SENTENCE = "The man walks slowly to the door"
 FINE = "A man in a red coat walks to the door, rings the bell and leaves again."

@@ -19,6 +19,7 @@ from rbft_plugin.data.prepared import read_split, write_training_rows
 from rbft_plugin.llamafactory import rows
 from rbft_plugin.spec import recipe
 from rbft_plugin.spec.dataset import load
+from rbft_plugin.spec.row_kinds import ROW_KINDS
 
 RECIPES = workspace.shipped() / "recipes"
 FAMILY_OF = {  # by folder
@@ -117,7 +118,9 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> Path:
             prepare(load(family), QUIET)
             samples = read_split(family, "train")
             made = [s.training_row(s.rationale_prompt, f"Clip {s.id}.") for s in samples]
-            write_training_rows(Path(f"data/{family}/rationale.jsonl"), rows.rows(samples, "rationale", made))
+            write_training_rows(
+                Path(f"data/{family}/rationale.jsonl"), rows.rows(samples, ROW_KINDS["rationale"], made)
+            )
             build(family, folder / "models" / family)
     return folder
 

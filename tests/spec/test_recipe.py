@@ -10,8 +10,8 @@ import yaml
 
 from rbft_plugin import workspace
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.rationales.filters import Filters
 from rbft_plugin.spec import recipe
+from rbft_plugin.spec.filters import Filters
 
 STAGES = {
     "rationale": {"rows": "rationale", "recipe": "recipes/stage1.yaml"},
