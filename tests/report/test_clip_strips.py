@@ -85,19 +85,19 @@ def test_strips_become_smaller_so_that_all_fit_and_end_where_they_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_video(tmp_path / "clip.mp4", size=(112, 112))
-    shown = [video(clip, str(number)) for number in range(20)]
+    shown = [video(clip, str(number)) for number in range(10)]
     best, third = (len(browser.strip(clip, *browser.TIERS[place]) or "") for place in (0, 2))
-    monkeypatch.setattr(browser, "BUDGET", 20 * third)
+    monkeypatch.setattr(browser, "BUDGET", 10 * third)
     made = browser.strips(shown)
     assert third < best and {len(one) for one in made.of.values()} == {third}
     assert "at most 8 of each clip, 80 pixels high" in made.said
     assert made.said.endswith("They are few and small so that this file stays small.")
 
     least = len(browser.strip(clip, *browser.TIERS[-1]) or "")
-    monkeypatch.setattr(browser, "BUDGET", 10 * least)
+    monkeypatch.setattr(browser, "BUDGET", 4 * least)
     made = browser.strips(shown)
-    assert list(made.of) == [str(number) for number in range(15)]  # the first of them, up to half as much again
-    assert made.said.endswith(" Without frames, since unreadable or beyond the file's size: 5.")
+    assert list(made.of) == [str(number) for number in range(6)]  # the first of them, up to half as much again
+    assert made.said.endswith(" Without frames, since unreadable or beyond the file's size: 4.")
 
 
 def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path) -> None:

@@ -49,7 +49,7 @@ def test_confusion_matrices_wrap_sooner_with_more_classes() -> None:
 def test_a_hundred_and_one_classes_with_chinese_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     labels = tuple(f"打开冰箱门并且拿出一瓶牛奶 $^{number}$" for number in range(50))
     labels += tuple(f"a class with a name as long as a sentence, number {number}" for number in range(51))
-    evaluations = random_scored(labels, 150, {"zero_shot": (0,), "rbft": (1,)})
+    evaluations = random_scored(labels, 150, {"rbft": (1,)})
     with caplog.at_level(logging.WARNING):
         paths, inline = pictures.draw(summarize(evaluations, {"display": {labels[0]: "milk"}}), tmp_path)
     assert caplog.records == []

@@ -97,7 +97,7 @@ def test_the_order_of_labels_matters_for_options_only() -> None:
 
 
 @given(st.text(max_size=60), st.sampled_from(HARD))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_a_model_thought_does_not_matter(thought: str, row: dict[str, Any]) -> None:
     assume("think" not in row["text"])
     answer = parse(row["text"], row["labels"])
@@ -122,7 +122,7 @@ def test_words_that_are_no_labels_give_none(words: list[str]) -> None:
 
 
 @given(texts, st.lists(names, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_text_gives_a_label_or_no_answer(text: str, labels: list[str]) -> None:
     for known in (labels, SMARTHOME, CHINESE):
         assert parse(text, known) in {NO_ANSWER, *known}
@@ -133,7 +133,7 @@ def test_any_text_gives_a_label_or_no_answer(text: str, labels: list[str]) -> No
 @example(["the answer is 4", "4"])
 @example(["ss", "ßa ss"])
 @example(["C", "C++"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_label_that_a_dataset_may_have_parses_to_itself(labels: list[str]) -> None:
     assume(accepted(labels) or labels == ["C", "C++"])
     for label in labels:
