@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rbft_plugin.report.evaluations import Scored
-from rbft_plugin.scoring.bootstrap import Estimate, over_seeds, resampled
+from rbft_plugin.scoring.bootstrap import MeanOverSeeds, over_seeds, resampled
 from rbft_plugin.scoring.counts import confusion, correct, per_class
 from rbft_plugin.scoring.metrics import metrics_of, wilson_interval
 
@@ -79,7 +79,7 @@ def _figure(values: list[float], drawn: list[Any], n: int | None) -> dict[str, A
             low, high = least, most
         elif estimate.low == estimate.high or min(hits, n - hits) < RARE:
             low, high = min(low, least), max(high, most)
-    return Estimate(estimate.mean, low, high, estimate.sd).as_json() | {"per_seed": values}
+    return MeanOverSeeds(estimate.mean, low, high, estimate.sd).as_json() | {"per_seed": values}
 
 
 def _class_interval(drawn: list[Any]) -> list[float]:

@@ -12,7 +12,7 @@ import numpy as np
 from rbft_plugin.report.arm_statistics import Draws, figures
 from rbft_plugin.report.evaluations import Scored
 from rbft_plugin.report.prose import sentence
-from rbft_plugin.scoring.bootstrap import Estimate, over_seeds
+from rbft_plugin.scoring.bootstrap import MeanOverSeeds, over_seeds
 from rbft_plugin.scoring.counts import correct
 from rbft_plugin.scoring.metrics import mcnemar
 from rbft_plugin.spec.names import task_name
@@ -101,5 +101,5 @@ def _pair(new: Scored, old: Scored) -> dict[str, Any]:
     }
 
 
-def _within(estimate: Estimate) -> list[float]:
+def _within(estimate: MeanOverSeeds) -> list[float]:
     return [max(-1.0, estimate.low), min(1.0, estimate.high)]

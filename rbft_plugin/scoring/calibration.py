@@ -1,9 +1,9 @@
-"""Pure functions from targets and the probability of each label to figures: ranking (AUROC, average precision),
-and how far the probabilities can be believed (Brier score, calibration error).
+"""Metrics of targets and the probability of each label.
 
-`probabilities` has shape (n, len(labels)), in label order, each row a distribution. All raise ValueError without
-samples, on another shape, on rows that are no distribution, and on targets that are not among the labels. A figure
-that the samples leave undefined is nan, never a number that looks measured.
+AUROC and average precision tell how well the probabilities rank samples. Brier score and calibration error tell how
+far they can be believed. `probabilities` has shape (n, len(labels)), in label order, and each row is a distribution.
+All functions raise ValueError if there are no samples, if the shape is another one, if a row is no distribution, or if
+a target is not among the labels. A figure that is undefined for these samples is nan.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def auroc(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> float:
-    """Area under the ROC curve, each label against the rest, 0 to 1; 0.5 is chance.
+    """The area under the ROC curve of each label against the rest, 0 to 1; 0.5 is chance.
 
-    The mean over labels that occur as targets and are not the target of every sample; nan if there is none. It is the
-    chance that a sample of the label gets a higher probability for it than another sample; a tie is half (Hanley and
-    McNeil 1982).
+    It is the mean over the labels that are the target of some samples but not of all; nan if there is none. The area is
+    the probability that a sample of the label is given a higher probability of it than another sample is; a tie counts
+    half (Hanley and McNeil 1982).
     """
     from sklearn.metrics import roc_auc_score
 
@@ -32,10 +32,10 @@ def auroc(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str
 
 
 def average_precision(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> float:
-    """Average precision, each label against the rest, 0 to 1; chance is the label's share of the samples.
+    """The average precision of each label against the rest, 0 to 1; chance is the label's share of the samples.
 
-    The mean over the same labels as in `auroc`; nan if there is none. Not interpolated: the sum of the precisions at
-    each threshold, weighted by how much recall grows there, as scikit-learn defines it.
+    It is the mean over the same labels as in `auroc`. It is not interpolated: it is the sum of the precisions at each
+    threshold, weighted by how much recall grows there, as scikit-learn defines it.
     """
     from sklearn.metrics import average_precision_score
 
@@ -43,9 +43,9 @@ def average_precision(targets: Sequence[str], probabilities: ArrayLike, labels: 
 
 
 def brier(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> float:
-    """Squared distance of the probabilities from certainty in the target, summed over labels: 0 (best) to 2.
+    """The mean squared distance of the probabilities from 1 for the target and 0 for other labels: 0 (best) to 2.
 
-    The definition of Brier (1950). Of two labels it is twice the figure in use for "the" probability of an event.
+    This is the definition of Brier (1950), a sum over labels. With two labels it is twice the usual two-class figure.
     """
     import numpy as np
 
@@ -54,11 +54,11 @@ def brier(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str
 
 
 def calibration_error(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str], bins: int = 15) -> float:
-    """Mean gap between how sure the most probable label was and how often it was right, 0 (best) to 1.
+    """The mean gap between the probability of the most probable label and how often it is right, 0 (best) to 1.
 
-    Samples are put by that probability into bins of equal width, ((m - 1) / bins, m / bins]; the gap of mean
-    probability and accuracy in each bin counts by its samples (Guo et al. 2017, On Calibration of Modern Neural
-    Networks, equation 3, and their 15 bins). Of several most probable labels the first listed is taken.
+    Samples are put into bins of that probability, ((m - 1) / bins, m / bins]. The gap between mean probability and
+    accuracy in each bin is weighted by its number of samples (Guo et al. 2017, On Calibration of Modern Neural
+    Networks, equation 3, with their 15 bins). If several labels are most probable, the first of them is taken.
     """
     import numpy as np
 
@@ -66,7 +66,7 @@ def calibration_error(targets: Sequence[str], probabilities: ArrayLike, labels: 
     sure = rows.max(axis=1)
     right = rows.argmax(axis=1) == y_true
     bin_of = np.digitize(sure, np.linspace(0, 1, bins + 1)[1:-1], right=True)
-    gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)  # of each bin, times its samples
+    gaps = np.bincount(bin_of, weights=right - sure, minlength=bins)  # the gap of each bin, times its number of samples
     return float(np.abs(gaps).sum() / len(sure))
 
 
@@ -82,7 +82,7 @@ def _one_against_rest(
 
 
 def _checked(targets: Sequence[str], probabilities: ArrayLike, labels: Sequence[str]) -> tuple[Codes, Array]:
-    """Positions of the targets in `labels`, shape (n,), and the probabilities as an array."""
+    """The positions of the targets in `labels`, shape (n,), and the probabilities as an array."""
     import numpy as np
 
     y_true, _ = codes(targets, targets, labels)

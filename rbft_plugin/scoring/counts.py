@@ -1,7 +1,7 @@
-"""How often each label was the target, was predicted, and was right: all that a metric of predictions needs.
+"""How often each label is the target, is predicted, and is right. All metrics of predictions are computed from this.
 
-A prediction is a label name, or NO_ANSWER where the model's text named no label. No answer is always wrong. Its share
-is given beside accuracy, since a wrong answer and no answer have different remedies.
+A prediction is a label's name, or NO_ANSWER if the model's text names no label. No answer is always wrong. It is also
+counted by itself, because a wrong answer and no answer have different remedies.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of n samples with k labels. Leading axes `...` are none for one evaluation, (resamples,) for resamples.
+    """Counts of n samples with k labels. The axes `...` are none for one evaluation, and (resamples,) for resamples.
 
-    right, unanswered: samples with the right answer and without an answer, shape (...,). hits, predicted: of each
-    label, its right predictions and all its predictions, shape (..., k). support: its targets, shape (k,).
+    right, unanswered: how many samples have the right answer, and how many have none, shape (...,). hits, predicted:
+    how often each label is predicted rightly, and at all, shape (..., k). support: how often it is the target, shape
+    (k,).
     """
 
     n: int
@@ -43,7 +44,7 @@ class Counts:
 
     @property
     def f1(self) -> Array:
-        """F1 of each label, shape (..., k); 0 for a label that is neither target nor prediction."""
+        """The F1 of each label, shape (..., k); 0 for a label that is neither target nor prediction."""
         import numpy as np
 
         return 2 * self.hits / np.maximum(self.support + self.predicted, 1e-12)
@@ -52,9 +53,9 @@ class Counts:
 def count(
     targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str], weights: Array | None = None
 ) -> Counts:
-    """Counts of one evaluation, or with `weights` of shape (resamples, n) of resamples. Errors as in `codes`.
+    """The counts of one evaluation, or of resamples, if `weights` of shape (resamples, n) are given.
 
-    Each resample must keep the number of samples of each label.
+    Each resample must keep the number of samples of each label. Raises ValueError as `codes` does.
     """
     import numpy as np
 
@@ -73,9 +74,9 @@ def count(
 
 
 def codes(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> tuple[Codes, Codes]:
-    """Positions in `labels` of targets and predictions, each of shape (n,); no answer is len(labels).
+    """The positions of targets and predictions in `labels`, each of shape (n,). No answer is len(labels).
 
-    Raises ValueError for a repeated label, a name outside `labels`, no samples, or unequal lengths.
+    Raises ValueError for a repeated label, a name that is no label, no samples, or unequal lengths.
     """
     import numpy as np
 
@@ -104,7 +105,7 @@ def correct(targets: Sequence[str], predictions: Sequence[str | None]) -> NDArra
 
 
 def majority_accuracy(targets: Sequence[str]) -> float:
-    """Accuracy of always answering the most frequent target, 0 to 1. Raises ValueError for no samples."""
+    """The accuracy of always answering the most frequent target, 0 to 1. Raises ValueError for no samples."""
     _check_lengths(targets)
     return Counter(targets).most_common(1)[0][1] / len(targets)
 
@@ -112,9 +113,9 @@ def majority_accuracy(targets: Sequence[str]) -> float:
 def per_class(
     targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """{label: {"precision", "recall", "f1" (0 to 1; 0 where undefined), "support" (targets, int)}}, in label order.
+    """Each label's precision, recall, F1 (0 to 1; 0 where undefined) and support (number of targets), in label order.
 
-    Errors as in `codes`.
+    It has the form {label: {"precision", "recall", "f1", "support"}}. Raises ValueError as `codes` does.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -127,15 +128,15 @@ def per_class(
 
 
 def confusion(targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> list[list[int]]:
-    """Counts of shape (k, k + 1): a row is a target, a column a prediction, the last column no answer.
+    """How often each target (row) has each prediction (column; the last is no answer), shape (k, k + 1).
 
-    Errors as in `codes`.
+    Raises ValueError as `codes` does.
     """
     from sklearn.metrics import confusion_matrix
 
     y_true, y_pred = codes(targets, predictions, labels)
     counts = confusion_matrix(y_true, y_pred, labels=range(len(labels) + 1))
-    return [[int(number) for number in row] for row in counts[:-1]]  # no target is "no answer": its row is empty
+    return [[int(number) for number in row] for row in counts[:-1]]  # no target is "no answer": that row is empty
 
 
 def _check_lengths(*columns: Sized) -> None:

@@ -1,4 +1,4 @@
-"""METRICS: the one list of metrics. Tables, task YAMLs, bootstrap, report and page follow from it."""
+"""METRICS, the one list of metrics: task YAMLs, lmms-eval's aggregation, bootstrap, report and page follow from it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: its title in tables, whether more is better, what it needs, and one of two functions.
+    """A metric of predictions or of probabilities, which has one of the two functions.
 
-    `of_counts` takes Counts and returns shape (...,): for predictions. `of_probabilities` takes targets, probabilities
-    of shape (n, k) and the k labels, and returns a number, nan where it is undefined. `share`: the metric is a share of
-    samples, so that it has Wilson's interval, and lmms-eval's standard error of a mean.
+    `title` stands in tables. `of_counts` takes Counts and returns shape (...,). `of_probabilities` takes targets,
+    probabilities of shape (n, k) and the k labels, and returns a number, or nan if it is undefined. `share` means that
+    the metric is a share of samples: then it has Wilson's interval, and lmms-eval gives the standard error of its mean.
     """
 
     title: str
@@ -35,13 +35,13 @@ class Metric:
         return "predictions" if self.of_counts else "probabilities"
 
     def of(self, targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]) -> float:
-        """The figure of one evaluation, from its predictions. Raises ValueError as `counts.codes` does."""
+        """The metric of one evaluation's predictions. Raises ValueError as `counts.codes` does."""
         assert self.of_counts
         return float(self.of_counts(count(targets, predictions, labels)))
 
 
-# The order is that of tables. F1 and recall are scikit-learn's, where no answer is a false negative of its target and a
-# false positive of nothing. Labels without a target do not count; a prediction of one counts as wrong.
+# This is also the order in tables. F1 and recall are defined as in scikit-learn. No answer is a false negative of its
+# target, and a false positive of no label. Labels without a target have no F1 and recall; to predict one is wrong.
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", True, lambda counts: counts.right / counts.n, share=True),
     "macro_f1": Metric("macro-F1", True, lambda counts: counts.f1[..., counts.present].mean(axis=-1)),
@@ -60,14 +60,14 @@ def _recall(counts: Counts) -> Array:
 
 
 def metrics_of(needs: Literal["predictions", "probabilities"]) -> dict[str, Metric]:
-    """The metrics that need predictions alone, or probabilities."""
+    """The metrics that need only predictions, or those that need probabilities."""
     return {name: metric for name, metric in METRICS.items() if metric.needs == needs}
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval (low, high) of a proportion (Wilson 1927); unlike Wald's it is not empty at 0 and at n.
+    """The Wilson score interval (low, high) of a proportion (Wilson 1927). Unlike Wald's, it is not empty at 0 and n.
 
-    Raises ValueError if n is 0 or successes are not within 0..n.
+    Raises ValueError if n is 0, or if successes are not within 0..n.
     """
     from scipy.stats import binomtest
 
@@ -78,10 +78,11 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
 
 
 def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
-    """Exact two-sided McNemar test of predictions `a` (the new arm) against `b`, on the same samples.
+    """The exact two-sided McNemar test (1947) of predictions `a` (the new arm) against `b`, on the same samples.
 
-    {"fixed": samples a has right and b wrong, "broken": the reverse, "p": of a split at least as uneven when both are
-    equally likely (binomial; McNemar 1947); 1.0 when nothing changed}. Raises ValueError as `counts.correct` does.
+    Returns "fixed", the number of samples that `a` has right and `b` has wrong, "broken", the reverse, and "p", the
+    probability of a split at least as uneven if both are equally likely (binomial), 1.0 if no sample differs. Raises
+    ValueError as `counts.correct` does.
     """
     from scipy.stats import binomtest
 
