@@ -72,7 +72,7 @@ def report(n: int, frames: bool) -> dict[str, float]:
     from rbft_plugin.clips.canonical import make_clip
     from rbft_plugin.report.build import summarize, write
     from rbft_plugin.report.clip_strips import Video
-    from rbft_plugin.report.evaluations import Scored
+    from rbft_plugin.report.evaluations import Evaluation
     from rbft_plugin.spec.dataset import ClipSettings
 
     rng = random.Random(0)
@@ -80,7 +80,7 @@ def report(n: int, frames: bool) -> dict[str, float]:
     evaluations = []
     for place, arm in enumerate(ARMS):
         said = tuple(t if rng.random() < 0.5 + place / 10 else rng.choice(LABELS) for t in targets)
-        evaluations.append(Scored(arm, 0, ids, targets, said, said, LABELS, "many"))
+        evaluations.append(Evaluation(arm, 0, ids, targets, said, said, LABELS, "many"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if frames:
@@ -88,7 +88,7 @@ def report(n: int, frames: bool) -> dict[str, float]:
             make_clip(folder / "source.mp4", folder / "clip.mp4", ClipSettings())
         shown = [Video(i, "test", t, folder / "clip.mp4", "s", 10.0) for i, t in zip(ids, targets, strict=True)]
         began, worked = time.perf_counter(), timing.processor_seconds()
-        write(summarize(evaluations, {}), evaluations, folder / "report", shown)
+        write(summarize(evaluations), evaluations, folder / "report", shown)
         size = (folder / "report/index.html").stat().st_size / 1e6
         return spent(began, worked) | {"page_mb": round(size, 1)}
 

@@ -21,7 +21,7 @@ from rbft_plugin.clips.canonical import write_clip
 from rbft_plugin.data.prepare import prepare as prepare_data
 from rbft_plugin.data.prepared import DataFolder, Manifest, PreparedSample, write_jsonl
 from rbft_plugin.demo.synthetic_video import GENERAL, NIGHT, frame_times, random_scene, render
-from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.spec.dataset import ClipSettings
 
 BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
@@ -161,10 +161,10 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
 TARGETS = ("a", "a", "a", "b", "b", "b")
 
 
-def scored(arm: str, predictions: tuple[str | None, ...], seed: int = 0, **changes: Any) -> Scored:
+def scored(arm: str, predictions: tuple[str | None, ...], seed: int = 0, **changes: Any) -> Evaluation:
     """An evaluation of up to six clips with TARGETS, small enough to be done by hand."""
     n = len(predictions)
-    one = Scored(
+    one = Evaluation(
         arm=arm,
         seed=seed,
         ids=tuple(f"clip{number}" for number in range(n)),
@@ -177,7 +177,7 @@ def scored(arm: str, predictions: tuple[str | None, ...], seed: int = 0, **chang
     return replace(one, **changes)
 
 
-def random_scored(labels: tuple[str, ...], n: int, arms: dict[str, tuple[int, ...]]) -> list[Scored]:
+def random_scored(labels: tuple[str, ...], n: int, arms: dict[str, tuple[int, ...]]) -> list[Evaluation]:
     """Arms of rising skill, with the seeds given; some samples are not answered; those after the first have
     probabilities."""
     rng = np.random.default_rng(0)
@@ -195,5 +195,5 @@ def random_scored(labels: tuple[str, ...], n: int, arms: dict[str, tuple[int, ..
             answers = tuple(f"{p}" for p in predictions)
             rows = rng.dirichlet(np.ones(len(labels)), size=n)
             probabilities = tuple(map(tuple, rows.tolist())) if place else None
-            evaluations.append(Scored(arm, seed, ids, targets, predictions, answers, labels, "demo", probabilities))
+            evaluations.append(Evaluation(arm, seed, ids, targets, predictions, answers, labels, "demo", probabilities))
     return evaluations

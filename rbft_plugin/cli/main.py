@@ -92,10 +92,10 @@ def report(
     workspace.require()
     gathered = gather(arms, dataset, intersect)
     folder = output or gathered.folder
-    summary = summarize(gathered.evaluations, gathered.extra)
+    summary = summarize(gathered.evaluations, gathered.origin)
     write(summary, gathered.evaluations, folder, gathered.videos)
     terminal.print_summary(summary)
-    for note in gathered.extra["notes"]:
+    for note in gathered.origin.notes:
         console.print(f"note: {note}")
     terminal.print_pages(folder)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none 
     from rbft_plugin.check.dataset_check import Checked
     from rbft_plugin.data.prepare import Prepared
     from rbft_plugin.rationales.collect import Collection
+    from rbft_plugin.report.view_model import Report
     from rbft_plugin.run.steps import Plan, Step
     from rbft_plugin.spec.dataset import Dataset
 
@@ -55,22 +56,23 @@ def print_collection(collection: Collection, examples: int = 2, width: int = 100
         console.print(f"  {collection.further} further texts are not used, only the first of each video (--repeats)")
 
 
-def print_summary(report: dict[str, Any]) -> None:
+def print_summary(report: Report) -> None:
     """The table of a report, and a sentence for each comparison."""
     from rbft_plugin.report.markdown import table
 
     console.print(table(report))
-    for comparison in report["comparisons"]:
-        console.print(f"- {comparison['sentence']}")
+    for comparison in report.comparisons:
+        console.print(f"- {comparison.sentence}")
 
 
 def print_outcome(plan: Plan) -> None:
     """The report of a run, the model of each arm, and where outputs of earlier settings are."""
     from rbft_plugin import files
+    from rbft_plugin.report.view_model import Report
     from rbft_plugin.run import layout, runner
 
     folder = layout.report_folder(plan.folder)
-    print_summary(files.read_json(folder / "report.json"))
+    print_summary(Report.model_validate(files.read_json(folder / "report.json")))
     for step in plan.steps:
         if step.kind == "score" and step.model and step.output and step.output.is_dir():
             arm = "/".join(filter(None, (step.cell, step.arm)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rbft_plugin.report import ticks
-from rbft_plugin.report.plots import EDGE, FAINT, INK, LIGHT, look
+from rbft_plugin.report.plots import EDGE, FAINT, INK, LIGHT, arm_style, columns_of, tick_labels
+from rbft_plugin.report.view_model import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,23 +17,21 @@ LEGEND = 60  # columns of a name in a legend
 DODGE = 4.0  # points
 
 
-def reliability(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+def reliability(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     """How often the most probable label was right, by its probability: a panel an arm, at the arm's first seed."""
     from matplotlib.ticker import PercentFormatter
 
-    arms = {arm: figures["probabilities"] for arm, figures in report["arms"].items() if figures["probabilities"]}
+    arms = {arm: one.probabilities for arm, one in report.arms.items() if one.probabilities}
     figure, panels = _panels(len(arms), 3.0, 3.2)
     for axes, (arm, found) in zip(panels, arms.items(), strict=True):
-        bins, error = found["reliability"]["bins"], found["calibration_error"]["per_seed"][0]
+        bins, error = found.reliability.bins, found.metrics["calibration_error"].per_seed[0] or 0.0
         axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (5, 3)))
         for one in bins:
-            axes.bar(one["low"], one["accuracy"], one["high"] - one["low"], align="edge", color=LIGHT, ec=EDGE, lw=0.8)
-            axes.vlines(one["confidence"], *one["ci95"], color=INK, lw=1.2)
-            axes.plot([one["confidence"]], [one["accuracy"]], "o", ms=4, mfc="white", mec=INK)
-            axes.text(
-                (one["low"] + one["high"]) / 2, 0.015, str(one["n"]), ha="center", va="bottom", rotation=90, fontsize=7
-            )
-        axes.set_title(f"{ticks.ticks([arm], missing)[0]}: calibration error {100 * error:.1f} %", fontsize=10)
+            axes.bar(one.low, one.accuracy, one.high - one.low, align="edge", color=LIGHT, ec=EDGE, lw=0.8)
+            axes.vlines(one.confidence, *one.ci95, color=INK, lw=1.2)
+            axes.plot([one.confidence], [one.accuracy], "o", ms=4, mfc="white", mec=INK)
+            axes.text((one.low + one.high) / 2, 0.015, str(one.n), ha="center", va="bottom", rotation=90, fontsize=7)
+        axes.set_title(f"{tick_labels([arm], missing)[0]}: calibration error {100 * error:.1f} %", fontsize=10)
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.08)
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
@@ -46,19 +44,19 @@ def reliability(report: Mapping[str, Any], missing: frozenset[str] = frozenset()
     return figure
 
 
-def losses(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+def losses(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     """Training loss by optimizer step: a panel a stage, a line an arm and seed."""
-    stages = list(dict.fromkeys(one["stage"] for one in report["losses"]))
-    arms = list(dict.fromkeys(one["arm"] for one in report["losses"]))
+    stages = list(dict.fromkeys(one.stage for one in report.losses))
+    arms = list(dict.fromkeys(one.arm for one in report.losses))
     # Of what several cells of a sweep share no arm has the name.
-    places = {arm: place for place, arm in enumerate(dict.fromkeys([*report["arms"], *arms]))}
-    names = dict(zip(arms, ticks.ticks(arms, missing, LEGEND), strict=True))
+    places = {arm: place for place, arm in enumerate(dict.fromkeys([*report.arms, *arms]))}
+    names = dict(zip(arms, tick_labels(arms, missing, LEGEND), strict=True))
     figure, panels = _panels(len(stages), 3.6, 3.0)
     lines: dict[str, Any] = {}
     for axes, stage in zip(panels, stages, strict=True):
-        for one in (one for one in report["losses"] if one["stage"] == stage):
-            style = look(places[one["arm"]]) | {"markevery": max(1, len(one["steps"]) // 8)}
-            (lines[names[one["arm"]]],) = axes.plot(one["steps"], one["loss"], **style, ms=4, lw=1.3)
+        for one in (one for one in report.losses if one.stage == stage):
+            style = arm_style(places[one.arm]) | {"markevery": max(1, len(one.steps) // 8)}
+            (lines[names[one.arm]],) = axes.plot(one.steps, one.loss, **style, ms=4, lw=1.3)
         axes.set_title(f"stage: {stage}", fontsize=10)
         axes.set_xlabel("optimizer step")
         axes.set_ylim(bottom=0)
@@ -67,7 +65,7 @@ def losses(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> 
     return figure
 
 
-def learning(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -> Figure:
+def learning(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     """Accuracy and macro-F1 against the amount of training data; see `curves` in docs/report.md.
 
     Lines stand beside one another by DODGE points, so that their whiskers do not cover each other.
@@ -76,36 +74,37 @@ def learning(report: Mapping[str, Any], missing: frozenset[str] = frozenset()) -
     from matplotlib.transforms import ScaledTranslation
 
     figure, panels = _panels(2, 3.6, 3.2)
-    curves = report["curves"]["lines"]
-    names = ticks.ticks(list(curves), missing, LEGEND)
+    assert report.curves
+    curves = report.curves.lines
+    names = tick_labels(list(curves), missing, LEGEND)
     spots = sorted({float(at) for line in curves.values() for at in line})
     lines: dict[str, Any] = {}
     for axes, (key, title) in zip(panels, (("accuracy", "accuracy"), ("macro_f1", "macro-F1")), strict=True):
         if spots[0] > 0 and spots[-1] / spots[0] >= 8:
             axes.set_xscale("log")
         for place, (name, line) in enumerate(zip(names, curves.values(), strict=True)):
-            points = sorted((float(at), report["arms"][arm][key]) for at, arm in line.items())
-            amounts, style = [at for at, _ in points], look(place)
+            points = sorted((float(at), report.arms[arm].metrics[key]) for at, arm in line.items())
+            amounts, style = [at for at, _ in points], arm_style(place)
             right = DODGE * (place - (len(curves) - 1) / 2) / 72
             beside = axes.transData + ScaledTranslation(right, 0, figure.dpi_scale_trans)
-            lows, highs = zip(*(one["ci95"] for _, one in points), strict=True)
+            lows, highs = zip(*(one.ci95 for _, one in points), strict=True)
             axes.vlines(amounts, lows, highs, color=style["color"], lw=1.1, alpha=0.7, transform=beside)
-            seeds = [(at, value) for at, one in points for value in one["per_seed"] if len(one["per_seed"]) > 1]
+            seeds = [(at, value) for at, one in points for value in one.per_seed if len(one.per_seed) > 1]
             if seeds:
                 axes.plot(*zip(*seeds, strict=True), ".", color=style["color"], ms=3, transform=beside)
-            values = [one["mean"] for _, one in points]
+            values = [one.mean for _, one in points]
             (lines[name],) = axes.plot(amounts, values, **style, ms=5, lw=1.5, transform=beside)
         if key == "accuracy":
-            axes.axhline(report["majority_accuracy"], color=INK, lw=1, ls=(0, (5, 3)))
+            axes.axhline(report.majority_accuracy, color=INK, lw=1, ls=(0, (5, 3)))
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel(report["curves"]["x"])
+        axes.set_xlabel(report.curves.x)
         axes.set_xticks(spots, [f"{at:g}" for at in spots])
         axes.minorticks_off()
         axes.set_xlim(*_around(spots, axes.get_xscale() == "log"))
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _legend(figure, lines)
-    majority = f"always the most frequent class ({100 * report['majority_accuracy']:.1f} %)"
+    majority = f"always the most frequent class ({100 * report.majority_accuracy:.1f} %)"
     figure.supxlabel(f"whiskers: 95 % intervals; dots: seeds; dashed: {majority}", fontsize=8)
     return figure
 
@@ -121,7 +120,7 @@ def _around(spots: list[float], log: bool, share: float = 0.12) -> tuple[float, 
 
 def _legend(figure: Figure, lines: Mapping[str, Any]) -> None:
     """Names of lines above the panels, in as many columns as there is room for; the figure grows with them."""
-    room = figure.get_figwidth() / (0.6 + 0.075 * max(map(ticks.width, lines)))
+    room = figure.get_figwidth() / (0.6 + 0.075 * max(map(columns_of, lines)))
     columns = max(1, min(len(lines), int(room)))
     figure.set_figheight(figure.get_figheight() + 0.17 * -(-len(lines) // columns))
     figure.legend(

@@ -1,4 +1,4 @@
-"""A scored evaluation as a value, and whether several of them may be reported on together."""
+"""An evaluation of a model on the test set, and whether several of them can be reported on together."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rbft_plugin.errors import RbftError
 
 
 class ReportError(RbftError):
-    """The evaluations cannot be reported on together; the message says all that is wrong, a line each."""
+    """The evaluations cannot be reported on together. The message has a line for each reason."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One model's answers to the test set; ids, targets, predictions and answers are parallel, of length n."""
+class Evaluation:
+    """One model's answers to the test set. ids, targets, predictions and answers belong together, each of length n."""
 
     arm: str
     seed: int
@@ -26,13 +26,13 @@ class Scored:
     labels: tuple[str, ...]
     dataset: str
     probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
-    without_video: tuple[str | None, ...] | None = None  # predictions where the model was shown the question alone
+    without_video: tuple[str | None, ...] | None = None  # predictions from the question alone
 
     @property
     def name(self) -> str:
         return f"{self.arm}, seed {self.seed}"
 
-    def of(self, ids: Sequence[str]) -> Scored:
+    def of(self, ids: Sequence[str]) -> Evaluation:
         """The same evaluation of these samples alone, in this order."""
         place = {sample: number for number, sample in enumerate(self.ids)}
         rows = [place[sample] for sample in ids]
@@ -47,20 +47,20 @@ class Scored:
         )
 
 
-def by_arm(evaluations: Sequence[Scored]) -> dict[str, list[Scored]]:
+def by_arm(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
     """{arm: its evaluations by seed}, arms in the order given, samples in the order of the first evaluation.
 
     Raises ReportError with all that keeps the evaluations from being compared.
     """
     if problems := _problems(evaluations):
         raise ReportError("\n".join(problems))
-    runs: dict[str, list[Scored]] = {}
+    runs: dict[str, list[Evaluation]] = {}
     for evaluation in evaluations:
         runs.setdefault(evaluation.arm, []).append(evaluation.of(evaluations[0].ids))
     return {arm: sorted(group, key=lambda run: run.seed) for arm, group in runs.items()}
 
 
-def _problems(evaluations: Sequence[Scored]) -> list[str]:
+def _problems(evaluations: Sequence[Evaluation]) -> list[str]:
     if not evaluations:
         return ["no evaluations to report on"]
     counts = Counter(evaluation.name for evaluation in evaluations)
@@ -75,7 +75,7 @@ def _problems(evaluations: Sequence[Scored]) -> list[str]:
     return problems + between
 
 
-def _problems_within(one: Scored) -> list[str]:
+def _problems_within(one: Evaluation) -> list[str]:
     lengths = [len(one.ids), len(one.targets), len(one.predictions), len(one.answers)]
     if len(set(lengths)) > 1:
         return [f"{one.name}: {lengths[0]} ids, {lengths[1]} targets, {lengths[2]} predictions, {lengths[3]} answers"]
@@ -90,7 +90,7 @@ def _problems_within(one: Scored) -> list[str]:
     return [f"{one.name}: {what}: {some(names)}" for what, names in found.items() if names]
 
 
-def _problems_between(one: Scored, first: Scored) -> list[str]:
+def _problems_between(one: Evaluation, first: Evaluation) -> list[str]:
     problems = []
     if one.dataset != first.dataset:
         problems.append(f"{one.name}: dataset {one.dataset!r}, but {first.dataset!r} in {first.name}")

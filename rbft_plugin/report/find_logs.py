@@ -10,6 +10,7 @@ from typing import Any
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.report.view_model import LearningCurves
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.records import PlanRecord
 from rbft_plugin.spec.names import TASK_KINDS, task_dataset, task_kind
@@ -114,8 +115,8 @@ def cells(outputs: Sequence[Output]) -> dict[str, list[str]]:
     return {one.arm: [cell for cell, _ in one.cells] for one in outputs if one.cells}
 
 
-def curves(outputs: Sequence[Output]) -> dict[str, Any] | None:
-    """Learning curves of a sweep: {"x": in words, "lines": {line: {amount: arm}}}; None without numbers to draw."""
+def curves(outputs: Sequence[Output]) -> LearningCurves | None:
+    """Learning curves of a sweep; None where no swept value is a number."""
     values = [dict(of_cell) for one in outputs for _, of_cell in one.cells]
     keys = [key for key in dict.fromkeys(key for one in values for key in one) if _numbers(key, values)]
     if not keys:
@@ -127,7 +128,7 @@ def curves(outputs: Sequence[Output]) -> dict[str, Any] | None:
             same = {key for key, value in of_cell if any(dict(other)[key] != value for _, other in one.cells)}
             others = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in of_cell if key not in (x, *same)]
             lines[one.plain + (f" ({', '.join(others)})" if others else "")][str(dict(of_cell)[x])] = one.arm
-    return {"x": AMOUNTS.get(x, x), "lines": dict(lines)}
+    return LearningCurves(x=AMOUNTS.get(x, x), lines=dict(lines))
 
 
 def _numbers(key: str, values: Sequence[dict[str, Any]]) -> bool:

@@ -16,25 +16,25 @@ from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
-from rbft_plugin.report import clip_strips as browser
-from rbft_plugin.report import plots as charts
-from rbft_plugin.report import prose as wording
+from rbft_plugin.report import clip_strips, plots, prose
 from rbft_plugin.report.clip_strips import Video
-from rbft_plugin.report.evaluations import Scored
-from rbft_plugin.report.markdown import TITLES, shown_labels
+from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.markdown import TITLES
+from rbft_plugin.report.view_model import Comparison, Report
+from rbft_plugin.scoring.metrics import metrics_of
 
 ASSETS = files("rbft_plugin") / "report" / "page"
 LONGEST = 4000  # characters of an answer or rationale in the page; the logs have them whole
 TOP = 3  # probabilities of an answer that are shown
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 COLOURS = {
-    charts.INK: "currentColor", charts.FAINT: "var(--line)", charts.LIGHT: "var(--pale)", charts.EDGE: "var(--edge)",
+    plots.INK: "currentColor", plots.FAINT: "var(--line)", plots.LIGHT: "var(--pale)", plots.EDGE: "var(--edge)",
     "#ffffff": "none", "white": "none",
 }  # fmt: skip
 
 
 def render(
-    report: Mapping[str, Any], evaluations: Sequence[Scored], videos: Sequence[Video], pictures: Mapping[str, str]
+    report: Report, evaluations: Sequence[Evaluation], videos: Sequence[Video], pictures: Mapping[str, str]
 ) -> str:
     """The page; `pictures` are {name: SVG} as `pictures.draw` gives them."""
     from jinja2 import Environment, StrictUndefined
@@ -43,19 +43,21 @@ def render(
     style, script = (ASSETS.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "percent": wording.percent,
-        "points": wording.points,
-        "p_value": wording.p_value,
-        "duration": wording.duration,
+        "percent": prose.percent,
+        "points": prose.points,
+        "p_value": prose.p_value,
+        "duration": prose.duration,
     }
     template = environment.from_string(ASSETS.joinpath("index.html.jinja").read_text(encoding="utf-8"))
-    strips = browser.strips(videos)
+    strips = clip_strips.strips(videos)
     return template.render(
         report=report,
-        shown=shown_labels(report),
-        arm_name=wording.arm_name,
-        majority=wording.majority(report),
-        reach=_reach(report["comparisons"]),
+        metrics=metrics_of("predictions"),
+        probability_metrics=metrics_of("probabilities"),
+        shown=report.label_titles,
+        arm_name=prose.arm_name,
+        majority=prose.majority(report),
+        reach=_reach(report.comparisons),
         pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],
         strips_said=strips.said,
         data=Markup(in_script(_data(report, evaluations, videos, strips.of))),
@@ -117,9 +119,9 @@ def _font(value: str) -> dict[str, str]:
     return ({"font-size": size.group(1)} if size else {}) | ({"font-weight": weight.group(1)} if weight else {})
 
 
-def _reach(comparisons: Sequence[Mapping[str, Any]]) -> float:
+def _reach(comparisons: Sequence[Comparison]) -> float:
     """Half the width of the axis of differences, a multiple of 0.1 that holds every interval."""
-    most = max((abs(bound) for one in comparisons for bound in one["ci95"]), default=0.0)
+    most = max((abs(bound) for one in comparisons for bound in one.ci95), default=0.0)
     return max(0.1, -(-most // 0.1) * 0.1)
 
 
@@ -128,14 +130,14 @@ def _hash(content: str) -> str:
 
 
 def _data(
-    report: Mapping[str, Any], evaluations: Sequence[Scored], videos: Sequence[Video], strips: Mapping[str, str]
+    report: Report, evaluations: Sequence[Evaluation], videos: Sequence[Video], strips: Mapping[str, str]
 ) -> dict[str, Any]:
     """What the browser of clips shows; labels are positions in `labels`, -1 for none."""
-    arms = list(report["arms"])
+    arms = list(report.arms)
     runs = sorted(evaluations, key=lambda run: (arms.index(run.arm), run.seed))
-    several = {run.arm for run in runs if len(report["arms"][run.arm]["seeds"]) > 1}
+    several = {run.arm for run in runs if len(report.arms[run.arm].seeds) > 1}
     answers = [_answers(run) for run in runs]
-    position = {label: number for number, label in enumerate(report["labels"])}
+    position = {label: number for number, label in enumerate(report.labels)}
     tested = dict(zip(runs[0].ids, runs[0].targets, strict=True))
     known = {video.id for video in videos}
     shown = [video for video in videos if video.split != "test" or video.id in tested]
@@ -157,7 +159,7 @@ def _data(
         for i, target in tested.items() if i not in known
     ]  # fmt: skip
     return {
-        "labels": list(shown_labels(report).values()),
+        "labels": list(report.label_titles.values()),
         "runs": [
             {"name": run.name if run.arm in several else run.arm, "arm": run.arm, "seed": run.seed} for run in runs
         ],
@@ -165,7 +167,7 @@ def _data(
     }
 
 
-def _answers(run: Scored) -> dict[str, list[Any]]:
+def _answers(run: Evaluation) -> dict[str, list[Any]]:
     """{id: [prediction, text, [[label, probability], ...]]}, the most probable labels first."""
     position = {label: number for number, label in enumerate(run.labels)}
     found = {}

@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rbft_plugin.data.prepared import PreparedSample, read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.lmms_eval.evaluation import EvaluationRow
-from rbft_plugin.report import clip_strips as browser
-from rbft_plugin.report import find_logs as outputs
-from rbft_plugin.report import provenance
+from rbft_plugin.report import clip_strips, find_logs, provenance
 from rbft_plugin.report.clip_strips import Video
-from rbft_plugin.report.evaluations import Scored, some
+from rbft_plugin.report.evaluations import Evaluation, some
 from rbft_plugin.report.find_logs import dataset_of
+from rbft_plugin.report.view_model import Origin
 from rbft_plugin.run import layout
 from rbft_plugin.run.environment import versions
 from rbft_plugin.scoring.answers import normal, parse
@@ -26,10 +24,10 @@ from rbft_plugin.spec.names import task_kind
 
 @dataclass(frozen=True)
 class Gathered:
-    """What `report.summarize` and `report.write` take, and the default folder of the report."""
+    """What `build.summarize` and `build.write` take, and the default folder of the report."""
 
-    evaluations: list[Scored]
-    extra: dict[str, Any]
+    evaluations: list[Evaluation]
+    origin: Origin
     videos: list[Video]
     folder: Path
 
@@ -44,7 +42,7 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     Every evaluation has to have exactly the clips of the prepared test split; with `intersect`, only the clips that all
     of them have are compared, and the report's notes say so. Raises RbftError with the difference.
     """
-    found, notes = outputs.find(given)
+    found, notes = find_logs.find(given)
     logs = [(one.arm, one.seed, one.log(dataset)) for one in found]
     name = _dataset(logs, dataset)
     split = read_split(name, "test")
@@ -57,22 +55,21 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     seeds = Counter(arm for arm, _, _ in logs)
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
-    extra: dict[str, Any] = {
-        "notes": left_out + notes,
-        "display": manifest.display,
-        "models": models,
-        "versions": (installed := versions()),
-        "cells": outputs.cells(found),
-        "provenance": provenance.collect(name, logs, installed),
-        "losses": provenance.losses([log for _, _, log in logs]),
-    }
-    if curves := outputs.curves(found):
-        extra["curves"] = curves
+    origin = Origin(
+        notes=left_out + notes,
+        display=manifest.display,
+        models=models,
+        versions=(installed := versions()),
+        cells=find_logs.cells(found),
+        provenance=provenance.collect(name, logs, installed),
+        losses=provenance.losses([log for _, _, log in logs]),
+        curves=find_logs.curves(found),
+    )
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     one_run = len(given) == 1 and "=" not in given[0]
-    videos = browser.videos(name, runs[0] if len(runs) == 1 else None)
+    videos = clip_strips.videos(name, runs[0] if len(runs) == 1 else None)
     folder = layout.report_folder(Path(given[0] if one_run else "."))
-    return Gathered([one.of(kept) for one in read], extra, videos, folder)
+    return Gathered([one.of(kept) for one in read], origin, videos, folder)
 
 
 def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
@@ -87,7 +84,7 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
     return next(iter(names))
 
 
-def _read(log: Path, arm: str, seed: int, dataset: str, split: list[PreparedSample]) -> Scored:
+def _read(log: Path, arm: str, seed: int, dataset: str, split: list[PreparedSample]) -> Evaluation:
     """A logged evaluation, with the samples that it has, in the order of the test split; further samples last."""
     logged = evaluation.read_log(log)
     keyed = {_sample_id(row, log, split): row for row in logged}
@@ -97,7 +94,7 @@ def _read(log: Path, arm: str, seed: int, dataset: str, split: list[PreparedSamp
     targets = {sample.id: sample.label or "" for sample in split}
     ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
     rows = [keyed[i] for i in ids]
-    return Scored(
+    return Evaluation(
         arm=arm,
         seed=seed,
         ids=tuple(ids),
@@ -152,7 +149,7 @@ def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> st
     return split[place].id
 
 
-def _same_samples(read: list[Scored], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
+def _same_samples(read: list[Evaluation], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
     """(the samples to report on, a note where they are not all); raises RbftError with the difference."""
     differences = []
     for one in read:

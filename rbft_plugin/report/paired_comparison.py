@@ -1,17 +1,17 @@
-"""One arm against another, on the same test clips."""
+"""One arm against another, on the same test samples."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-from rbft_plugin.report.arm_statistics import Draws, figures
-from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.report.arm_statistics import Resampled, figures
+from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import sentence
+from rbft_plugin.report.view_model import Comparison, Interval, SeedPair
 from rbft_plugin.scoring.bootstrap import MeanOverSeeds, over_seeds
 from rbft_plugin.scoring.counts import correct
 from rbft_plugin.scoring.metrics import mcnemar
@@ -20,49 +20,49 @@ from rbft_plugin.spec.names import task_name
 EXACT, OVER_SEEDS = "exact McNemar", "t over clips and seeds"
 
 
-def compare(new: Sequence[Scored], old: Sequence[Scored], draws: tuple[Draws, Draws]) -> dict[str, Any]:
-    """An entry of report["comparisons"]: `new` against `old`, evaluations by seed; `draws` are theirs, in this order.
+def compare(new: Sequence[Evaluation], old: Sequence[Evaluation], values: tuple[Resampled, Resampled]) -> Comparison:
+    """`new` against `old`, evaluations by seed; `values` are what `arm_statistics.resample` makes of each.
 
     Seeds are paired (see `pairs`) and never pooled: McNemar's test is made for each pair, since seeds answer the same
-    clips and would count each of them several times. One pair: its test, and a paired bootstrap interval over clips.
-    Several: the interval and test of the mean difference over seeds and clips (see resampling.over_seeds).
+    samples and would count each of them several times. One pair: its test, and a paired bootstrap interval over
+    samples. Several: the interval and test of the mean difference over seeds and samples (see bootstrap.over_seeds).
     """
-    paired = pairs([run.seed for run in new], [run.seed for run in old])
-    per_seed = [_pair(new[a], old[b]) for a, b in paired]
+    positions = pairs([one.seed for one in new], [one.seed for one in old])
+    per_seed = [_pair(new[a], old[b]) for a, b in positions]
     accuracy, macro_f1 = (
-        over_seeds(
-            [pair[f"{figure}_diff"] for pair in per_seed],
-            [draws[0][figure][a] - draws[1][figure][b] for a, b in paired],
+        over_seeds(differences, [values[0][metric][a] - values[1][metric][b] for a, b in positions])
+        for metric, differences in (
+            ("accuracy", [pair.accuracy_diff for pair in per_seed]),
+            ("macro_f1", [pair.macro_f1_diff for pair in per_seed]),
         )
-        for figure in ("accuracy", "macro_f1")
     )
-    several = len(paired) > 1
-    p = per_seed[0]["mcnemar_p"]
-    if several:  # where no seed and no clip differs there is no t: the weakest test speaks
-        p = accuracy.p if accuracy.p is not None else max(pair["mcnemar_p"] for pair in per_seed)
-    entry = {
-        "arm": new[0].arm,
-        "against": old[0].arm,
-        "accuracy_diff": accuracy.mean,
-        "ci95": _within(accuracy),
-        "sd": accuracy.sd,
-        "macro_f1_diff": macro_f1.mean,
-        "macro_f1_ci95": _within(macro_f1),
-        "covers": ["test clips", "seeds"] if several else ["test clips"],
-        "test": OVER_SEEDS if several else EXACT,
-        "p": p,
-        "per_seed": per_seed,
-        "power": power_command(new[paired[0][0]], old[paired[0][1]]),
-    }
-    seeds = (len({a for a, _ in paired}), len({b for _, b in paired}))
-    return entry | {"sentence": sentence(entry, len(new[0].ids), seeds)}
+    several = len(positions) > 1
+    p = per_seed[0].mcnemar_p
+    if several:  # where no seed and no sample differs there is no t: the weakest test speaks
+        p = accuracy.p if accuracy.p is not None else max(pair.mcnemar_p for pair in per_seed)
+    comparison = Comparison(
+        arm=new[0].arm,
+        against=old[0].arm,
+        accuracy_diff=accuracy.mean,
+        ci95=_within(accuracy),
+        sd=accuracy.sd,
+        macro_f1_diff=macro_f1.mean,
+        macro_f1_ci95=_within(macro_f1),
+        covers=["test clips", "seeds"] if several else ["test clips"],
+        test=OVER_SEEDS if several else EXACT,
+        p=p,
+        per_seed=per_seed,
+        power=power_command(new[positions[0][0]], old[positions[0][1]]),
+    )
+    seeds = (len({a for a, _ in positions}), len({b for _, b in positions}))
+    return comparison.model_copy(update={"sentence": sentence(comparison, len(new[0].ids), seeds)})
 
 
 def pairs(new: Sequence[int], old: Sequence[int]) -> list[tuple[int, int]]:
     """Which evaluations are compared, as positions in two lists of seeds.
 
-    Every seed with the only one of the other arm (zero-shot has one); else the seeds that both have; arms that share
-    none are paired in order.
+    Every seed with the only one of the other arm (zero-shot has one); else the seeds that both have. Arms that share
+    no seed are paired in order.
     """
     if min(len(new), len(old)) == 1:
         return list(product(range(len(new)), range(len(old))))
@@ -70,13 +70,13 @@ def pairs(new: Sequence[int], old: Sequence[int]) -> list[tuple[int, int]]:
     return shared or list(zip(range(len(new)), range(len(old)), strict=False))
 
 
-def power_command(new: Scored, old: Scored) -> str | None:
+def power_command(new: Evaluation, old: Evaluation) -> str | None:
     """lmms-eval's own power analysis for this test set, given the spread and correlation of these two arms.
 
     It asks what it takes to see a difference of 5 points, not of the difference that was found: power computed from
     the observed difference says no more than its p value (Hoenig and Heisey 2001). None where neither arm varies.
     """
-    right = np.array([correct(run.targets, run.predictions) for run in (new, old)], dtype=float)
+    right = np.array([correct(one.targets, one.predictions) for one in (new, old)], dtype=float)
     std = right.std(axis=1)
     if not std.any():
         return None
@@ -87,19 +87,18 @@ def power_command(new: Scored, old: Scored) -> str | None:
     return shlex.join(command)
 
 
-def _pair(new: Scored, old: Scored) -> dict[str, Any]:
+def _pair(new: Evaluation, old: Evaluation) -> SeedPair:
     test = mcnemar(new.targets, new.predictions, old.predictions)
-    of_new, of_old = figures(new), figures(old)
-    return {
-        "seed": new.seed,
-        "against_seed": old.seed,
-        "accuracy_diff": (test["fixed"] - test["broken"]) / len(new.ids),  # exact, so that it is rounded alike
-        "macro_f1_diff": of_new["macro_f1"] - of_old["macro_f1"],
-        "fixed": test["fixed"],
-        "broken": test["broken"],
-        "mcnemar_p": test["p"],
-    }
+    return SeedPair(
+        seed=new.seed,
+        against_seed=old.seed,
+        accuracy_diff=(test["fixed"] - test["broken"]) / len(new.ids),  # exact, so that it is rounded alike
+        macro_f1_diff=figures(new)["macro_f1"] - figures(old)["macro_f1"],
+        fixed=test["fixed"],
+        broken=test["broken"],
+        mcnemar_p=test["p"],
+    )
 
 
-def _within(estimate: MeanOverSeeds) -> list[float]:
-    return [max(-1.0, estimate.low), min(1.0, estimate.high)]
+def _within(estimate: MeanOverSeeds) -> Interval:
+    return max(-1.0, estimate.low), min(1.0, estimate.high)

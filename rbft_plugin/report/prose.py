@@ -1,32 +1,31 @@
-"""What numbers show, in words that say no more than they do."""
+"""Sentences and formats of numbers: what the figures show, and no more."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rbft_plugin.errors import one_line
+from rbft_plugin.report.view_model import ArmStatistics, Comparison, Figure, Report
 
 SIGNIFICANT = 0.05
 FEW = 4  # test clips a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
 
 
-def sentence(comparison: Mapping[str, Any], n: int, seeds: tuple[int, int]) -> str:
-    """What a comparison shows, in one sentence that says no more than its numbers.
+def sentence(comparison: Comparison, n: int, seeds: tuple[int, int]) -> str:
+    """What a comparison of n test clips shows, in one sentence; `seeds` is how many seeds of each arm it compares.
 
-    `comparison` is an entry of report["comparisons"], n its test clips, `seeds` how many seeds of each arm it compares.
-    It speaks of a difference only if the interval, as printed, leaves out 0 and the comparison's test agrees: with few
-    clips the bootstrap alone is too sure of itself.
+    It speaks of a difference only if the printed interval leaves out 0 and the comparison's test agrees: with few clips
+    the bootstrap alone finds too many differences.
     """
     several = max(seeds) > 1
     arm, against = (
         f"{name} ({of_seeds(k)})" if several else name
-        for name, k in zip((comparison["arm"], comparison["against"]), seeds, strict=True)
+        for name, k in zip((comparison.arm, comparison.against), seeds, strict=True)
     )
-    points = round(100 * comparison["accuracy_diff"], 1)
-    low, high = (round(100 * bound, 1) for bound in comparison["ci95"])
-    by_seed = [100 * pair["accuracy_diff"] for pair in comparison["per_seed"]]
+    points = round(100 * comparison.accuracy_diff, 1)
+    low, high = (round(100 * bound, 1) for bound in comparison.ci95)
+    by_seed = [100 * pair.accuracy_diff for pair in comparison.per_seed]
     if points == 0:
         finding = f"{arm} and {against} are equally accurate, to 0.1 points,"
     else:
@@ -34,12 +33,12 @@ def sentence(comparison: Mapping[str, Any], n: int, seeds: tuple[int, int]) -> s
     interval = f"95 % interval {low:z.1f} to {high:z.1f}"
     if several:
         interval += f", for other seeds and test clips alike; by seed {min(by_seed):z.1f} to {max(by_seed):z.1f}"
-    test = "t test over clips and seeds" if several else f"{comparison['test']} test"
-    p = f"the {test} gives p {p_value(comparison['p'])}"
+    test = "t test over clips and seeds" if several else f"{comparison.test} test"
+    p = f"the {test} gives p {p_value(comparison.p)}"
     run, does, shows = ("these runs", "do", "show") if several else ("this run", "does", "shows")
     if low <= 0 <= high:
         verdict = f"the interval contains 0, so {run} {does} not show a difference"
-    elif round(comparison["p"], 3) >= SIGNIFICANT:
+    elif round(comparison.p, 3) >= SIGNIFICANT:
         verdict = f"the interval leaves out 0, but {p}, so {run} {does} not settle whether they differ"
     elif any(points * difference <= 0 for difference in by_seed):
         verdict = f"the interval leaves out 0 and {p}, so {run} {shows} a difference on average, but not for every seed"
@@ -80,33 +79,29 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
     return lines
 
 
-def majority(report: Mapping[str, Any]) -> str:
-    share = percent(report["majority_accuracy"])
-    return f"{report['n_test']} test clips; always naming their most frequent class would give {share} % accuracy."
+def majority(report: Report) -> str:
+    share = percent(report.majority_accuracy)
+    return f"{report.n_test} test clips; always naming their most frequent class would give {share} % accuracy."
 
 
-def without_video(report: Mapping[str, Any]) -> str:
+def without_video(report: Report) -> str:
     """Accuracy of the arms that were also asked without the video; "" where none was."""
-    asked = {arm: f for arm, f in report["arms"].items() if f["without_video"]}
-    said = "; ".join(f"{arm} {figure(f['without_video'])}" for arm, f in asked.items())
-    return f"Accuracy without the video, % (95 % interval): {said}." if said else ""
+    asked = [f"{arm} {figure(one.without_video)}" for arm, one in report.arms.items() if one.without_video]
+    return f"Accuracy without the video, % (95 % interval): {'; '.join(asked)}." if asked else ""
 
 
-def arm_name(arm: str, figures: Mapping[str, Any]) -> str:
-    return f"{arm} ({of_seeds(len(figures['seeds']))})" if len(figures["seeds"]) > 1 else arm
+def arm_name(arm: str, statistics: ArmStatistics) -> str:
+    seeds = len(statistics.seeds)
+    return f"{arm} ({of_seeds(seeds)})" if seeds > 1 else arm
 
 
-def of_seeds(k: int) -> str:
-    return f"mean of {k} seeds" if k > 1 else "1 seed"
+def of_seeds(count: int) -> str:
+    return f"mean of {count} seeds" if count > 1 else "1 seed"
 
 
-def figure(one: Mapping[str, Any]) -> str:
-    low, high = one["ci95"]
-    return f"{percent(one['mean'])} ({percent(low)} to {percent(high)})"
-
-
-def rate(figures: Mapping[str, Any]) -> str:
-    return f"{percent(figures['no_answer']['mean'])} %"
+def figure(one: Figure) -> str:
+    low, high = one.ci95
+    return f"{percent(one.mean)} ({percent(low)} to {percent(high)})"
 
 
 def percent(share: float) -> str:

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,13 +15,14 @@ from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.llamafactory import training
 from rbft_plugin.lmms_eval import evaluation
+from rbft_plugin.report.view_model import LossCurve, Provenance, ProvenanceStep
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import git_state, hardware
 from rbft_plugin.run.records import StepRecord
 
 
-def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[str, str]) -> dict[str, Any]:
-    """The report's "provenance" (see docs/report.md); `logs` are (arm, seed, log), `versions` those of the report."""
+def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[str, str]) -> Provenance:
+    """Where the figures of these logs come from. `logs` are (arm, seed, log), `versions` those of the report."""
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     done = [(run, record) for run in runs for record in records.records(run)]
     missing = [f"{_shown(run)}: step '{name}' has not finished" for run in runs for name in records.unfinished(run)]
@@ -49,18 +49,18 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
         missing.append(f"{manifest.as_posix()}, so the hash of the data")
     facts |= _code([record for _, record in done], missing)
     facts |= _hardware([record for _, record in done], missing)
-    if silent := [s for s in steps if s["tokens_in"] is None and s["kind"] == "train"]:
+    if silent := [step for step in steps if step.tokens_in is None and step.kind == "train"]:
         missing.append(f"tokens that {len(silent)} training steps read: their logs or results are not there")
     for package, found in _versions(done).items():
         if len(found) > 1:
             missing.append(f"which {package} the figures are of: steps ran with {' and '.join(found)}")
         elif found != [versions.get(package)]:
             facts[f"{package}, when the steps ran"] = f"{found[0]} (the report: {versions.get(package, 'none')})"
-    return {"facts": facts, "steps": steps, "recipes": recipes, "missing": missing}
+    return Provenance(facts=facts, steps=steps, recipes=recipes, missing=missing)
 
 
-def losses(logs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Training loss of every stage of the runs that these logs belong to: arm, seed, stage, steps, loss."""
+def losses(logs: Sequence[Path]) -> list[LossCurve]:
+    """The training loss of every stage of the runs that these logs belong to, first of stages on rationales."""
     found = []
     for run in dict.fromkeys(run for log in logs if (run := layout.run_of(log))):
         for arm, seed, stage, file in layout.loss_files(run):
@@ -68,11 +68,11 @@ def losses(logs: Sequence[Path]) -> list[dict[str, Any]]:
             rows = [row for row in rows if isinstance(row.get("loss"), int | float)]
             if rows:
                 steps, values = [row["current_steps"] for row in rows], [row["loss"] for row in rows]
-                found.append({"arm": arm, "seed": seed, "stage": stage, "steps": steps, "loss": values})
-    return sorted(found, key=lambda one: "rationale" not in one["stage"])
+                found.append(LossCurve(arm=arm, seed=seed, stage=stage, steps=steps, loss=values))
+    return sorted(found, key=lambda one: "rationale" not in one.stage)
 
 
-def _step(run: Path, record: StepRecord) -> dict[str, Any]:
+def _step(run: Path, record: StepRecord) -> ProvenanceStep:
     tokens: tuple[int | None, int | None] = (None, None)
     if record.output and record.kind in ("rationales", "score"):
         tokens = _tokens(layout.workspace_of(run) / record.output)
@@ -80,17 +80,17 @@ def _step(run: Path, record: StepRecord) -> dict[str, Any]:
         file = layout.log_file(run, record.name)
         log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         tokens = (training.tokens_read(layout.workspace_of(run) / record.output, log), None)
-    return {
-        "name": record.name,
-        "kind": record.kind,
-        "arm": record.arm,
-        "seed": record.seed,
-        "command": shlex.join(record.inputs.argv),
-        "began": record.began,
-        "seconds": record.seconds,
-        "tokens_in": tokens[0],
-        "tokens_out": tokens[1],
-    }
+    return ProvenanceStep(
+        name=record.name,
+        kind=record.kind,
+        arm=record.arm,
+        seed=record.seed,
+        command=shlex.join(record.inputs.argv),
+        began=record.began,
+        seconds=record.seconds,
+        tokens_in=tokens[0],
+        tokens_out=tokens[1],
+    )
 
 
 def _tokens(output: Path) -> tuple[int | None, int | None]:
@@ -102,23 +102,23 @@ def _tokens(output: Path) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _evaluated(arm: str, seed: int, log: Path) -> dict[str, Any]:
+def _evaluated(arm: str, seed: int, log: Path) -> ProvenanceStep:
     results = evaluation.results(log)
     config, tokens = results.get("config", {}), _tokens(log.parent)
     seconds = results.get("total_evaluation_time_seconds")
     argv = ["lmms-eval", "--model", str(config.get("model", "?")), "--model_args", str(config.get("model_args", ""))]
     argv += ["--tasks", evaluation.task_of(log), "--batch_size", str(config.get("batch_size", "?"))]
-    return {
-        "name": f"score {arm} seed {seed} (by hand)",
-        "kind": "score",
-        "arm": arm,
-        "seed": seed,
-        "command": shlex.join(argv) if config else "",
-        "began": None,
-        "seconds": float(seconds) if seconds else None,
-        "tokens_in": tokens[0],
-        "tokens_out": tokens[1],
-    }
+    return ProvenanceStep(
+        name=f"score {arm} seed {seed} (by hand)",
+        kind="score",
+        arm=arm,
+        seed=seed,
+        command=shlex.join(argv) if config else "",
+        began=None,
+        seconds=float(seconds) if seconds else None,
+        tokens_in=tokens[0],
+        tokens_out=tokens[1],
+    )
 
 
 def _recipe(run: str) -> Path | None:

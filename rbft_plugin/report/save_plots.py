@@ -9,29 +9,28 @@ the reader's own fonts draw them.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rbft_plugin.report import curve_plots as curves
-from rbft_plugin.report import plots as charts
-from rbft_plugin.report import ticks
-from rbft_plugin.report.markdown import picture_names, shown_labels
+from rbft_plugin.report import curve_plots, plots
+from rbft_plugin.report.markdown import picture_names
+from rbft_plugin.report.view_model import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CHARTS: dict[str, Callable[[Mapping[str, Any], frozenset[str]], Figure]] = {
-    "accuracy": charts.accuracy,
-    "classes": charts.classes,
-    "confusion": charts.confusion,
-    "reliability": curves.reliability,
-    "loss": curves.losses,
-    "curves": curves.learning,
+PLOTS: dict[str, Callable[[Report, frozenset[str]], Figure]] = {
+    "accuracy": plots.accuracy,
+    "classes": plots.classes,
+    "confusion": plots.confusion,
+    "reliability": curve_plots.reliability,
+    "loss": curve_plots.losses,
+    "curves": curve_plots.learning,
 }
 
 
-def draw(report: Mapping[str, Any], folder: Path) -> tuple[list[Path], dict[str, str]]:
+def draw(report: Report, folder: Path) -> tuple[list[Path], dict[str, str]]:
     """Write the pictures that this report has as <name>.png and <name>.svg into `folder`.
 
     Returns their paths, and {name: SVG with its text as text} for the page. The same report gives the same bytes.
@@ -40,30 +39,30 @@ def draw(report: Mapping[str, Any], folder: Path) -> tuple[list[Path], dict[str,
 
     import matplotlib
 
-    families, missing = ticks.fonts("".join([*shown_labels(report).values(), *report["arms"]]))
+    families, missing = plots.fonts("".join([*report.label_titles.values(), *report.arms]))
     style: Any = {
         "font.family": families,
         "font.size": 9,
         "text.usetex": False,
         "text.parse_math": False,  # "$" in a name is not a formula
-        "text.color": charts.INK,
-        "axes.edgecolor": charts.INK,
-        "axes.labelcolor": charts.INK,
-        "xtick.color": charts.INK,
-        "ytick.color": charts.INK,
+        "text.color": plots.INK,
+        "axes.edgecolor": plots.INK,
+        "axes.labelcolor": plots.INK,
+        "xtick.color": plots.INK,
+        "ytick.color": plots.INK,
         "svg.hashsalt": "rbft",
         "hatch.linewidth": 0.6,
     }
     paths, inline = [], {}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         for name in picture_names(report):
-            figure = CHARTS[name](report, missing)
+            figure = PLOTS[name](report, missing)
             for suffix in ("png", "svg"):
                 paths.append(folder / f"{name}.{suffix}")
                 paths[-1].write_bytes(_saved(figure, suffix, "path"))
             if missing:  # the reader's fonts draw what ours lack
                 warnings.filterwarnings("ignore", "Glyph .* missing from font")
-                figure = CHARTS[name](report, frozenset())
+                figure = PLOTS[name](report, frozenset())
             inline[name] = _saved(figure, "svg", "none").decode()
     return paths, inline
 

@@ -8,15 +8,16 @@ import pytest
 from builders import random_scored, scored
 from scipy.stats import t
 
-from rbft_plugin.report import arm_statistics as summary
-from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.report import arm_statistics
+from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.scoring import bootstrap as resampling
 
 ROWS = ((0.9, 0.1), (0.9, 0.1), (0.4, 0.6), (0.2, 0.8), (0.3, 0.7), (0.55, 0.45))
 
 
-def arm(runs: list[Scored]) -> dict[str, Any]:
-    return summary.arm(runs, summary.draws_of(runs, resampling.weights(runs[0].targets)))
+def arm(runs: list[Evaluation]) -> dict[str, Any]:
+    values = arm_statistics.resample(runs, resampling.weights(runs[0].targets))
+    return arm_statistics.arm_statistics(runs, values).model_dump(mode="json")
 
 
 def test_several_seeds_have_mean_spread_and_an_interval_that_covers_seeds() -> None:

@@ -15,6 +15,8 @@ from builders import TARGETS, random_scored, scored
 
 from rbft_plugin.report.build import summarize, write
 from rbft_plugin.report.evaluations import ReportError
+from rbft_plugin.report.view_model import Origin, Report
+from rbft_plugin.scoring.metrics import METRICS, Metric
 
 ZERO_SHOT = ("a", "b", None, "b", "b", "a")
 RBFT = ("a", "a", None, "b", "b", "b")
@@ -52,7 +54,7 @@ def figure(value: float, interval: Any) -> dict[str, Any]:
 
 def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
     evaluations = [scored("zero_shot", ZERO_SHOT), scored("rbft", RBFT)]
-    result = summarize(evaluations, {"versions": {"lmms-eval": "0.7.3"}, "notes": ["a further note"]})
+    result = summarize(evaluations, Origin(versions={"lmms-eval": "0.7.3"}, notes=["a further note"]))
     write(result, evaluations, tmp_path)
     text = (tmp_path / "report.json").read_text(encoding="utf-8")
     assert text.endswith("}\n")
@@ -143,7 +145,9 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
             }
         ],
         "versions": {"lmms-eval": "0.7.3"},
+        **{"display": {}, "models": {}, "cells": {}, "losses": []},
     }
+    assert Report.model_validate(json.loads(text)) == result
 
 
 def test_several_seeds_are_averaged() -> None:
@@ -153,7 +157,7 @@ def test_several_seeds_are_averaged() -> None:
         scored("zero_shot", ZERO_SHOT),
         scored("rbft", RBFT, seed=1),
     ]
-    result = summarize(evaluations, {})
+    result = summarize(evaluations).as_json()
     rbft = result["arms"]["rbft"]
     assert list(result["arms"]) == ["rbft", "zero_shot"]
     assert rbft["seeds"] == [1, 2]
@@ -172,8 +176,8 @@ def test_repeating_a_seed_does_not_narrow_the_intervals() -> None:
     (one,) = random_scored(labels, 80, {"rbft": (1,)})
     other = random_scored(labels, 80, {"rbft": (), "zero_shot": (0,)})[0]
     other = replace(other, targets=one.targets, arm="zero_shot")
-    single = summarize([other, one], {})
-    triple = summarize([other, *(replace(one, seed=seed) for seed in (1, 2, 3))], {})
+    single = summarize([other, one]).as_json()
+    triple = summarize([other, *(replace(one, seed=seed) for seed in (1, 2, 3))]).as_json()
     for key in ("ci95", "macro_f1_ci95"):
         assert triple["comparisons"][0][key] == pytest.approx(single["comparisons"][0][key], abs=0.01)
     low, high = triple["arms"]["rbft"]["accuracy"]["ci95"]
@@ -185,10 +189,9 @@ def test_repeating_a_seed_does_not_narrow_the_intervals() -> None:
 
 def test_every_arm_is_compared_with_every_arm_before_it_by_shared_seed_and_with_zero_shot_last() -> None:
     arms = {"zero_shot": (0,), "direct_sft": (1, 2), "rbft": (2, 1)}
-    result = summarize(random_scored(("a", "b"), 20, arms), {})
+    result = summarize(random_scored(("a", "b"), 20, arms))
     found = [
-        (c["arm"], c["against"], [(pair["seed"], pair["against_seed"]) for pair in c["per_seed"]])
-        for c in result["comparisons"]
+        (one.arm, one.against, [(pair.seed, pair.against_seed) for pair in one.per_seed]) for one in result.comparisons
     ]
     assert found == [
         ("rbft", "direct_sft", [(1, 1), (2, 2)]),
@@ -204,41 +207,52 @@ def test_the_order_of_samples_does_not_matter_and_two_calls_agree() -> None:
     shuffled: Any = {
         name: getattr(last, name)[::-1] for name in ("ids", "targets", "predictions", "answers", "probabilities")
     }
-    expected = summarize(evaluations, {})
-    assert summarize(evaluations, {}) == expected
-    assert summarize([*evaluations[:-1], replace(last, **shuffled)], {}) == expected
+    expected = summarize(evaluations)
+    assert summarize(evaluations) == expected
+    assert summarize([*evaluations[:-1], replace(last, **shuffled)]) == expected
 
 
 def test_three_clips_all_fixed_settle_nothing() -> None:
     evaluations = [scored("direct_sft", ("b", "b", "b")), scored("rbft", ("a", "a", "a"))]
-    (result,) = summarize(evaluations, {})["comparisons"]
-    assert result["ci95"] == [1.0, 1.0]  # a bootstrap of equal differences has no spread
-    assert result["sentence"].endswith("test gives p = 0.250, so this run does not settle whether they differ.")
+    (result,) = summarize(evaluations).comparisons
+    assert result.ci95 == (1.0, 1.0)  # a bootstrap of equal differences has no spread
+    assert result.sentence.endswith("test gives p = 0.250, so this run does not settle whether they differ.")
 
 
-def test_extra_may_not_replace_what_the_report_says() -> None:
-    assert summarize([FIRST], {"machine": "a laptop"})["machine"] == "a laptop"
-    with pytest.raises(ReportError, match=r"^extra: keys that the report itself has: 2 \('arms', 'labels'\)$"):
-        summarize([FIRST], {"arms": {}, "labels": [], "machine": ""})
-
-
-def test_keys_that_extra_may_not_take_are_all_of_the_report() -> None:
-    for key in set(summarize([FIRST], {})) - {"notes"}:  # those come after our own
-        with pytest.raises(ReportError):
-            summarize([FIRST], {key: 0})
+def test_a_new_metric_is_in_report_json_in_report_md_and_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "worst_f1", Metric("worst F1", True, lambda counts: counts.f1.min(axis=-1)))
+    spread = Metric("spread", False, of_probabilities=lambda targets, probabilities, labels: 0.125)
+    monkeypatch.setitem(METRICS, "spread", spread)
+    rows = ((0.9, 0.1),) * 6
+    evaluations = [scored("zero_shot", ZERO_SHOT, probabilities=rows), scored("rbft", RBFT, probabilities=rows)]
+    write(summarize(evaluations), evaluations, tmp_path)
+    arm = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["arms"]["zero_shot"]
+    assert arm["worst_f1"]["mean"] == pytest.approx(0.4)
+    assert arm["worst_f1"]["ci95"] == quantiles(lambda counts: min(f1(label, ZERO_SHOT, counts) for label in "ab"))
+    assert arm["probabilities"]["spread"] == {"mean": 0.125, "per_seed": [0.125]}
+    lines = (tmp_path / "report.md").read_text(encoding="utf-8").split("\n")
+    (head,) = [number for number, line in enumerate(lines) if "| worst F1, % |" in line]
+    assert "| 40.0 (" in lines[head + 2]
+    (head,) = [number for number, line in enumerate(lines) if line.endswith("| calibration error | spread |")]
+    assert lines[head + 2].endswith("| 0.125 |")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert '<th scope="col">worst F1</th>' in page and "<b>40.0</b>" in page
+    assert '<th scope="col">spread ↓</th>' in page and "<td>0.125</td>" in page
 
 
 def test_report_json_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rbft_plugin.report.html.render", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write(summarize([FIRST], {}), [FIRST], tmp_path)
+        write(summarize([FIRST]), [FIRST], tmp_path)
     assert not (tmp_path / "report.json").exists()
 
 
 def test_every_key_of_report_json_is_documented() -> None:
     documented = set(re.findall(r"`([a-z0-9_]+)`", DOCS.read_text(encoding="utf-8")))
     evaluations = random_scored(("a", "b"), 30, {"zero_shot": (0,), "rbft": (0, 1)})
-    result = summarize(evaluations, {})
+    result = summarize(evaluations).as_json()
 
     def keys(content: Any) -> set[str]:
         if isinstance(content, list):
@@ -254,5 +268,5 @@ def test_every_key_of_report_json_is_documented() -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match=r"file: cannot be made a folder for the report: File exists$"):
-        write(summarize([FIRST], {}), [FIRST], tmp_path / "file")
+    with pytest.raises(ReportError, match=r"file: the folder for the report cannot be made: File exists$"):
+        write(summarize([FIRST]), [FIRST], tmp_path / "file")

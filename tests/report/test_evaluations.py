@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from builders import scored
 
-from rbft_plugin.report.evaluations import ReportError, Scored, by_arm
+from rbft_plugin.report.evaluations import Evaluation, ReportError, by_arm
 
 ZERO_SHOT = ("a", "b", None, "b", "b", "a")
 RBFT = ("a", "a", None, "b", "b", "b")
@@ -60,7 +60,7 @@ SAME_SPLIT = "\nEvaluate every arm on the same test split, with the same labels.
         ),
     ],
 )
-def test_evaluations_that_do_not_belong_together(evaluations: list[Scored], message: str) -> None:
+def test_evaluations_that_do_not_belong_together(evaluations: list[Evaluation], message: str) -> None:
     with pytest.raises(ReportError) as error:
         by_arm(evaluations)
     assert str(error.value) == message

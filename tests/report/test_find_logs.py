@@ -13,6 +13,7 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.report import find_logs as outputs
 from rbft_plugin.report.build import summarize
 from rbft_plugin.report.find_logs import Output
+from rbft_plugin.report.view_model import Origin
 
 STAMP = "20260101_000000"
 
@@ -87,7 +88,8 @@ def test_arms_of_a_sweep_are_named_by_their_cells_and_shared_ones_are_there_once
         "shots-4/rbft": ["shots-4"],
         "shots-16/rbft": ["shots-16"],
     }
-    assert outputs.curves(found) == {
+    drawn = outputs.curves(found)
+    assert drawn and drawn.model_dump() == {
         "x": "labelled training clips of each class",
         "lines": {
             "zero_shot": {"4": "zero_shot", "16": "zero_shot"},
@@ -106,8 +108,8 @@ def test_what_some_cells_share_has_the_name_of_its_folder() -> None:
 def test_arms_are_compared_within_cells() -> None:
     found, _ = outputs.find([str(a_sweep())])
     arms = dict.fromkeys(one.arm for one in found)
-    report = summarize(random_scored(("a", "b"), 20, dict.fromkeys(arms, (0,))), {"cells": outputs.cells(found)})
-    assert [(c["arm"], c["against"]) for c in report["comparisons"]] == [
+    report = summarize(random_scored(("a", "b"), 20, dict.fromkeys(arms, (0,))), Origin(cells=outputs.cells(found)))
+    assert [(one.arm, one.against) for one in report.comparisons] == [
         ("shots-4/rbft", "zero_shot"),
         ("shots-16/rbft", "zero_shot"),
     ]
@@ -119,7 +121,7 @@ def test_a_second_swept_key_makes_further_lines_and_words_make_none() -> None:
         return Output(f"{rate}_{shots}", 0, Path(), "rbft", (("c", values),))
 
     drawn = outputs.curves([cell(rate, shots) for rate in (0.1, 0.2) for shots in (4, 8)])
-    assert drawn is not None and drawn["lines"] == {
+    assert drawn is not None and drawn.lines == {
         "rbft (learning_rate 0.1)": {"4": "0.1_4", "8": "0.1_8"},
         "rbft (learning_rate 0.2)": {"4": "0.2_4", "8": "0.2_8"},
     }
@@ -128,9 +130,9 @@ def test_a_second_swept_key_makes_further_lines_and_words_make_none() -> None:
         "zero", 0, Path(), "zero", tuple((f"{c}_{n}", (*v[:1], ("shots", n))) for c, v in both for n in (4, 8))
     )
     drawn = outputs.curves([base, Output("a", 0, Path(), "rbft", both)])
-    assert drawn is not None and drawn["lines"] == {"zero": {"4": "zero", "8": "zero"}, "rbft": {"4": "a"}}
+    assert drawn is not None and drawn.lines == {"zero": {"4": "zero", "8": "zero"}, "rbft": {"4": "a"}}
     by_rate = outputs.curves([cell(rate, "all") for rate in (0.1, 0.2)])
-    assert by_rate is not None and by_rate["x"] == "training.overrides.learning_rate"
+    assert by_rate is not None and by_rate.x == "training.overrides.learning_rate"
     assert outputs.curves([cell("a", False), cell("b", True)]) is None
 
 

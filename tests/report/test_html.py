@@ -20,7 +20,8 @@ from rbft_plugin.report import plots as charts
 from rbft_plugin.report import save_plots as pictures
 from rbft_plugin.report.build import summarize
 from rbft_plugin.report.clip_strips import Video
-from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.view_model import Origin
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><!-- <script>",
@@ -30,11 +31,11 @@ HOSTILE = (
 N = 60
 
 
-def hostile_page(clip: Path) -> tuple[str, list[Scored], dict[str, Any]]:
+def hostile_page(clip: Path) -> tuple[str, list[Evaluation], dict[str, Any]]:
     """A page whose labels, arms, answers, rationales and sources all try to be markup; its data and its report."""
     arms = {"zero_shot": (0,), "direct_sft": (0, 1), HOSTILE[2]: (0, 1)}
     evaluations = [
-        Scored(
+        Evaluation(
             one.arm, one.seed, one.ids, one.targets, one.predictions,
             tuple(f"{answer} {HOSTILE[0]}" if one.seed else answer for answer in one.answers),
             one.labels, one.dataset, one.probabilities,
@@ -54,12 +55,21 @@ def hostile_page(clip: Path) -> tuple[str, list[Scored], dict[str, Any]]:
         "notes": [HOSTILE[0]],
         "provenance": {
             "facts": {HOSTILE[0]: HOSTILE[1]},
-            "steps": [{"name": HOSTILE[0], "command": HOSTILE[1], "seconds": 3.0, "tokens_in": 1, "tokens_out": None}],
+            "steps": [
+                {
+                    "name": HOSTILE[0],
+                    "command": HOSTILE[1],
+                    "began": None,
+                    "seconds": 3.0,
+                    "tokens_in": 1,
+                    "tokens_out": None,
+                }
+            ],
             "recipes": {"r.yaml": HOSTILE[0]},
             "missing": [HOSTILE[2]],
         },
     }
-    report = summarize(evaluations, extra)
+    report = summarize(evaluations, Origin.model_validate(extra))
     return page.render(report, evaluations, videos, {}), evaluations, report
 
 
@@ -81,7 +91,7 @@ def data_of(html: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Scored], dict[str, Any]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Evaluation], dict[str, Any]]:
     folder = tmp_path_factory.mktemp("page")
     html, evaluations, report = hostile_page(write_video(folder / "clip.mp4", seconds=2))
     (folder / "index.html").write_text(html, encoding="utf-8")
@@ -120,7 +130,7 @@ def test_the_policy_allows_this_style_and_script_alone(made: Any) -> None:
 
 def test_long_texts_are_cut_and_say_so() -> None:
     one = scored("rbft", ("a", "b", None), answers=("x" * 4000, "y" * 4003, "z"))
-    rows = data_of(page.render(summarize([one], {}), [one], [], {}))["videos"]
+    rows = data_of(page.render(summarize([one]), [one], [], {}))["videos"]
     assert [row["answers"][0][1][-40:] for row in rows] == [
         "x" * 40,
         "y" * 8 + "… (3 more characters in the log)",
@@ -130,7 +140,7 @@ def test_long_texts_are_cut_and_say_so() -> None:
 
 def test_probabilities_are_the_highest_three_and_display_names_are_shown() -> None:
     one = scored("rbft", ("a",), labels=("a", "b", "c", "d"), probabilities=((0.1, 0.2, 0.3, 0.4),))
-    data = data_of(page.render(summarize([one], {"display": {"a": "Apfel"}}), [one], [], {}))
+    data = data_of(page.render(summarize([one], Origin(display={"a": "Apfel"})), [one], [], {}))
     assert data["labels"] == ["Apfel", "b", "c", "d"]
     assert data["videos"][0]["answers"] == [[0, "The answer is a.", [[3, 0.4], [2, 0.3], [1, 0.2]]]]
 
@@ -138,7 +148,7 @@ def test_probabilities_are_the_highest_three_and_display_names_are_shown() -> No
 def test_accuracy_without_the_video_has_a_line_and_a_column_where_an_arm_has_it() -> None:
     blind = scored("rbft", tuple("aaabbb"), without_video=tuple("aaaaab"))
     plain = scored("zero_shot", tuple("aaabba"))
-    html = page.render(summarize([plain, blind], {}), [plain, blind], [], {})
+    html = page.render(summarize([plain, blind]), [plain, blind], [], {})
     assert html.count("<dt>without the video</dt><dd>66.7 %</dd>") == html.count("<dt>without the video</dt>") == 1
     rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', html, re.DOTALL)[:2]
     last = [
@@ -146,12 +156,12 @@ def test_accuracy_without_the_video_has_a_line_and_a_column_where_an_arm_has_it(
         for _, cells in rows
     ]
     assert [text.strip() for text in last] == ["–", "66.7 30.0 to 90.3"]
-    assert "without the video" not in page.render(summarize([plain], {}), [plain], [], {})
+    assert "without the video" not in page.render(summarize([plain]), [plain], [], {})
 
 
 def test_pictures_stand_in_the_page_in_its_colours(tmp_path: Path) -> None:
     one = scored("<b>rbft</b>", ("a", "b", None))
-    svg = page.themed(pictures.draw(summarize([one], {}), tmp_path)[1]["accuracy"], "accuracy")
+    svg = page.themed(pictures.draw(summarize([one]), tmp_path)[1]["accuracy"], "accuracy")
     assert svg.startswith("<svg ") and 'role="img"' in svg
     assert not re.search(r"style=|<style|<!--|<\?xml|DOCTYPE|<metadata", svg)
     assert "&lt;b&gt;rbft&lt;/b&gt;</text>" in svg
@@ -215,7 +225,7 @@ def count(tab: Any) -> int:
     return int(tab.locator("#count").inner_text().split(" ")[0])
 
 
-def outcomes(runs: list[Scored], new: int, old: int) -> dict[str, int]:
+def outcomes(runs: list[Evaluation], new: int, old: int) -> dict[str, int]:
     a, b = ([p == t for p, t in zip(run.predictions, run.targets, strict=True)] for run in (runs[new], runs[old]))
     pairs = list(zip(a, b, strict=True))
     silent = sum(p is None for p in runs[new].predictions)
@@ -228,8 +238,8 @@ def test_filters_search_and_order(opened: Any, made: Any) -> None:
     assert count(opened) == N
     assert opened.get_by_label("Model").input_value() == "4" and opened.get_by_label("Against").input_value() == "2"
     expected = outcomes(runs, 4, 2)
-    (last,) = [c for c in report["comparisons"] if (c["arm"], c["against"]) == (HOSTILE[2], "direct_sft")]
-    assert [(p["fixed"], p["broken"]) for p in last["per_seed"]][1] == (expected["fixed"], expected["broken"])
+    (last,) = [c for c in report.comparisons if (c.arm, c.against) == (HOSTILE[2], "direct_sft")]
+    assert [(p.fixed, p.broken) for p in last.per_seed][1] == (expected["fixed"], expected["broken"])
     for change, number in expected.items():
         opened.get_by_label("Outcome").select_option(change)
         assert count(opened) == number, change
@@ -308,9 +318,9 @@ def test_keys(opened: Any, made: Any) -> None:
 
 @pytest.mark.browser
 def test_the_counts_of_a_comparison_show_their_clips(opened: Any, made: Any) -> None:
-    shown = made[2]["comparisons"]
+    shown = made[2].comparisons
     for place, comparison in enumerate(shown):
-        for number, pair in enumerate(comparison["per_seed"]):
+        for number, pair in enumerate(comparison.per_seed):
             row = opened.locator(".comparison").nth(place).locator(".pairs li").nth(number)
             for change in ("fixed", "broken"):
                 row.get_by_role("button", name=change).click()
@@ -345,7 +355,7 @@ def test_with_many_seeds_a_card_has_a_row_an_arm_until_it_is_opened(chromium: An
     runs = [scored("direct_sft", ("a", "a", "a"))]
     runs += [scored("rbft", said[seed // 2], seed=seed) for seed in range(8)]
     path = tmp_path / "index.html"
-    path.write_text(page.render(summarize(runs, {}), runs, [], {}), encoding="utf-8")
+    path.write_text(page.render(summarize(runs), runs, [], {}), encoding="utf-8")
     tab = chromium.new_page()
     tab.goto(path.as_uri())
     shown = [card.locator(".answers li:visible").all_inner_texts() for card in tab.locator(".clip").all()]
@@ -368,7 +378,7 @@ def test_with_many_seeds_a_card_has_a_row_an_arm_until_it_is_opened(chromium: An
 def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
     evaluations = random_scored(tuple(f"class {n}" for n in range(20)), 5000, {"sft": (0,), "rbft": (0, 1)})
     path = tmp_path / "index.html"
-    path.write_text(page.render(summarize(evaluations, {}), evaluations, [], {}), encoding="utf-8")
+    path.write_text(page.render(summarize(evaluations), evaluations, [], {}), encoding="utf-8")
     tab = chromium.new_page()
     tab.goto(path.as_uri())
     assert count(tab) == 5000 and tab.locator(".clip").count() == 24
@@ -388,9 +398,9 @@ def test_five_thousand_clips_stay_fast(chromium: Any, tmp_path: Path) -> None:
 @pytest.mark.browser
 def test_many_comparisons_are_a_line_each_until_opened_or_printed(chromium: Any, tmp_path: Path) -> None:
     runs = random_scored(("a", "b"), 20, dict.fromkeys(("zero_shot", "direct_sft", "rbft", "control"), (0,)))
-    assert 'class="folded"' not in page.render(summarize(runs, {}), runs, [], {})
+    assert 'class="folded"' not in page.render(summarize(runs), runs, [], {})
     runs.append(dataclasses.replace(runs[0], arm="fifth"))
-    report = summarize(runs, {})
+    report = summarize(runs)
     path = tmp_path / "index.html"
     path.write_text(page.render(report, runs, [], {}), encoding="utf-8")
     tab = chromium.new_page()
@@ -400,10 +410,10 @@ def test_many_comparisons_are_a_line_each_until_opened_or_printed(chromium: Any,
         "rbft against direct_sft", "control against direct_sft", "fifth against direct_sft",
     ]  # fmt: skip
     sentences = tab.locator(".comparison .sentence")
-    assert len(report["comparisons"]) == sentences.count() == 10
+    assert len(report.comparisons) == sentences.count() == 10
     assert [one.is_visible() for one in sentences.all()] == [True] + [False] * 9
     tab.locator(".folded > summary").nth(1).click()
-    assert sentences.nth(1).inner_text() == report["comparisons"][1]["sentence"]
+    assert sentences.nth(1).inner_text() == report.comparisons[1].sentence
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert all(one.is_visible() for one in sentences.all())
     tab.close()

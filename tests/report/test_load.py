@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from builders import prepared_sample, write_prepared
@@ -60,15 +59,15 @@ def test_outputs_by_hand_are_read_and_named_by_their_arms() -> None:
     score("zs", "busy", None)
     score("ft", "calm", "busy", model="pretrained=ft")
     found = comparison.gather(["zero_shot=zs", "rbft=ft"])
-    evaluations, extra = found.evaluations, found.extra
+    evaluations, extra = found.evaluations, found.origin
     assert [(e.arm, e.seed, e.predictions) for e in evaluations] == [
         ("zero_shot", 0, ("busy", None)),
         ("rbft", 0, ("calm", "busy")),
     ]
     assert {e.dataset for e in evaluations} == {"mine"} and evaluations[0].targets == ("calm", "busy")
     assert evaluations[0].answers == ("busy!", "None!")
-    assert extra["models"] == {"zero_shot": "pretrained=Qwen/base", "rbft": "pretrained=ft"}
-    assert extra["versions"] == versions()
+    assert extra.models == {"zero_shot": "pretrained=Qwen/base", "rbft": "pretrained=ft"}
+    assert extra.versions == versions()
     assert found.folder == Path("report")
 
 
@@ -80,7 +79,7 @@ def test_a_second_output_of_an_arm_is_its_second_seed() -> None:
         ("sft", 0),
         ("rbft", 1),
     ]
-    assert comparison.gather(["rbft=x", "rbft=z"]).extra["models"] == {
+    assert comparison.gather(["rbft=x", "rbft=z"]).origin.models == {
         "rbft, seed 0": "pretrained=x",
         "rbft, seed 1": "pretrained=z",
     }
@@ -145,10 +144,10 @@ def test_what_is_gathered_is_what_the_report_takes() -> None:
     score("zs", "busy", None)
     score("ft", "calm", "busy")
     found = comparison.gather(["zero_shot=zs", "rbft=ft"])
-    made: dict[str, Any] = report.summarize(found.evaluations, found.extra)
-    assert made["models"] == found.extra["models"]
+    made = report.summarize(found.evaluations, found.origin)
+    assert made.models == found.origin.models
     assert [video.id for video in found.videos] == ["a", "b"]
-    assert list(made["arms"]) == ["zero_shot", "rbft"]
+    assert list(made.arms) == ["zero_shot", "rbft"]
 
 
 def test_arms_of_two_runs_that_share_a_name_are_told_apart_by_their_runs() -> None:
@@ -177,7 +176,7 @@ def test_unequal_samples_are_refused_with_the_difference_or_intersected_and_said
     assert [(one.ids, one.targets, one.predictions) for one in found.evaluations] == [
         (("a",), ("calm",), ("calm",))
     ] * 3
-    assert found.extra["notes"] == [
+    assert found.origin.notes == [
         "Only 1 of 2 test clips are compared, those that every evaluation has (--intersect). sft, seed 0: 1 samples; "
         "lacks 1 ('b'), rbft, seed 0: 3 samples; has others: 1 ('x')"
     ]
@@ -197,7 +196,7 @@ def test_the_terminal_says_what_was_left_out(capsys: pytest.CaptureFixture[str])
 
 def test_equal_samples_have_no_note_with_intersect() -> None:
     score("all", "calm", "busy")
-    assert comparison.gather(["zero_shot=all"], intersect=True).extra["notes"] == []
+    assert comparison.gather(["zero_shot=all"], intersect=True).origin.notes == []
 
 
 def foreign(folder: str, *rows: tuple[int, str, str], task: str = "theirs") -> str:
@@ -271,9 +270,9 @@ def test_the_manifest_names_labels_for_people_and_says_what_has_no_video() -> No
     manifest |= {"display": {"calm": "Ruhig"}, "missing": {"counts": {}, "samples": missing}}
     Path("data/mine/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     score("ft", "calm", "busy")
-    extra = comparison.gather(["rbft=ft"]).extra
-    assert extra["display"] == {"calm": "Ruhig"}
-    assert extra["notes"] == ["Samples of the dataset without a usable video, which are in no split: 2."]
+    extra = comparison.gather(["rbft=ft"]).origin
+    assert extra.display == {"calm": "Ruhig"}
+    assert extra.notes == ["Samples of the dataset without a usable video, which are in no split: 2."]
 
 
 def test_a_log_with_a_sample_twice_is_refused() -> None:
@@ -299,7 +298,7 @@ def test_likelihoods_beside_the_answers_are_their_probabilities() -> None:
     found = comparison.gather(["rbft=ft"])
     (one,) = found.evaluations
     assert (one.predictions, one.probabilities) == (("calm", None), ((0.25, 0.75), (0.5, 0.5)))
-    assert found.extra["notes"] == ["Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0."]
+    assert found.origin.notes == ["Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0."]
 
 
 def test_answers_without_the_video_are_taken_where_every_sample_has_one() -> None:

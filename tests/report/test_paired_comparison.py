@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from builders import random_scored, scored
 
-from rbft_plugin.report import arm_statistics as summary
-from rbft_plugin.report import paired_comparison as pairing
-from rbft_plugin.report.evaluations import Scored
+from rbft_plugin.report import arm_statistics, paired_comparison
+from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.scoring import bootstrap as resampling
 from rbft_plugin.scoring import counts
 
@@ -20,9 +19,10 @@ ZERO_SHOT = ("a", "b", None, "b", "b", "a")
 RBFT = ("a", "a", None, "b", "b", "b")
 
 
-def compare(new: list[Scored], old: list[Scored]) -> dict[str, Any]:
+def compare(new: list[Evaluation], old: list[Evaluation]) -> dict[str, Any]:
     drawn = resampling.weights(new[0].targets)
-    return pairing.compare(new, old, (summary.draws_of(new, drawn), summary.draws_of(old, drawn)))
+    values = arm_statistics.resample(new, drawn), arm_statistics.resample(old, drawn)
+    return paired_comparison.compare(new, old, values).model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def compare(new: list[Scored], old: list[Scored]) -> dict[str, Any]:
     ],
 )
 def test_seeds_are_paired(new: list[int], old: list[int], paired: list[tuple[int, int]]) -> None:
-    assert pairing.pairs(new, old) == paired
+    assert paired_comparison.pairs(new, old) == paired
 
 
 def test_each_pair_of_seeds_has_its_own_test() -> None:
@@ -84,9 +84,9 @@ def test_mcnemar_and_wilson_are_those_of_statsmodels() -> None:
     assert compare([new], [old])["p"] == pytest.approx(mcnemar(table, exact=True).pvalue, abs=1e-12)
     drawn = resampling.weights(new.targets)
     for run, right in ((new, right_new), (old, right_old)):
-        made = summary.arm([run], summary.draws_of([run], drawn))
+        made = arm_statistics.arm_statistics([run], arm_statistics.resample([run], drawn))
         low, high = proportion_confint(right.sum(), 120, method="wilson")
-        assert made["accuracy"]["ci95"] == pytest.approx([low, high], abs=1e-12)
+        assert made.metrics["accuracy"].ci95 == pytest.approx([low, high], abs=1e-12)
 
 
 def test_three_seeds_of_equal_answers_settle_no_more_than_one() -> None:
@@ -99,7 +99,7 @@ def test_three_seeds_of_equal_answers_settle_no_more_than_one() -> None:
 def test_the_power_analysis_is_one_that_lmms_eval_takes() -> None:
     from lmms_eval.cli.power_cmd import add_power_parser
 
-    command = pairing.power_command(scored("rbft", RBFT), scored("sft", ZERO_SHOT))
+    command = paired_comparison.power_command(scored("rbft", RBFT), scored("sft", ZERO_SHOT))
     # right: 5 of 6 and 3 of 6, covariance 3/6 - 5/6 * 3/6 = 1/12
     assert command == (
         "lmms-eval power --tasks rbft_demo --include-path task_configs --effect-size 0.05 --std-a 0.373 --std-b 0.500 "
@@ -113,9 +113,9 @@ def test_the_power_analysis_is_one_that_lmms_eval_takes() -> None:
 
 def test_arms_that_do_not_vary_have_no_power_analysis() -> None:
     always, never = scored("rbft", ("a", "a", "a")), scored("sft", (None, None, None))
-    assert pairing.power_command(always, never) is None
+    assert paired_comparison.power_command(always, never) is None
     half = scored("half", ("a", "b", "a"))
-    assert "--std-a 0.000 --std-b 0.471 --correlation 0.000" in str(pairing.power_command(always, half))
+    assert "--std-a 0.000 --std-b 0.471 --correlation 0.000" in str(paired_comparison.power_command(always, half))
 
 
 def test_equal_differences_are_printed_alike_whichever_way_they_go() -> None:

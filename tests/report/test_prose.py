@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from rbft_plugin.report import prose as wording
+from rbft_plugin.report.view_model import Comparison, SeedPair
 
 
-def comparison(diff: float, ci95: list[float], p: float, by_seed: list[float] | None = None) -> dict[str, Any]:
-    per_seed = [{"accuracy_diff": d} for d in by_seed or [diff]]
+def comparison(diff: float, ci95: list[float], p: float, by_seed: list[float] | None = None) -> Comparison:
+    per_seed = [SeedPair.model_construct(accuracy_diff=one) for one in by_seed or [diff]]
     test = "t over clips and seeds" if by_seed else "exact McNemar"
-    names = {"arm": "rbft", "against": "direct_sft"}
-    return names | {"accuracy_diff": diff, "ci95": ci95, "test": test, "p": p, "per_seed": per_seed}
+    return Comparison.model_construct(
+        arm="rbft", against="direct_sft", accuracy_diff=diff, ci95=tuple(ci95), test=test, p=p, per_seed=per_seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def comparison(diff: float, ci95: list[float], p: float, by_seed: list[float] | 
         ),
     ],
 )
-def test_sentence_says_no_more_than_the_numbers(case: dict[str, Any], seeds: tuple[int, int], sentence: str) -> None:
+def test_sentence_says_no_more_than_the_numbers(case: Comparison, seeds: tuple[int, int], sentence: str) -> None:
     assert wording.sentence(case, 240, seeds) == sentence
 
 

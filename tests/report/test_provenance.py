@@ -57,7 +57,7 @@ def record(name: str, began: float, argv: list[str], **more: Any) -> None:
 
 
 def collect(log: tuple[str, int, Path], torch: str = "2") -> dict[str, Any]:
-    return provenance.collect("mine", [log], {"torch": torch})
+    return provenance.collect("mine", [log], {"torch": torch}).model_dump()
 
 
 def a_run() -> Path:
@@ -190,7 +190,7 @@ def test_losses_are_of_every_stage_of_the_run_in_the_order_of_stages() -> None:
     )
     train("rationale", {"current_steps": 2, "loss": 4.0})
     train("empty")
-    assert provenance.losses([log, log]) == [
+    assert [one.model_dump() for one in provenance.losses([log, log])] == [
         {"arm": "rbft", "seed": 3, "stage": "rationale", "steps": [2], "loss": [4.0]},
         {"arm": "rbft", "seed": 3, "stage": "label", "steps": [5, 9], "loss": [2.5, 1]},
     ]
