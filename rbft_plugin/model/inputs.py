@@ -74,7 +74,7 @@ def _exact(fps: float) -> float:
 
 def pad_id(processor: Any) -> int:
     pad = processor.tokenizer.pad_token_id
-    return processor.tokenizer.eos_token_id if pad is None else pad
+    return int(processor.tokenizer.eos_token_id if pad is None else pad)
 
 
 def collate(samples: Sequence[dict[str, torch.Tensor]], pad: int) -> Any:
@@ -127,7 +127,7 @@ def batches(
     if workers:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or it warns in every process
     loader = torch.utils.data.DataLoader(
-        _Samples(processor, samples),  # type: ignore[arg-type]  # any sequence will do
+        _Samples(processor, samples),
         batch_sampler=groups,
         num_workers=workers,
         collate_fn=partial(_batch, pad=pad_id(processor)),

@@ -46,7 +46,7 @@ def end_of_turn(processor: Any) -> int:
     after = processor.apply_chat_template(turns).rpartition("xyz")[2]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids = tokenizer(after, add_special_tokens=False)["input_ids"]
-    return next((i for i in ids if i in special), tokenizer.eos_token_id)
+    return int(next((i for i in ids if i in special), tokenizer.eos_token_id))
 
 
 def positions(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
