@@ -1,6 +1,6 @@
-"""Model text -> label, or NO_ANSWER. docs/answers.md has the rules in order, with examples.
+"""The text of a model -> a label, or NO_ANSWER. docs/answers.md explains the rules in order, with examples.
 
-All patterns are linear in the text: what may repeat inside one is bounded.
+Each pattern takes time linear in the length of the text, because all repetition inside it is bounded.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ from functools import lru_cache
 
 NO_ANSWER = None
 
-# Of words between spaces: not Thai, Lao, Myanmar, Khmer, kana, Han, nor Hangul, whose particles join the word.
+# A letter of a script that puts spaces between words. Thai, Lao, Myanmar, Khmer, kana and Han have no spaces, and in
+# Hangul particles join the word.
 _LETTER = r"[^\W_\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]"
-_BETWEEN = r"[\s_/'\u2010-\u2015-]"  # the words of a label, in whichever way it is spelt
-_COMMON = {"a", "i", "no"}  # words of any text: such a label counts only where no word follows
-_OPTION_WORDS = {"", "option", "choice", "class", "label", "answer", "number", "text"}  # beside a letter or number
-_TOKEN = r"\ue000(\d+)\ue001"  # stands for a label, by its number
+_BETWEEN = r"[\s_/'\u2010-\u2015-]"  # between the words of a label
+_COMMON = {"a", "i", "no"}  # words of ordinary text: such a label counts only if no word follows it
+_OPTION_WORDS = {"", "option", "choice", "class", "label", "answer", "number", "text"}  # allowed beside a letter
+_TOKEN = r"\ue000(\d+)\ue001"  # stands for the label with that number
 
 _THOUGHT = r"think|thinking|thought|reasoning"
-# Where the final answer begins: nothing before it counts.
+# The mark at which the final answer begins. Nothing before it counts.
 _ANSWER = re.compile(
     r"<answer>|\\boxed\{|\b(?:answer|option|choice)\b[\"'\s_)]{0,4}(?:[:=]|-\s|is\b|(?:would|should|must) be\b)"
     r"|(?:答案|选项)[\"'\s】]{0,4}(?::|是|为)"
 )
-# What points at a label further on in its sentence.
+# A pointer to a label further on in the same sentence.
 _POINTER = re.compile(
     r"(?:(?<!/)\b(?:label|class|classification|category|prediction|verdict|result|output)\b"
     r"|\b(?:classified as|labell?ed as|belongs to|choose|select)\b"
     r"|\b(?:therefore|thus|hence|overall|conclusion|conclude|summary)\b"
     rf"|标签|类别|分类|结论|因此|所以|选择|属于)(?=[^.!?;\n。]{{0,60}}?{_TOKEN})"
 )
-# The end of a statement: of a sentence, line, bracket, tag or JSON value, or the start of a reason.
+# The end of a statement, which is a sentence, line, bracket, tag or JSON value, or what stands before a reason.
 _END = re.compile(r"[!?;\n()\[\]{}<>。|]|\.(?!\w)|,\s?[\"']\w+[\"']\s?:|\b(?:because|since|though|although)\b|因为")
 
-# Words that do not start another clause: between what denies or doubts a label, and the label.
+# A word between a denial or a doubt and the label that it concerns. It does not start another clause.
 _WORDS = r"(?:[\s\"'(]{1,3}(?!(?:but|so|and|which|because|since|then)\b)[\w'-]{1,30})"
 _DENIED = re.compile(
     rf"\b(?:(?:not|no(?! doubt| question)|non|never|neither|nor|nothing|without|than|instead of|far from|beyond|hardly"
@@ -49,51 +50,54 @@ _ASKED = re.compile(rf"{_TOKEN}(?=[^.!?;\n。]{{0,80}}\?)")
 def parse(text: str, labels: Sequence[str]) -> str | None:
     """The one label that the text gives in the end, or NO_ANSWER if it gives none or several.
 
-    A text that is a label, but for case, width and punctuation, is that label. Otherwise reasoning (<think>) is left
-    out, and labels count as whole words, the longest first, and not where they are denied, doubted or asked for. Of
-    what then is left, the first statement with a label after the last mark of an answer ("Answer:", <answer>, \\boxed)
-    decides; without a mark the only label named; of several the one pointed at last ("the label is", "therefore"), or
-    the one that stands alone in a statement. A letter or number alone is a place in `labels`, from A or 1, unless some
-    label is a letter or number; so is a letter before a reason in which labels are named.
+    1. A text that differs from a label only in case, width and punctuation is that label.
+    2. Reasoning (<think>) is left out. Labels are found as whole words, the longest first. A label that is denied,
+       doubted or asked for does not count.
+    3. After the last mark of an answer ("Answer:", <answer>, \\boxed), the first statement with a label decides.
+    4. Without a mark, the only label in the text decides. Of several, the one after the last pointer ("the label is",
+       "therefore") decides, or the one that stands alone in a statement.
+    5. A letter or number alone, or a letter before a reason, is a position in `labels`, from A or 1. This does not hold
+       if a label is a letter or number.
     """
-    if (whole := _whole_text(text, labels)) is not None:
-        return whole
+    if (label := _whole_text(text, labels)) is not None:
+        return label
     text = _with_tokens(_without_reasoning(_clean(text)), tuple(labels))
     text = _ASKED.sub(" ", _DENIED.sub(" ", text))
-    marked = _after_last(_ANSWER, text)
-    if marked is None:
-        said, short, first = _said(text), text, text.strip().partition("\n")[0]
+    answer = _after_last(_ANSWER, text)
+    if answer is None:
+        answer, named = text, _decided(text)
+        first, option = text.strip().partition("\n")[0], text
     else:
-        said, short = _first_named(marked), next((s for s in _END.split(marked) if re.search(r"\w", s)), "")
-        first = short
-    if said and not (_is_letter(first, labels) and not _alone(text if marked is None else marked)):
-        return labels[said.pop()] if len(said) == 1 else NO_ANSWER
-    return _option(first if said else short, labels)
+        named = _first_named(answer)
+        first = option = next((statement for statement in _END.split(answer) if re.search(r"\w", statement)), "")
+    if named and not (_is_letter(first, labels) and not _alone(answer)):
+        return labels[named.pop()] if len(named) == 1 else NO_ANSWER
+    return _option(first if named else option, labels)
 
 
 def normal(text: str) -> str:
-    """Text without what does not matter: case, Unicode width, kinds and number of spaces."""
+    """The text without differences of case and Unicode width, and with single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _whole_text(text: str, labels: Sequence[str]) -> str | None:
-    """The label that the text is, whatever it looks like: "the answer is 4" may be a label."""
-    for same in (normal, lambda t: re.sub(r"\W+", " ", normal(t)).strip()):
-        found = [label for label in labels if same(label) == same(text)]
-        if len(found) == 1 and same(text):
-            return found[0]
+    """The label that is the whole text. A label may look like anything, such as "the answer is 4"."""
+    for form in (normal, lambda text: re.sub(r"\W+", " ", normal(text)).strip()):
+        equal = [label for label in labels if form(label) == form(text)]
+        if len(equal) == 1 and form(text):
+            return equal[0]
     return None
 
 
 def _clean(text: str) -> str:
-    """Text as the patterns take it: in `normal` characters, but with its lines; contractions and emphasis undone."""
+    """The text as the patterns take it: `normal` lines without emphasis, and with "not" for "n't" and "non-"."""
     text = "\n".join(map(normal, text.splitlines()))
     text = re.sub(r"[*`\ue000\ue001]", "", text.replace("\u2019", "'").replace("\u2018", "'"))
     return re.sub(r"n't\b|(?<=\bcan)not\b", " not", re.sub(r"\bnon[- ]", "not ", text))
 
 
 def _without_reasoning(text: str) -> str:
-    """The text outside <think> tags; all before a closing tag that was never opened is a thought too."""
+    """The text outside <think> tags. All text before a closing tag that was never opened is reasoning too."""
     kept: list[str] = []
     thinking = False
     for part in re.split(rf"(</?(?:{_THOUGHT})>)", text):
@@ -107,7 +111,7 @@ def _without_reasoning(text: str) -> str:
 
 
 def _with_tokens(text: str, labels: tuple[str, ...]) -> str:
-    """The text with a token in the place of each label."""
+    """The text with a token instead of each label."""
     pattern, numbers = _finder(labels)
     return pattern.sub(lambda m: f"\ue000{numbers[(m.lastindex or 0) - 1]}\ue001", text)
 
@@ -117,14 +121,14 @@ def _finder(labels: tuple[str, ...]) -> tuple[re.Pattern[str], list[int]]:
     """A pattern with a group for each label, the longest label first, and the labels' numbers in that order."""
     names = [_clean(label) for label in labels]
     numbers = sorted((i for i, name in enumerate(names) if name), key=lambda i: -len(names[i]))
-    words = [i for i in numbers if re.match(_LETTER, names[i])]  # tried only where a word begins: much faster
+    words = [i for i in numbers if re.match(_LETTER, names[i])]  # only tried where a word begins, which is much faster
     signs = [i for i in numbers if i not in words]
-    either = ["|".join(f"({_words_of(names[i])})" for i in some) or r"(?!)" for some in (words, signs)]
-    return re.compile(rf"(?<!{_LETTER})(?:{either[0]})|{either[1]}"), words + signs
+    of_words, of_signs = ("|".join(f"({_words_of(names[i])})" for i in group) or r"(?!)" for group in (words, signs))
+    return re.compile(rf"(?<!{_LETTER})(?:{of_words})|{of_signs}"), words + signs
 
 
 def _words_of(name: str) -> str:
-    """A pattern for a label as whole words; where a script puts no spaces between words there is no boundary."""
+    """A pattern for a label as whole words. In scripts without spaces between words, there are no boundaries."""
     words = [re.escape(word) for word in re.split(f"{_BETWEEN}+", name) if word]
     pattern = f"{_BETWEEN}{{0,4}}".join(words) or re.escape(name)
     if re.search(r"[a-z]{3}\Z", name):
@@ -139,24 +143,24 @@ def _after_last(pattern: re.Pattern[str], text: str) -> str | None:
     return text[ends[-1] :] if ends else None
 
 
-def _said(text: str) -> set[int]:
-    """Numbers of the labels that a text without a mark gives; several where it does not decide."""
-    said = _named(text)
-    if len(said) > 1 and (pointed := _after_last(_POINTER, text)) is not None:
-        said = _first_named(pointed)
-    if len(said) > 1:
-        said = _alone(text) or said
-    return said
+def _decided(text: str) -> set[int]:
+    """The numbers of the labels that a text without a mark gives. It has several if the text does not decide."""
+    named = _named(text)
+    if len(named) > 1 and (pointed := _after_last(_POINTER, text)) is not None:
+        named = _first_named(pointed)
+    if len(named) > 1:
+        named = _alone(text) or named
+    return named
 
 
 def _alone(text: str) -> set[int]:
-    """Numbers of the labels that stand alone in a statement."""
+    """The numbers of the labels that stand alone in a statement."""
     return set[int]().union(*(_named(s) for s in _END.split(text) if not re.search(r"[^\W\d_]", s)))
 
 
 def _first_named(text: str) -> set[int]:
-    """Numbers of the labels in the first statement that has any."""
-    return next((found for s in _END.split(text) if (found := _named(s))), set())
+    """The numbers of the labels in the first statement that has any."""
+    return next((named for statement in _END.split(text) if (named := _named(statement))), set())
 
 
 def _named(text: str) -> set[int]:
@@ -164,17 +168,17 @@ def _named(text: str) -> set[int]:
 
 
 def _is_letter(text: str, labels: Sequence[str]) -> bool:
-    """Whether a text is a letter that stands for a label; a number may as well begin a list."""
+    """Whether a text is a letter that stands for a label. A number does not count, because it may begin a list."""
     return not re.search(r"\d", text) and _option(text, labels) is not NO_ANSWER
 
 
 def _option(text: str, labels: Sequence[str]) -> str | None:
-    """The label that a letter or number stands for, if it is all that the text says."""
+    """The label that a letter or number stands for, if the text has nothing else."""
     if any(re.fullmatch(r"[a-z]|\d+", normal(label)) for label in labels):
         return NO_ANSWER
     words = [word.removeprefix("选").removeprefix("项") for word in re.findall(r"\w+", text)]
     words = [word for word in words if word not in _OPTION_WORDS]
     if len(words) != 1 or not re.fullmatch(r"[a-z]|[0-9]{1,4}", words[0]):
         return NO_ANSWER
-    place = int(words[0]) - 1 if words[0].isdigit() else ord(words[0]) - ord("a")
-    return labels[place] if 0 <= place < len(labels) else NO_ANSWER
+    position = int(words[0]) - 1 if words[0].isdigit() else ord(words[0]) - ord("a")
+    return labels[position] if 0 <= position < len(labels) else NO_ANSWER

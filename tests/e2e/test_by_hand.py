@@ -10,7 +10,7 @@ import pytest
 from builders import read_jsonl
 from shell import TINY, sh
 
-from rbft_plugin.scoring import calibration as probabilities
+from rbft_plugin.scoring import calibration
 from rbft_plugin.spec.names import TASK_KINDS, task_name
 
 pytestmark = pytest.mark.e2e
@@ -60,7 +60,7 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     assert all(max(r["probabilities"], key=r["probabilities"].get) == r["prediction"] for r in rows)
     assert likely["accuracy,none"] == sum(r["score"] for r in rows) / 4
     ranked = [list(r["probabilities"].values()) for r in rows]
-    assert likely["brier,none"] == probabilities.brier([r["target"] for r in rows], ranked, ["calm", "busy"])
+    assert likely["brier,none"] == calibration.brier([r["target"] for r in rows], ranked, ["calm", "busy"])
     assert {r["mode"] for r in read_jsonl(logs["rbft_mine_rationale_hinted.jsonl"])} == {"hinted"}
 
     assert sh("rbft report rbft=OUT2").returncode == 0

@@ -15,8 +15,7 @@ import pytest
 from builders import QUIET, prepare, read_jsonl, small_dataset, small_yaml, write_yaml
 
 from rbft_plugin.cli.registrations import register
-from rbft_plugin.lmms_eval import plugin as lmms_plugin
-from rbft_plugin.lmms_eval import tasks
+from rbft_plugin.lmms_eval import plugin, tasks
 from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.names import TASK_KINDS, task_name
 
@@ -94,8 +93,8 @@ def test_tasks_asked_for_are_read_from_the_command_line(
     monkeypatch: pytest.MonkeyPatch, argv: list[str], names: list[str], ours: bool
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["lmms-eval", *argv])
-    assert lmms_plugin._asked() == names
-    assert lmms_plugin._only_ours() is ours
+    assert plugin._asked() == names
+    assert plugin._only_ours() is ours
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,7 @@ def index(manager_class: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 def test_the_function_that_we_wrap_has_the_signature_that_we_wrap(manager_class: Any) -> None:
     wrapper = manager_class.initialize_tasks
-    assert wrapper.__module__ == "lmms_eval.tasks" and wrapper.__code__.co_filename == lmms_plugin.__file__
+    assert wrapper.__module__ == "lmms_eval.tasks" and wrapper.__code__.co_filename == plugin.__file__
     theirs = inspect.signature(wrapper.__wrapped__).parameters.values()
     ours = inspect.signature(wrapper, follow_wrapped=False).parameters.values()
     expected = [("self", inspect.Parameter.empty), ("include_path", None), ("include_defaults", True)]
@@ -313,11 +312,11 @@ def test_a_failure_of_ours_does_not_stop_lmms_eval(
     def broken(index: dict, model: str | None) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr(lmms_plugin, "_adopt", broken)
+    monkeypatch.setattr(plugin, "_adopt", broken)
     manager, _ = index("--tasks", "rbft_*")
     assert set(MINE) < set(manager.all_tasks)
     assert capsys.readouterr().err == "rbft: tasks are not checked (RuntimeError: oops)\n"
-    monkeypatch.setattr(lmms_plugin, "_wrap_task_index", lambda: broken({}, None))
-    (manifest,) = lmms_plugin.manifests()
+    monkeypatch.setattr(plugin, "_wrap_task_index", lambda: broken({}, None))
+    (manifest,) = plugin.manifests()
     assert manifest.model_id == "rbft_vl"
     assert capsys.readouterr().err == "rbft: tasks are not registered (RuntimeError: oops)\n"

@@ -15,7 +15,7 @@ import torch
 from builders import BASE, write_clips
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.lmms_eval import rbft_vl as model
+from rbft_plugin.lmms_eval import rbft_vl
 from rbft_plugin.lmms_eval.rbft_vl import RbftVL
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.inputs import batch_inputs
@@ -218,8 +218,8 @@ def test_out_of_memory_says_what_to_try(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(model, "generate", full)
-    monkeypatch.setattr(model, "score", full)
+    monkeypatch.setattr(rbft_vl, "generate", full)
+    monkeypatch.setattr(rbft_vl, "score", full)
     lm = loaded(model_folder, docs, batch_size=size)
     for call in (lambda: lm.generate_until([request(0, GREEDY)]), lambda: lm.loglikelihood([request(0, "box")])):
         with pytest.raises(RbftError) as error:

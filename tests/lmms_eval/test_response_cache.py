@@ -1,4 +1,4 @@
-"""cache: lmms-eval's real response cache with our wrapper, and a model that is killed while it answers."""
+"""response_cache: lmms-eval's real response cache with our wrapper, and a model that is killed while it answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rbft_plugin.lmms_eval import response_cache as cache
+from rbft_plugin.lmms_eval import response_cache
 
 pytestmark = pytest.mark.torch
 
@@ -59,7 +59,7 @@ def installed() -> Iterator[None]:
         patch.setattr(ResponseCache, "execute", inspect.unwrap(ResponseCache.execute))
         patch.setenv("LMMS_CACHE_RUN_ID", "")  # as if it were not set
         patch.delenv("LMMS_CACHE_RUN_ID")
-        cache.install(True)
+        response_cache.install(True)
         yield
 
 
@@ -107,7 +107,7 @@ def test_a_killed_generation_goes_on_with_texts_and_token_counts(tmp_path: Path)
 
 
 def test_without_our_wrapper_a_killed_generation_is_lost_and_so_are_token_counts(tmp_path: Path) -> None:
-    """When this fails, lmms-eval may do it itself: see whether `cache` is still needed."""
+    """When this fails, lmms-eval may do it itself: see whether `response_cache` is still needed."""
     from lmms_eval.caching.response_cache import ResponseCache
 
     with pytest.MonkeyPatch.context() as patch:

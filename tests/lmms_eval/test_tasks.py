@@ -14,8 +14,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import tasks
-from rbft_plugin.scoring import calibration as probabilities
-from rbft_plugin.scoring import counts, metrics
+from rbft_plugin.scoring import calibration, counts, metrics
 
 LABELS = ["Normal", "Abnormal", "Vague Abnormal"]
 DOC = {"id": "v1", "label": "Abnormal", "labels": LABELS, "label_prompt": "Which?", "rationale_prompt": "Why?"}
@@ -117,10 +116,10 @@ def test_metrics_of_likelihoods_are_those_of_their_probabilities(samples: list[t
     targets = [target for target, _ in samples]
     shares = [list(row["probabilities"].values()) for row in rows]
     figures = {
-        "auroc": probabilities.auroc,
-        "average_precision": probabilities.average_precision,
-        "brier": probabilities.brier,
-        "calibration_error": probabilities.calibration_error,
+        "auroc": calibration.auroc,
+        "average_precision": calibration.average_precision,
+        "brier": calibration.brier,
+        "calibration_error": calibration.calibration_error,
     }
     for name, figure in figures.items():
         found = getattr(tasks, name)([row[name] for row in rows])

@@ -11,11 +11,10 @@ import yaml
 from builders import small_yaml, write_yaml
 
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.spec import dataset
-from rbft_plugin.spec import dataset_sources as keys
-from rbft_plugin.spec import yaml_models as config
+from rbft_plugin.spec import dataset, yaml_models
 from rbft_plugin.spec.dataset import ClipSettings, Dataset, Splits
 from rbft_plugin.spec.dataset_prompts import Label, Prompts
+from rbft_plugin.spec.dataset_sources import Annotations, Hub, Join, Segment
 
 
 def said(**changes: Any) -> list[str]:
@@ -294,14 +293,14 @@ def test_numbers_with_an_exponent_are_numbers_as_they_are_to_llama_factory(
     tmp_path: Path, text: str, value: Any
 ) -> None:
     (tmp_path / "a.yaml").write_text(f"key: {text}\n")
-    read = config.read_yaml(tmp_path / "a.yaml")["key"]
+    read = yaml_models.read_yaml(tmp_path / "a.yaml")["key"]
     assert (read, type(read)) == (value, type(value))
 
 
 def test_a_key_that_overrides_a_merged_one_is_not_given_twice(tmp_path: Path) -> None:
     text = "a: &a {x: 1, y: 2}\nb: {c: &b {<<: *a, x: 3}}\nd: {<<: *b, x: 4}\n"
     (tmp_path / "a.yaml").write_text(text)
-    read = config.read_yaml(tmp_path / "a.yaml")
+    read = yaml_models.read_yaml(tmp_path / "a.yaml")
     assert (read["b"], read["d"]) == ({"c": {"x": 3, "y": 2}}, {"x": 4, "y": 2})
 
 
@@ -444,7 +443,7 @@ def test_an_example_of_the_reference_is_a_dataset(ws: Path, text: str) -> None:
 
 
 def test_the_reference_names_every_key_and_no_other() -> None:
-    parts = [Dataset, dataset.About, keys.Annotations, keys.Hub, keys.Join, keys.Segment, keys.Splits]
+    parts = [Dataset, dataset.About, Annotations, Hub, Join, Segment, Splits]
     parts += [Label, Prompts, ClipSettings]
     known = {key for part in parts for key in part.model_fields}
     reference = DOCS[DOCS.index("## Keys") : DOCS.index("## Shipped datasets")]

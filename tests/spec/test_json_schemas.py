@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rbft_plugin import workspace
-from rbft_plugin.spec import json_schemas as schemas
+from rbft_plugin.spec import json_schemas
 
 ROOT = workspace.shipped()
 RUNNER = [p for p in sorted((ROOT / "recipes").rglob("*.yaml")) if "arms" in yaml.safe_load(p.read_text("utf-8"))]
@@ -19,13 +19,13 @@ SHIPPED = [*sorted((ROOT / "dataset_info").glob("*.yaml")), *RUNNER]  # other re
 
 
 def schema(name: str) -> dict[str, Any]:
-    (text,) = [text for path, text in schemas.generated().items() if path.name == name]
+    (text,) = [text for path, text in json_schemas.generated().items() if path.name == name]
     return json.loads(text)
 
 
-@pytest.mark.parametrize("path", schemas.generated(), ids=str)
+@pytest.mark.parametrize("path", json_schemas.generated(), ids=str)
 def test_a_committed_schema_is_what_the_models_give(path: Path) -> None:
-    assert (ROOT / path).read_text(encoding="utf-8") == schemas.generated()[path], "stale: run `rbft sync`"
+    assert (ROOT / path).read_text(encoding="utf-8") == json_schemas.generated()[path], "stale: run `rbft sync`"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.relative_to(ROOT).as_posix())
