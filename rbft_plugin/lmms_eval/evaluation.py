@@ -124,7 +124,7 @@ def generation_settings(log: Path) -> dict[str, Any]:
 
 def model_args(log: Path) -> str:
     """The --model_args that the results beside a log of samples name; "" if there are none."""
-    return str(results(log).get("config", {}).get("model_args", ""))
+    return str(results(log).get("config", {}).get("model_args") or "")
 
 
 def results(log: Path) -> dict[str, Any]:
