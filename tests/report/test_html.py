@@ -324,7 +324,7 @@ def test_the_counts_of_a_comparison_show_their_clips(opened: Any, made: Any) -> 
             row = opened.locator(".comparison").nth(place).locator(".pairs li").nth(number)
             for change in ("fixed", "broken"):
                 row.get_by_role("button", name=change).click()
-                assert count(opened) == pair[change]
+                assert count(opened) == getattr(pair, change)
 
 
 @pytest.mark.browser
