@@ -21,15 +21,15 @@ from rbft_plugin.spec.recipe import Evaluation
 def argv(
     checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation, processes: int | None = None
 ) -> list[str]:
-    """lmms-eval's command; with several processes each takes a share of the samples."""
+    """The command of lmms-eval. With several processes, each takes a part of the samples."""
     model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]
-    # --multi_gpu: without it accelerate starts one process; on a CPU it means gloo. Port 0: a free one
-    many = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
-    command = [*many, "-m", "lmms_eval"] if (processes or 1) > 1 else ["lmms-eval"]
+    # Without --multi_gpu, accelerate starts one process. On a CPU it means gloo. Port 0 is any free port.
+    several = ["accelerate", "launch", "--multi_gpu", "--num_processes", str(processes), "--main_process_port", "0"]
+    command = [*several, "-m", "lmms_eval"] if (processes or 1) > 1 else ["lmms-eval"]
     command += ["--model", "rbft_vl", "--model_args", ",".join(model_args), "--tasks", task]
     command += ["--batch_size", str(evaluation.batch_size), "--log_samples", "--output_path", output.as_posix()]
     for option, value in evaluation.args.items():
-        if value is not None and value is not False:  # lmms-eval's flags take no word after them
+        if value is not None and value is not False:  # flags of lmms-eval take no value
             command += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return command
 
@@ -118,12 +118,12 @@ def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:
 
 
 def generation_settings(log: Path) -> dict[str, Any]:
-    """The generation settings that the results beside a log of samples name; {} if there are none."""
+    """The generation settings in the results beside a log of samples; {} if there are none."""
     return results(log).get("configs", {}).get(task_of(log), {}).get("generation_kwargs") or {}
 
 
 def model_args(log: Path) -> str:
-    """The --model_args that the results beside a log of samples name; "" if there are none."""
+    """The --model_args in the results beside a log of samples; "" if there are none."""
     return str(results(log).get("config", {}).get("model_args") or "")
 
 

@@ -15,7 +15,7 @@ FOLDER = Path("task_configs")
 
 
 def task_files(dataset: Dataset) -> dict[Path, str]:
-    """{path: content} of a dataset's task YAMLs, and of those bases that are missing in the workspace."""
+    """{path: content} of a dataset's task YAMLs, and of the bases that the workspace lacks."""
     tasks = {FOLDER / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in TASK_KINDS}
     bases = {FOLDER / base for kind in TASK_KINDS.values() for base in kind.bases}
     missing = {base: (shipped() / base).read_text(encoding="utf-8") for base in bases if not base.exists()}
@@ -35,7 +35,7 @@ def _task(dataset: Dataset, name: str) -> str:
 
 
 def _metric_list(dataset: Dataset, kind: TaskKind) -> str:
-    """The metrics of a task that scores. Each is a key of what the task's process_results returns."""
+    """The metric_list of a task that scores. Each metric is a key of what the task's process_results returns."""
     likelihoods = kind.scores == "likelihoods"
     metrics = [_entry(name, metric) for name, metric in METRICS.items() if likelihoods or metric.of_counts]
     metrics += [("accuracy_norm", "mean", "true")] if likelihoods else []
@@ -52,7 +52,7 @@ def _metric_list(dataset: Dataset, kind: TaskKind) -> str:
 
 
 def _entry(name: str, metric: Metric) -> tuple[str, str, str]:
-    """A share is lmms-eval's own mean over samples, which has a standard error in its table."""
+    """A metric's name, aggregation and direction. lmms-eval gives a standard error only for its own mean of samples."""
     return name, "mean" if metric.share else _function(name), str(metric.higher_is_better).lower()
 
 

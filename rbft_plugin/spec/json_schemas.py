@@ -1,4 +1,4 @@
-"""JSON schemas of the YAML files, from their models: an editor completes keys and shows what they mean."""
+"""The JSON schemas of the YAML files. With them, an editor completes keys and shows what they mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rbft_plugin.spec.recipe import Recipe
 
 
 def generated() -> dict[Path, str]:
-    """The schema files, each in the folder of the YAML files that name it, and what they should hold."""
+    """{path: content} of the schema files. Each lies in the folder of the YAML files that name it."""
     models: dict[Path, type[BaseModel]] = {
         Path("dataset_info/dataset.schema.json"): Dataset,
         Path("recipes/recipe.schema.json"): Recipe,
@@ -22,7 +22,7 @@ def generated() -> dict[Path, str]:
 
 
 def _untitled(schema: Any) -> Any:
-    """Without pydantic's titles, which repeat the keys, and with line breaks of docstrings as spaces."""
+    """A schema without pydantic's titles, which repeat the keys, and without the line breaks of docstrings."""
     if isinstance(schema, list):
         return [_untitled(part) for part in schema]
     if not isinstance(schema, dict):

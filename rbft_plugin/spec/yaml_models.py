@@ -1,4 +1,4 @@
-"""YAML files -> pydantic models, with every mistake named by the path to its key."""
+"""YAML files -> pydantic models. An error names every mistake by the path to its key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rbft_plugin.errors import ProblemsError, one_line
 
 Name = Annotated[str, Field(min_length=1)]
 Model = TypeVar("Model", bound=BaseModel)
-UNUSABLE = re.compile("[\0\ud800-\udfff]")  # in paths and UTF-8 files
+UNUSABLE = re.compile("[\0\ud800-\udfff]")  # neither paths nor UTF-8 files can have these
 
 
 class Strict(BaseModel):
-    """A part of a YAML file; a key that it does not know is an error.
+    """A part of a YAML file. An unknown key is an error.
 
     The docstring under a key is its description in the JSON schema, which editors show.
     """
@@ -29,7 +29,7 @@ class Strict(BaseModel):
 
 
 def problems_at(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> ValidationError:
-    """An error to raise in a validator: several problems, each with the path from the validator's own key."""
+    """One error for several problems, each with its path from the validator's key. A validator raises it."""
     details = [
         InitErrorDetails(type=PydanticCustomError("problem", text), loc=loc, input=None) for loc, text in problems
     ]
@@ -37,8 +37,10 @@ def problems_at(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> Valida
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do; to PyYAML it is text. A key given twice, of which
-    PyYAML takes the last without a word, is an error; so is a value that its own converters fail on.
+    """Reads 1e-4 as a number, as YAML 1.2 and LLaMA-Factory do. PyYAML reads it as text.
+
+    A key that is given twice is an error; PyYAML silently takes the last one. A value that PyYAML fails to convert is
+    an error with its place in the file.
     """
 
     def compose_scalar_node(self, anchor: Any) -> Any:
@@ -69,7 +71,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's mapping; raises ProblemsError if it is none."""
+    """The mapping in a YAML file. Raises ProblemsError if there is none."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -82,12 +84,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
-    """Read a YAML file as a pydantic model; raises ProblemsError that names every bad key by its path."""
+    """Read a YAML file as a pydantic model. Raises ProblemsError that names every bad key by its path."""
     return validated(path, model, read_yaml(path))
 
 
 def validated(what: str | Path, model: type[Model], content: dict[str, Any]) -> Model:
-    """A mapping as a pydantic model; raises ProblemsError on `what` that names every bad key by its path."""
+    """A mapping as a pydantic model. Raises ProblemsError about `what` that names every bad key by its path."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -95,9 +97,10 @@ def validated(what: str | Path, model: type[Model], content: dict[str, Any]) -> 
 
 
 def explained(error: Any) -> str:
-    """One of pydantic's errors, as the path to the key and what is wrong with it."""
-    keys = [p for p in error["loc"] if p != "[key]"]  # pydantic's mark for a bad key of a mapping
-    where = "".join(f"[{p}]" if isinstance(p, int) else f".{p or repr(p)}" for p in keys).lstrip(".") or "the file"
+    """One of pydantic's errors as text: the path to the key, and what is wrong with it."""
+    keys = [key for key in error["loc"] if key != "[key]"]  # pydantic's mark for a bad key of a mapping
+    parts = [f"[{key}]" if isinstance(key, int) else f".{key or repr(key)}" for key in keys]
+    where = "".join(parts).lstrip(".") or "the file"
     texts = {
         "extra_forbidden": "unknown key",
         "missing": "missing",
@@ -105,14 +108,14 @@ def explained(error: Any) -> str:
         "model_type": "must be a mapping of keys",
         "dict_type": "must be a mapping of keys",
         "tuple_type": "must be a list",
-        "string_too_short": "must not be empty",  # the only least length of ours is 1
+        "string_too_short": "must not be empty",  # no text here has a minimum length above 1
         "too_short": "must not be empty",
-        "string_type": _no_text(error.get("input")),
+        "string_type": _not_text(error.get("input")),
     }
     return f"{where}: {texts.get(error['type'], error['msg'].removeprefix('Value error, '))}"
 
 
-def _no_text(value: Any) -> str:
+def _not_text(value: Any) -> str:
     if value is None or isinstance(value, list | dict):
         return "must be text"
     shown = {True: "yes/true", False: "no/false"}[value] if isinstance(value, bool) else str(value)
