@@ -47,9 +47,9 @@ def print_collection(collection: Collection, examples: int = 2, width: int = 100
     console.print(f"{collection.dataset}: {len(collection.rows)} of {total} rationales kept{hinted}")
     for reason, dropped in collection.by_reason().items():
         console.print(f"  {len(dropped)} dropped as {reason}: {REASONS[reason]}")
-        for one in [one for one in dropped if one["text"]][:examples]:
-            text = escaped(one["text"])
-            console.print(f"    {one['id']}: {text if len(text) <= width else text[: width - 3] + '...'}")
+        for one in [one for one in dropped if one.text][:examples]:
+            text = escaped(one.text or "")
+            console.print(f"    {one.id}: {text if len(text) <= width else text[: width - 3] + '...'}")
     if collection.uncounted:
         console.print(f"  {collection.uncounted} have no token count, so it is not known whether they were cut off")
     if collection.further:

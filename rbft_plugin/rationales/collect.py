@@ -1,11 +1,10 @@
-"""Logged generations -> rows of stage 1. Whatever is left out is counted by reason."""
+"""Logged rationales -> training rows. What is left out is counted by reason."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from rbft_plugin.data.prepared import (
     DataFolder,
@@ -18,35 +17,40 @@ from rbft_plugin.data.prepared import (
 from rbft_plugin.errors import RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.rationales import filters
-from rbft_plugin.rationales.filters import Written
-from rbft_plugin.spec.filters import REASONS as FILTER_REASONS
+from rbft_plugin.rationales.filters import FILTERS, RationaleRow, reasons
 from rbft_plugin.spec.filters import Filters
 from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, task_dataset, task_kind
 
-REASONS = FILTER_REASONS | {
+REASONS = {name: one.description for name, one in FILTERS.items()} | {
     "unlabelled": "it has no label, and so no hinted prompt",
     "missing": "the log does not have it",
 }
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A training sample whose rationale is left out, and why; `text` is None where there is no rationale."""
+
+    id: str
+    reason: str  # a key of REASONS
+    text: str | None
+
+
+@dataclass(frozen=True)
 class Collection:
-    """What `collect` made: the rows, and what it left out: {"id", "reason", "text" (None where there is none)}."""
+    """The rows, in the order of the log, and what was left out, in the order of the training split."""
 
     dataset: str
-    mode: str  # plain, or hinted: the writer was shown the label
+    mode: Literal["plain", "hinted"]  # hinted: the writer was shown the label
     rows: list[TrainingRow]
-    dropped: list[dict[str, Any]]
-    uncounted: int = 0  # texts of which the log does not tell whether they were truncated
-    further: int = 0  # texts that are not used, since the log has several of a video
+    dropped: list[Dropped]
+    uncounted: int = 0  # rationales of which the log does not tell whether they were truncated
+    further: int = 0  # rationales that are not used, since the log has several of a video
 
-    def by_reason(self) -> dict[str, list[dict[str, Any]]]:
+    def by_reason(self) -> dict[str, list[Dropped]]:
         """What was left out, in the order of REASONS."""
-        found = defaultdict(list)
-        for one in self.dropped:
-            found[one["reason"]].append(one)
-        return {reason: found[reason] for reason in REASONS if reason in found}
+        found = {reason: [one for one in self.dropped if one.reason == reason] for reason in REASONS}
+        return {reason: dropped for reason, dropped in found.items() if dropped}
 
 
 def collect(output: Path, chosen: Filters | None = None) -> Collection:
@@ -65,28 +69,29 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
         what = f"samples that are not in the training split, such as '{strange[0]}'" if strange else "samples twice"
         raise RbftError(f"{log}: it has {what}; was {dataset} prepared anew since? Generate again")
     limit = evaluation.generation_settings(log).get("max_new_tokens")
-    written, uncounted, further = [], 0, 0
-    for row, sample in zip(logged, (samples[i] for i in ids), strict=True):
-        tokens = row.output_tokens
-        uncounted += limit is None or tokens is None
-        further += row.further_answers
+    written = []
+    for row, sample_id in zip(logged, ids, strict=True):
+        sample, tokens = samples[sample_id], row.output_tokens
         prompt = sample.rationale_prompt if hinted else row.prompt or sample.rationale_prompt
-        label = sample.label if hinted else None
-        text = row.answer.strip()
-        written.append(Written(text, prompt, bool(limit and tokens and tokens >= limit), label))
-    rows: list[TrainingRow] = []
-    dropped: list[dict[str, Any]] = []
-    for i, one, reason in zip(ids, written, filters.reasons(written, chosen or Filters()), strict=True):
+        truncated = bool(limit and tokens and tokens >= limit)
+        written.append(RationaleRow(sample_id, row.answer.strip(), prompt, truncated, sample.label if hinted else None))
+    rows, left_out = [], {}
+    for one, reason in zip(written, reasons(written, chosen or Filters()), strict=True):
         if reason:
-            dropped.append({"id": i, "reason": reason, "text": one.text})
+            left_out[one.sample_id] = Dropped(one.sample_id, reason, one.text)
         else:
-            rows.append(samples[i].training_row(one.prompt, one.text))
-    for i in samples.keys() - set(ids):
-        reason = "unlabelled" if hinted and samples[i].label is None else "missing"  # or lmms-eval had a --limit
-        dropped.append({"id": i, "reason": reason, "text": None})
-    order = {i: position for position, i in enumerate(samples)}
-    dropped.sort(key=lambda one: order[one["id"]])
-    return Collection(dataset, "hinted" if hinted else "plain", rows, dropped, uncounted, further)
+            rows.append(samples[one.sample_id].training_row(one.prompt, one.text))
+    for sample_id in samples.keys() - set(ids):  # they had no prompt, or lmms-eval had a --limit
+        reason = "unlabelled" if hinted and samples[sample_id].label is None else "missing"
+        left_out[sample_id] = Dropped(sample_id, reason, None)
+    return Collection(
+        dataset,
+        "hinted" if hinted else "plain",
+        rows,
+        [left_out[sample_id] for sample_id in samples if sample_id in left_out],
+        uncounted=sum(limit is None or row.output_tokens is None for row in logged),
+        further=sum(row.further_answers for row in logged),
+    )
 
 
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:
@@ -102,7 +107,7 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     if not overwrite and target.is_file() and target.read_text(encoding="utf-8") != text:
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
     write_training_rows(target, collection.rows)
-    write_jsonl(folder / "rationale.dropped.jsonl", collection.dropped)
+    write_jsonl(folder / "rationale.dropped.jsonl", map(asdict, collection.dropped))
     if folder != DataFolder(collection.dataset).path:
         name = llamafactory_name(collection.dataset, "rationale")
         write_entries(folder, {name: dataset_entry("rationale.jsonl")})

@@ -1,58 +1,53 @@
-"""What makes a text no rationale to learn from: one filter a reason, each with a switch."""
+"""What makes a text no rationale to learn from: a filter for each reason. A further filter is one more entry."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rbft_plugin.lmms_eval.response_cache import FAILED
 from rbft_plugin.spec.filters import Filters
 
-FEW = 10  # videos that may share a text, however few there are in all
-ALIKE = 0.8  # Jaccard similarity of runs of three words from which two texts are nearly the same
+ALWAYS_ALLOWED = 10  # videos that may share a text, however few there are in all
+ALIKE = 0.8  # Jaccard similarity of runs of three words from which on two texts are nearly the same
 
 
 @dataclass(frozen=True)
-class Written:
-    """A rationale, and what its filters have to know: its prompt, whether it was cut, its sample's label."""
+class RationaleRow:
+    """A logged rationale and what its filters need."""
 
+    sample_id: str
     text: str
-    prompt: str = ""
-    truncated: bool = False
-    label: str | None = None  # in hinted mode, where the prompt showed it
+    prompt: str = ""  # what its writer was asked
+    truncated: bool = False  # at the limit of new tokens
+    label: str | None = None  # the label that a hinted prompt showed
 
 
-def reasons(written: Sequence[Written], filters: Filters) -> list[str | None]:
-    """For each text, the first reason to leave it out that is not switched off, or None."""
-    found = [next((r for r in _reasons(one, filters) if r not in filters.keep), None) for one in written]
-    if "generic" not in filters.keep:
-        whole = [i for i, reason in enumerate(found) if reason is None]
-        most = max(FEW, filters.max_share * len(written)) if filters.max_share else 1
-        for group in _alike([written[i].text for i in whole]):
-            if len(group) > most:
-                for i in group[1:]:
-                    found[whole[i]] = "generic"
+@dataclass(frozen=True)
+class Filter:
+    """A reason to leave rationales out, which a recipe may switch off if it is `keepable`.
+
+    `find` gives the positions of those rows that it leaves out. The rows are those that no filter before it left out,
+    and the number is of all rationales.
+    """
+
+    description: str
+    find: Callable[[Sequence[RationaleRow], Filters, int], list[int]]
+    keepable: bool = True
+
+
+def reasons(rows: Sequence[RationaleRow], filters: Filters) -> list[str | None]:
+    """For each rationale the name of the first filter that leaves it out, or None."""
+    found: list[str | None] = [None] * len(rows)
+    for name, one in FILTERS.items():
+        if name not in filters.keep:
+            whole = [i for i, reason in enumerate(found) if reason is None]
+            for position in one.find([rows[i] for i in whole], filters, len(rows)):
+                found[whole[position]] = name
     return found
-
-
-def _reasons(one: Written, filters: Filters) -> list[str]:
-    count = len(words(one.text))
-    tests = {
-        "failed": one.text.startswith(FAILED),
-        "empty": not one.text,
-        "markup": "<video>" in one.text or "<image>" in one.text,
-        "truncated": one.truncated,
-        "refusal": any(p.search(one.text[:300]) for p in _REFUSAL),
-        "leak": leaks(one.text, one.label),
-        "language": _other_script(one.text, one.prompt),
-        "repetitive": repetitive(one.text),
-        "short": count < filters.min_words,
-        "long": filters.max_words is not None and count > filters.max_words,
-    }
-    return [reason for reason, holds in tests.items() if holds]
 
 
 # Scripts that put no spaces between words: each character counts as a word.
@@ -118,6 +113,11 @@ _HINTED = _any(
 )
 
 
+def refuses(text: str) -> bool:
+    """Whether a text begins by declining, or says that there is no video."""
+    return any(pattern.search(text[:300]) for pattern in _REFUSAL)
+
+
 def leaks(text: str, label: str | None = None) -> bool:
     """Whether a text speaks of the right label as given; with `label`, also where it names that one as a premise."""
     patterns = list(_LEAK)
@@ -174,3 +174,44 @@ def _alike(texts: Sequence[str]) -> list[list[int]]:
 def _runs(text: str) -> list[str]:
     found = words(text)
     return [" ".join(found[i : i + 3]) for i in range(max(1, len(found) - 2))]
+
+
+def _generic(rows: Sequence[RationaleRow], filters: Filters, total: int) -> list[int]:
+    most = max(ALWAYS_ALLOWED, filters.max_share * total) if filters.max_share else 1
+    return [i for group in _alike([row.text for row in rows]) if len(group) > most for i in group[1:]]
+
+
+def _each(
+    holds: Callable[[RationaleRow, Filters], bool],
+) -> Callable[[Sequence[RationaleRow], Filters, int], list[int]]:
+    """A filter that looks at one row alone."""
+    return lambda rows, filters, total: [i for i, row in enumerate(rows) if holds(row, filters)]
+
+
+# In the order in which they are tried. A recipe names those that are keepable; spec.filters.Keepable lists these.
+FILTERS: dict[str, Filter] = {
+    "failed": Filter(
+        "the writer's server gave an error in its place",
+        _each(lambda row, _: row.text.startswith(FAILED)),
+        keepable=False,
+    ),
+    "empty": Filter("the model wrote nothing", _each(lambda row, _: not row.text), keepable=False),
+    "markup": Filter(
+        "it holds <video> or <image>, which training would take for media",
+        _each(lambda row, _: "<video>" in row.text or "<image>" in row.text),
+        keepable=False,
+    ),
+    "truncated": Filter("it was cut at the limit of new tokens", _each(lambda row, _: row.truncated)),
+    "refusal": Filter("the model declines, or says that it sees no video", _each(lambda row, _: refuses(row.text))),
+    "leak": Filter("it speaks of the label as something given", _each(lambda row, _: leaks(row.text, row.label))),
+    "language": Filter(
+        "it is in another script than its prompt", _each(lambda row, _: _other_script(row.text, row.prompt))
+    ),
+    "repetitive": Filter("it says the same over and over", _each(lambda row, _: repetitive(row.text))),
+    "short": Filter("it has too few words", _each(lambda row, given: len(words(row.text)) < given.min_words)),
+    "long": Filter(
+        "it has too many words",
+        _each(lambda row, given: given.max_words is not None and len(words(row.text)) > given.max_words),
+    ),
+    "generic": Filter("nearly the same text was written for too many videos; one of them is kept", _generic),
+}

@@ -199,7 +199,8 @@ def test_collect_shows_what_it_dropped_and_takes_switches(rbft: Callable[..., Ou
     assert (status, out.splitlines()[:2]) == (0, ["mine: 4 of 5 rationales kept", dropped])
     assert refused(rbft("collect", "out", "--keep", "empty", "--max-share", "2")) == (
         "rbft collect: 2 problems\n"
-        "  - keep: 'empty' cannot be kept: the model wrote nothing\n"
+        "  - keep[0]: Input should be 'truncated', 'refusal', 'leak', 'language', 'repetitive', 'short', 'long' or "
+        "'generic'\n"
         "  - max_share: Input should be less than or equal to 1"
     )
 

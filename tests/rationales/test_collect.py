@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rbft_plugin.cli.terminal import print_collection
 from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_training_rows
 from rbft_plugin.errors import RbftError
 from rbft_plugin.rationales import collect as rationales
-from rbft_plugin.rationales.collect import Collection
+from rbft_plugin.rationales.collect import Collection, Dropped
 from rbft_plugin.spec.filters import Filters
 
 TASK = "rbft_mine_rationale"
@@ -118,7 +119,7 @@ def test_a_log_may_be_named_itself() -> None:
 
 
 def reasons(collection: Collection) -> dict[str, list[str]]:
-    return {reason: [one["id"] for one in dropped] for reason, dropped in collection.by_reason().items()}
+    return {reason: [one.id for one in dropped] for reason, dropped in collection.by_reason().items()}
 
 
 def test_what_is_left_out_is_listed_by_reason_with_its_text() -> None:
@@ -132,10 +133,10 @@ def test_what_is_left_out_is_listed_by_reason_with_its_text() -> None:
     collection = rationales.collect(Path("out"))
     assert collection.rows == []
     assert collection.dropped == [
-        {"id": "a", "reason": "empty", "text": ""},
-        {"id": "b", "reason": "truncated", "text": "It walks and"},
-        {"id": "c", "reason": "repetitive", "text": "no no no no"},
-        {"id": "d", "reason": "markup", "text": "See <video> here."},
+        Dropped("a", "empty", ""),
+        Dropped("b", "truncated", "It walks and"),
+        Dropped("c", "repetitive", "no no no no"),
+        Dropped("d", "markup", "See <video> here."),
     ]
     assert list(collection.by_reason()) == ["empty", "markup", "truncated", "repetitive"]  # the order of REASONS
 
@@ -150,7 +151,7 @@ def test_samples_that_the_log_does_not_have_are_counted() -> None:
     write_log(*good("b", "d"))
     collection = rationales.collect(Path("out"))
     assert [r.id for r in collection.rows] == ["a", "c"]
-    assert collection.dropped == [{"id": i, "reason": "missing", "text": None} for i in "bd"]
+    assert collection.dropped == [Dropped(i, "missing", None) for i in "bd"]
 
 
 def test_a_hinted_rationale_is_learnt_without_the_hint_and_what_has_no_label_is_counted() -> None:
@@ -164,7 +165,7 @@ def test_a_hinted_rationale_is_learnt_without_the_hint_and_what_has_no_label_is_
     assert reasons(collection) == {"leak": ["b"], "unlabelled": ["d"], "missing": ["c"]}
 
 
-def test_in_blind_mode_a_conclusion_is_no_leak() -> None:
+def test_in_a_plain_rationale_a_conclusion_is_no_leak() -> None:
     write_log(*good("b"), sample(1, "b", "The class is calm, so."))
     assert rationales.collect(Path("out")).dropped == []
 
@@ -228,14 +229,14 @@ def test_a_log_of_a_dataset_that_is_not_prepared_is_refused() -> None:
     assert said() == "data/mine/manifest.json is missing: run `rbft prepare mine` first"
 
 
-DROPPED = [{"id": "b", "reason": "empty", "text": ""}]
+DROPPED = [Dropped("b", "empty", "")]
 ROWS = Collection("mine", "plain", [row("a", "Ä dog.")], DROPPED)
 
 
 def test_rows_and_what_was_left_out_are_written_side_by_side() -> None:
     assert rationales.write(ROWS, Path("data/mine")) == Path("data/mine/rationale.jsonl")
     assert read_training_rows(Path("data/mine/rationale.jsonl")) == ROWS.rows
-    assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
+    assert read_jsonl("data/mine/rationale.dropped.jsonl") == [asdict(one) for one in DROPPED]
     assert not Path("data/mine/dataset_info.json").exists()  # dataset_info/dataset_info.json names it
 
 
@@ -256,7 +257,7 @@ def test_rows_of_another_generation_are_never_overwritten_unasked() -> None:
         "data/mine/rationale.jsonl holds rows of another generation; give --overwrite to replace them, or --rows DIR"
     )
     assert target.read_bytes() == before
-    assert read_jsonl("data/mine/rationale.dropped.jsonl") == DROPPED
+    assert read_jsonl("data/mine/rationale.dropped.jsonl") == [asdict(one) for one in DROPPED]
     rationales.write(other, Path("data/mine"), overwrite=True)
     assert read_training_rows(target) == other.rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rbft_plugin.rationales import filters
-from rbft_plugin.rationales.filters import Written, reasons
-from rbft_plugin.spec.filters import REASONS, Filters
+from rbft_plugin.rationales.filters import FILTERS, RationaleRow, reasons
+from rbft_plugin.spec.filters import Filters, Keepable
 
 SENTENCE = "The man walks slowly to the door"
 FINE = "A man in a red coat walks to the door, rings the bell and leaves again."
 
 
+def row(text: str, prompt: str = "", **known: Any) -> RationaleRow:
+    return RationaleRow("a", text, prompt, **known)
+
+
 def reason(text: str, chosen: Filters | None = None, **known: Any) -> str | None:
-    return reasons([Written(text, **known)], chosen or Filters())[0]
+    return reasons([row(text, **known)], chosen or Filters())[0]
 
 
 @pytest.mark.parametrize(
@@ -244,17 +248,18 @@ def test_every_filter_has_a_switch(text: str, switched_off: Any) -> None:
 
 def test_a_text_that_cannot_be_trained_on_cannot_be_kept() -> None:
     for never in ("failed", "empty", "markup"):
-        with pytest.raises(ValidationError, match=f"'{never}' cannot be kept: {REASONS[never]}"):
+        with pytest.raises(ValidationError, match="Input should be 'truncated', 'refusal', 'leak', "):
             Filters(keep=(never,))  # type: ignore[arg-type]
+    assert [name for name, one in FILTERS.items() if one.keepable] == list(get_args(Keepable))
     assert Filters(keep=("long", "leak", "long")).keep == ("leak", "long")
 
 
-def different(count: int) -> list[Written]:
-    return [Written(f"A man with hat {i} passes door {i} while dog {i} barks.") for i in range(count)]
+def different(count: int) -> list[RationaleRow]:
+    return [row(f"A man with hat {i} passes door {i} while dog {i} barks.") for i in range(count)]
 
 
 def test_a_text_of_too_many_videos_is_left_out_but_for_the_first() -> None:
-    same = [Written("A person walks past the camera at night.")] * 11
+    same = [row("A person walks past the camera at night.")] * 11
     assert reasons([*different(44), *same], Filters()) == [None] * 55  # 11 of 55 are a fifth
     assert reasons([*different(43), *same], Filters()) == [None] * 44 + ["generic"] * 10
     assert reasons([*different(43), *same], Filters(keep=("generic",))) == [None] * 54
@@ -264,21 +269,21 @@ def test_a_text_of_too_many_videos_is_left_out_but_for_the_first() -> None:
 
 
 def test_nearly_the_same_is_four_fifths_of_the_runs_of_three_words() -> None:
-    first = Written("one two three four five six seven eight nine ten eleven")  # 9 runs
-    last_differs = Written("one two three four five six seven eight nine ten TWELVE")  # shares 8 of 10
-    inner_differs = Written("one two three four five six seven eight nine X eleven")  # shares 7 of 11
+    first = row("one two three four five six seven eight nine ten eleven")  # 9 runs
+    last_differs = row("one two three four five six seven eight nine ten TWELVE")  # shares 8 of 10
+    inner_differs = row("one two three four five six seven eight nine X eleven")  # shares 7 of 11
     assert reasons([first, last_differs], Filters(max_share=0)) == [None, "generic"]
     assert reasons([first, inner_differs], Filters(max_share=0)) == [None, None]
-    assert reasons([Written("One, two three!"), Written("one two. three")], Filters(max_share=0))[1] == "generic"
+    assert reasons([row("One, two three!"), row("one two. three")], Filters(max_share=0))[1] == "generic"
 
 
 def test_texts_that_are_left_out_for_another_reason_do_not_make_others_generic() -> None:
-    cut = Written(FINE, truncated=True)
-    assert reasons([cut, Written(FINE)], Filters(max_share=0)) == ["truncated", None]
+    cut = row(FINE, truncated=True)
+    assert reasons([cut, row(FINE)], Filters(max_share=0)) == ["truncated", None]
 
 
 @given(st.lists(st.text(max_size=60), max_size=12), st.sampled_from([0, 0.2, 1]))
 def test_any_texts_get_a_reason_each(texts: list[str], share: float) -> None:
-    found = reasons([Written(text.strip(), "Why?", label="a") for text in texts], Filters(max_share=share))
+    found = reasons([row(text.strip(), "Why?", label="a") for text in texts], Filters(max_share=share))
     assert len(found) == len(texts)
-    assert set(found) <= {None, *REASONS}
+    assert set(found) <= {None, *FILTERS}

@@ -60,7 +60,8 @@ def test_mistakes_in_how_rationales_are_written_and_models_scored(tmp_path: Path
         "evaluation.tasks[1]",
     ]
     assert said(tmp_path, filters={"keep": ["empty"]}) == [
-        "filters.keep: 'empty' cannot be kept: the model wrote nothing"
+        "filters.keep[0]: Input should be 'truncated', 'refusal', 'leak', 'language', 'repetitive', 'short', 'long' or "
+        "'generic'"
     ]
     assert said(tmp_path, evaluation={"tasks": ["ll"]}) == [
         "evaluation.tasks: must hold 'label', which the report compares"
