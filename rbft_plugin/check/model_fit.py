@@ -14,16 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rbft_plugin.clips.geometry import clip_size, frame_count
 from rbft_plugin.clips.video import WHOLE, Clip, Part, VideoError, probe
 from rbft_plugin.data.prepared import MEDIA_MARK, PreparedSample, TrainingRow
-from rbft_plugin.errors import Finding, RbftError, lines
+from rbft_plugin.errors import Finding, ProblemsError, RbftError, lines
 from rbft_plugin.model.processor import Base, after_video, load_base, made_of, tokens
 from rbft_plugin.spec.dataset import ClipSettings
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.recipe import Recipe
+from rbft_plugin.spec.yaml_models import read_yaml
 
 # Of LLaMA-Factory 0.9.5, for what a recipe does not set.
 DEFAULTS = {"video_max_pixels": 256 * 256, "video_min_pixels": 16 * 16, "video_maxlen": 128, "video_fps": 2.0}
@@ -67,16 +66,9 @@ def longest_rationale(recipe: Recipe) -> int:
         return int(said.group(1))
     path = Path("task_configs") / TASK_KINDS["rationale"].bases[0]
     try:
-        return int(yaml.load(path.read_text(encoding="utf-8"), Loader=_Tasks)["generation_kwargs"]["max_new_tokens"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return int(read_yaml(path, functions=True)["generation_kwargs"]["max_new_tokens"])
+    except (OSError, ProblemsError, KeyError, TypeError, ValueError):
         raise RbftError(f"{path}: needs generation_kwargs.max_new_tokens, the most tokens of a rationale") from None
-
-
-class _Tasks(yaml.SafeLoader):
-    """Reads past lmms-eval's !function."""
-
-
-_Tasks.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) -> list[Finding]:

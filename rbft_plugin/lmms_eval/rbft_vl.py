@@ -97,9 +97,8 @@ class RbftVL(lmms):
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
             seed = settings_of(given).seed
-            seeds.append(
-                seed_of(torch.initial_seed() if seed is None else seed, task, split, doc_id, repeats[id(request)])
-            )
+            seed = torch.initial_seed() if seed is None else seed
+            seeds.append(seed_of(seed, task, split, doc_id, repeats[id(request)]))
             repeats[id(request)] += 1
             groups.setdefault(json.dumps(given, sort_keys=True, default=str), []).append(i)
         with self._running(len(requests)) as advance:

@@ -70,10 +70,20 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ProblemsError if there is none."""
+class _TaskLoader(_Loader):
+    """Also reads lmms-eval's `!function a.b`, as the text a.b."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: node.value)
+
+
+def read_yaml(path: Path, functions: bool = False) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ProblemsError if there is none.
+
+    With `functions`, lmms-eval's tag `!function` is known; it is an error in other files.
+    """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader if functions else _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProblemsError(path, [f"not valid YAML: {one_line(str(error))}"]) from None
     except RecursionError:

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-import yaml
 from builders import small_yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -23,15 +22,9 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.spec import dataset
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.names import TASK_KINDS, class_metric, reserved_suffixes, task_dataset, task_kind, task_name
+from rbft_plugin.spec.yaml_models import read_yaml
 
 INFO = Path("dataset_info/dataset_info.json")
-
-
-class TaskLoader(yaml.SafeLoader):
-    """Reads `!function a.b` as the text a.b."""
-
-
-TaskLoader.add_constructor("!function", lambda loader, node: node.value)
 
 
 def mine(**changes: Any) -> Dataset:
@@ -39,7 +32,7 @@ def mine(**changes: Any) -> Dataset:
 
 
 def task(name: str) -> dict[str, Any]:
-    return yaml.load(Path(f"task_configs/{name}.yaml").read_text(encoding="utf-8"), Loader=TaskLoader)
+    return read_yaml(Path(f"task_configs/{name}.yaml"), functions=True)
 
 
 def test_committed_registrations_are_those_that_the_shipped_datasets_give(

@@ -271,6 +271,7 @@ def test_an_unknown_dataset_lists_those_there_are(ws: Path) -> None:
         (b"name: 2024-13-45\n", "not valid YAML: '2024-13-45': month must be in 1..12 in"),
         (b'name: "\\0"\n', "not valid YAML: a null character or broken Unicode in"),
         (b'"\\uD800": a\n', "not valid YAML: a null character or broken Unicode in"),
+        (b"name: !function a.b\n", "not valid YAML: could not determine a constructor for the tag '!function' in"),
         (b"name: !!bool maybe\n", "not valid YAML: 'maybe': 'maybe' in"),
         (b"a: " + b"[" * 1000, "not usable YAML: nested too deep"),
         (b"name: \xff\n", "not valid YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte"),
