@@ -84,6 +84,10 @@ def _asked() -> list[str]:
     return given[-1].split(",") if given else []
 
 
+def _is_asked(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in _asked())
+
+
 def _only_ours() -> bool:
     """Whether every task of --tasks is ours. Then lmms-eval need not index its own tasks, which takes 6 s."""
     return bool(_asked()) and all(name.startswith("rbft_") for name in _asked())
@@ -110,7 +114,7 @@ def _adopt(index: dict[str, Any], model: str | None) -> None:
         if path.parent.parent not in tasks.workspaces:
             tasks.workspaces.append(path.parent.parent)
         names = [name, *(tag for tag, tagged in tags.items() if name in tagged["task"])]
-        asked = not _asked() or any(fnmatch(one, pattern) for one in names for pattern in _asked())
+        asked = not _asked() or any(map(_is_asked, names))
         if reason := _unusable(name, path, model, asked):
             del index[name]
             for tagged in tags.values():
@@ -120,7 +124,7 @@ def _adopt(index: dict[str, Any], model: str | None) -> None:
     for reason, names in left_out.items():
         logger.warning(f"rbft: left out, since {reason}: {', '.join(sorted(names))}")
     for tag, tagged in tags.items():  # a tag that a wildcard matches would load its tasks a second time
-        if not tagged["task"] or (tag not in _asked() and any(fnmatch(tag, pattern) for pattern in _asked())):
+        if not tagged["task"] or (tag not in _asked() and _is_asked(tag)):
             del index[tag]
 
 

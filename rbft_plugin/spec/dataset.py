@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.scoring.answers import normal
 from rbft_plugin.spec.dataset_prompts import Label, Prompts
-from rbft_plugin.spec.dataset_sources import FOLDER_COLUMNS, SPLITS, Annotations, Segment, Splits
+from rbft_plugin.spec.dataset_sources import FOLDER_COLUMNS, ONE_WAY, SPLITS, Annotations, Segment, Splits
 from rbft_plugin.spec.names import TASK_KINDS, reserved_suffixes
 from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, problems_at
 
@@ -120,11 +120,10 @@ class Dataset(Strict):
         # answers.parse ignores case and width of letters, names.class_metric ignores punctuation.
         names = Counter(re.sub(r"\W+", " ", normal(label.name)).strip() for label in labels)
         raws = Counter(raw for label in labels for raw in label.raw)
-        twice = [repr(k) for k, n in (*names.items(), *raws.items()) if n > 1]
-        if twice:
+        if twice := dict.fromkeys(repr(text) for text, times in (*names.items(), *raws.items()) if times > 1):
             raise ValueError(
                 "names must differ in more than case and punctuation, and raw values must differ; more than once: "
-                + ", ".join(dict.fromkeys(twice))
+                + ", ".join(twice)
             )
         if source := info.data.get("annotations"):
             for key in ("unlabelled", "drop"):
@@ -136,15 +135,14 @@ class Dataset(Strict):
     @classmethod
     def _one_split_each(cls, splits: Splits | None, info: ValidationInfo) -> Splits | None:
         source: Annotations | None = info.data.get("annotations")
-        decides = splits is not None and splits.decides
-        if source and source.gives_splits and decides:
-            raise ValueError(
-                f"{source.gives_splits} says already which sample is in which; only 'group' may stand here"
-            )
-        if source and not source.gives_splits and not source.hub and not decides:
+        given = source and source.gives_splits
+        if given and splits and splits.decides:
+            raise ValueError(f"{given} says already which sample is in which; only 'group' may stand here")
+        if source and not given and not source.hub:
             if splits is None:
                 raise PydanticCustomError("missing", "missing")
-            raise ValueError("give either 'column', or 'ratio', 'ids' or both")
+            if not splits.decides:
+                raise ValueError(ONE_WAY)
         return splits
 
     @field_validator("prompts")
@@ -157,16 +155,10 @@ class Dataset(Strict):
         telling = dict.fromkeys(source.hidden, "annotations.hidden")
         telling |= dict.fromkeys(FOLDER_COLUMNS if source.folder else (), "the class folder is in it")
         telling |= {source.label_column: "the labels"} | ({splits.column: "the splits"} if splits else {})
-        leaks: list[tuple[tuple[str | int, ...], str]] = [
-            (
-                ("context", name),
-                f"a label leak: column '{column}' ({telling[column]}) is not known of a new video; take it out",
-            )
-            for name, column in prompts.context.items()
-            if column in telling
-        ]
-        if leaks:
-            raise problems_at(leaks)
+        leak = "a label leak: column '{}' ({}) is not known of a new video; take it out"
+        shown = {name: column for name, column in prompts.context.items() if column in telling}
+        if shown:
+            raise problems_at([(("context", name), leak.format(of, telling[of])) for name, of in shown.items()])
         return prompts
 
     @property

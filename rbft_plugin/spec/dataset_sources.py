@@ -17,11 +17,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from rbft_plugin.spec.yaml_models import Name, Strict, problems_at
+from rbft_plugin.spec.yaml_models import Name, Problem, Strict, problems_at
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"  # said of splits that do neither
 FOLDER_COLUMNS = ("id", "label", "path")  # the columns that samples of a folder of class folders have
 
 
@@ -119,7 +120,7 @@ class Annotations(Strict):
     @field_validator("file")
     @classmethod
     def _known_formats(cls, file: Any) -> Any:
-        problems: list[tuple[tuple[str | int, ...], str]] = []
+        problems: list[Problem] = []
         for split, path in (file or {}).items():
             try:
                 _format(path)
@@ -196,19 +197,20 @@ class Splits(Strict):
     def _one_way(self) -> Splits:
         by_share = bool(self.ids) or self.ratio is not None
         if (self.column is not None) == by_share and (by_share or self.group is None):
-            raise ValueError("give either 'column', or 'ratio', 'ids' or both")
+            raise ValueError(ONE_WAY)
         if self.values and self.column is None:
             raise ValueError("'values' belongs to 'column'")
         raws = Counter(raw for values in self.values.values() for raw in values)
         if twice := [repr(raw) for raw, n in raws.items() if n > 1]:
             raise ValueError(f"'values' holds more than once: {', '.join(twice)}")
         ratio = self.ratio or {}
-        if self.ratio is not None and not (all(v >= 0 for v in ratio.values()) and abs(sum(ratio.values()) - 1) < 1e-6):
+        shares = ratio.values()
+        if self.ratio is not None and not (all(share >= 0 for share in shares) and abs(sum(shares) - 1) < 1e-6):
             raise ValueError("'ratio' must be shares that sum to 1")
         if both := [split for split in SPLITS if split in ratio and split in self.ids]:
             raise ValueError(f"both in 'ids' and in 'ratio': {', '.join(both)}")
         if by_share:
-            named = {*self.ids, *(s for s, share in ratio.items() if share > 0), *(() if self.ratio else ("train",))}
+            named = {*self.ids, *(split for split in ratio if ratio[split] > 0), *(() if ratio else ("train",))}
             if not self.ids and not {"train", "test"} <= named:
                 raise ValueError("'ratio' needs a train and a test share above 0")
             if lacking := {"train", "test"} - named:

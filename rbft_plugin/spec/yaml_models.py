@@ -16,6 +16,7 @@ from rbft_plugin.errors import ProblemsError, one_line
 
 Name = Annotated[str, Field(min_length=1)]
 Model = TypeVar("Model", bound=BaseModel)
+Problem = tuple[tuple[str | int, ...], str]  # the path to a key, and what is wrong with it
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # neither paths nor UTF-8 files can have these
 
 
@@ -28,8 +29,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def problems_at(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> ValidationError:
-    """One error for several problems, each with its path from the validator's key. A validator raises it."""
+def problems_at(problems: Sequence[Problem]) -> ValidationError:
+    """One error for several problems, which a validator raises. Their paths begin at the validator's key."""
     details = [
         InitErrorDetails(type=PydanticCustomError("problem", text), loc=loc, input=None) for loc, text in problems
     ]
