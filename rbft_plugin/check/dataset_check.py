@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from rbft_plugin.check import annotation_checks as doubts
 from rbft_plugin.check import model_fit as fit
@@ -26,9 +25,8 @@ from rbft_plugin.llamafactory import training
 from rbft_plugin.model import rope_check as positions
 from rbft_plugin.model.processor import load_base
 from rbft_plugin.spec.dataset import SPLITS, ClipSettings, Dataset
-from rbft_plugin.spec.recipe import Recipe
+from rbft_plugin.spec.recipe import Recipe, recipes_with
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
-from rbft_plugin.spec.yaml_models import read_yaml
 
 ORDER = ("error", "warning", "note")
 KINDS = {"does not exist": "missing-video", "is not a file": "missing-video", "is empty": "empty-video"}
@@ -163,12 +161,7 @@ def _remarks(dataset: Dataset, annotated: Annotated) -> list[Finding]:
 
 def _no_recipe(name: str) -> list[Finding]:
     """A note that names the recipes of the workspace that are of this dataset."""
-    using = []
-    for path in sorted(Path("recipes").glob("*.yaml")):
-        try:
-            using += [path.as_posix()] if read_yaml(path).get("dataset") == name else []
-        except RbftError:  # another file's matter
-            continue
+    using = [path.as_posix() for path in recipes_with("dataset", name)]
     with_ = f"--recipe {min(using, key=len)}" if using else "--recipe RECIPE"  # demo.yaml, not demo_full.yaml
     text = f"token lengths, sizes and rates were not held against a model and its training: give {with_}"
     return [Finding("note", "no-recipe", "clips", text)]

@@ -26,16 +26,16 @@ class RationaleRow:
     label: str | None = None  # the label that a hinted prompt showed
 
 
+# (rows that no filter before left out, settings, number of all rationales) -> positions of the rows to leave out
+Find = Callable[[Sequence[RationaleRow], Filters, int], list[int]]
+
+
 @dataclass(frozen=True)
 class Filter:
-    """A reason to leave rationales out, which a recipe may switch off if it is `keepable`.
-
-    `find` gives the positions of those rows that it leaves out. The rows are those that no filter before it left out,
-    and the number is of all rationales.
-    """
+    """A reason to leave rationales out, which a recipe may switch off if it is `keepable`."""
 
     description: str
-    find: Callable[[Sequence[RationaleRow], Filters, int], list[int]]
+    find: Find
     keepable: bool = True
 
 
@@ -181,9 +181,7 @@ def _generic(rows: Sequence[RationaleRow], filters: Filters, total: int) -> list
     return [i for group in _alike([row.text for row in rows]) if len(group) > most for i in group[1:]]
 
 
-def _each(
-    holds: Callable[[RationaleRow, Filters], bool],
-) -> Callable[[Sequence[RationaleRow], Filters, int], list[int]]:
+def _each(holds: Callable[[RationaleRow, Filters], bool]) -> Find:
     """A filter that looks at one row alone."""
     return lambda rows, filters, total: [i for i, row in enumerate(rows) if holds(row, filters)]
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.llamafactory import training
@@ -19,6 +17,7 @@ from rbft_plugin.report.view_model import LossCurve, Provenance, ProvenanceStep
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import git_state, hardware
 from rbft_plugin.run.records import StepRecord
+from rbft_plugin.spec.recipe import recipes_with
 
 
 def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[str, str]) -> Provenance:
@@ -36,7 +35,7 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
         )
     recipes: dict[str, str] = {}
     for run in runs:
-        if recipe := _recipe(run.name):
+        if recipe := next(iter(recipes_with("run", run.name)), None):
             recipes[recipe.as_posix()] = recipe.read_text(encoding="utf-8")
         else:
             missing.append(f"{_shown(run)}: no file of recipes/ says `run: {run.name}`")
@@ -119,17 +118,6 @@ def _evaluated(arm: str, seed: int, log: Path) -> ProvenanceStep:
         tokens_in=tokens[0],
         tokens_out=tokens[1],
     )
-
-
-def _recipe(run: str) -> Path | None:
-    for path in sorted(Path("recipes").glob("*.yaml")):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError:  # somebody's other file
-            continue
-        if isinstance(content, dict) and content.get("run") == run:
-            return path
-    return None
 
 
 def _code(records: list[StepRecord], missing: list[str]) -> dict[str, str]:

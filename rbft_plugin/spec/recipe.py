@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,13 +14,13 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.filters import Filters
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.row_kinds import ROW_KINDS
-from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml
+from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, read_yaml
 
 Settings = dict[str, Any]  # passed on as they are
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
 Count = Annotated[int, Field(ge=1)]
-# Of a run, beside its arms.
-FOLDERS = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
+# Folders of a run beside those of its arms; see run/layout.py.
+RESERVED = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
@@ -135,7 +136,7 @@ class Recipe(Strict):
         if not arms:
             raise ValueError("needs an arm")
         for name, stages in arms.items():
-            if name in FOLDERS:
+            if name in RESERVED:
                 raise ValueError(f"'{name}': a run keeps other things in a folder of that name")
             if len(set(stages)) < len(stages):
                 raise ValueError(f"'{name}': a stage can be there once")
@@ -168,6 +169,16 @@ class Recipe(Strict):
         if self.shots is not None and self.train_fraction is not None:
             raise ValueError("give 'shots' or 'train_fraction', not both")
         return self
+
+
+def recipes_with(key: str, value: str) -> list[Path]:
+    """The recipes in recipes/ that give a key this value, such as the name of their run or dataset."""
+    found = []
+    for path in sorted(Path("recipes").glob("*.yaml")):
+        with suppress(RbftError):  # a broken file is not looked for
+            if read_yaml(path).get(key) == value:
+                found.append(path)
+    return found
 
 
 def load(path: Path) -> Recipe:

@@ -1,0 +1,84 @@
+"""The paths of a run's folder and the records in it, those of older code too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rbft_plugin.errors import RbftError
+from rbft_plugin.run import layout, records
+from rbft_plugin.run.records import Inputs, StepRecord
+from rbft_plugin.spec.recipe import RESERVED
+
+RUN = Path("runs/r")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_folder_beside_the_arms_is_reserved() -> None:
+    paths = [
+        layout.record_file(RUN, "a").parent,
+        layout.log_file(RUN, "a").parent,
+        layout.superseded_folder(RUN),
+        layout.report_folder(RUN),
+        *(layout.rationales_folder(RUN, hinted) for hinted in (False, True)),
+        *(layout.rows_folder(RUN, hinted) for hinted in (False, True)),
+    ]
+    assert sorted(path.relative_to(RUN).as_posix() for path in paths) == sorted(RESERVED)
+
+
+def test_paths_are_read_back() -> None:
+    for arm, seed in (("rbft", 3), ("base", 0)):
+        layout.evaluation_folder(RUN, arm, seed).mkdir(parents=True)
+    cell = RUN / "shots-4"
+    for part, stage in ((RUN, "label"), (cell, "rationale"), (layout.aside(RUN, "train rbft seed 3 label"), "label")):
+        file = layout.stage_folder(part, "rbft", 3, stage) / layout.LOSSES
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert layout.evaluations(RUN) == [("base", 0, RUN / "base/seed-0/eval"), ("rbft", 3, RUN / "rbft/seed-3/eval")]
+    assert layout.loss_files(RUN) == [
+        ("rbft", 3, "label", RUN / "rbft/seed-3/label" / layout.LOSSES),
+        ("shots-4/rbft", 3, "rationale", cell / "rbft/seed-3/rationale" / layout.LOSSES),
+    ]
+    evaluated = layout.evaluation_folder(cell, "rbft", 3)
+    assert layout.seed_in(evaluated.as_posix()) == 3 and layout.seed_in("runs/r/seed-x/eval") is None
+    assert layout.below_run(evaluated) == Path("shots-4/rbft/seed-3/eval")
+    assert layout.run_of(evaluated) is None  # there are no records
+    records.write(layout.record_file(RUN, "a b"), StepRecord(name="a b"))
+    assert layout.run_of(evaluated) == RUN.resolve() and layout.workspace_of(RUN.resolve()) == Path.cwd()
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    inputs = Inputs(argv=("x", "y z"), files={"f": "1"}, models={"m": "2"})
+    known: dict[str, Any] = {"kind": "train", "arm": "rbft", "seed": 1, "stage": "label", "cell": "shots-4"}
+    record = StepRecord(name="train a", output=Path("o"), inputs=inputs, began=2.0, seconds=1.0, git="abc", **known)
+    records.write(layout.record_file(RUN, "train a"), record)
+    records.write(layout.record_file(RUN, "b"), StepRecord(name="b", began=1.0))
+    assert records.read_record(RUN, "train a") == record
+    assert [one.name for one in records.records(RUN)] == ["b", "train a"]
+
+
+def test_records_before_kinds_were_kept_are_still_read() -> None:
+    old = {"name": "train a", "inputs": {"argv": ["x"], "files": {}, "models": {}}, "began": 1.0, "seconds": 2.0}
+    file = layout.record_file(RUN, "train a")
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(old | {"versions": {"torch": "2"}, "hardware": {"GPUs": "none"}, "git": None}))
+    layout.started_file(RUN, "report").write_text(json.dumps({"inputs": {"argv": ["y"]}}))
+    (read,) = records.records(RUN)
+    assert (read.kind, read.inputs, read.seconds) == (None, Inputs(argv=("x",)), 2.0)
+    assert records.unfinished(RUN) == ["report"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"inputs": 3}', "{"])
+def test_a_record_that_cannot_be_read_is_named(content: str) -> None:
+    file = layout.record_file(RUN, "train a")
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(RbftError, match=r"^runs/r/steps/train-a\.json: .*remove it"):
+        records.records(RUN)
