@@ -23,6 +23,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from rbft_plugin.data.prepared import read_split
+from rbft_plugin.model.chat import chat_text
 from rbft_plugin.scoring.answers import parse
 from tools.demo_base.architecture import MERGE
 from tools.demo_base.captioner import equal_frames_attention
@@ -81,8 +82,7 @@ class Loop:
         return self.tokens[text]
 
     def _prompt(self, prompt: str, grid: torch.Tensor) -> list[int]:
-        content = [{"type": "video"}, {"type": "text", "text": prompt}]
-        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        text = chat_text(self.processor, prompt)
         return self._ids(text.replace("<|video_pad|>", "<|video_pad|>" * (int(grid.prod()) // MERGE**2)))
 
     def _batch(self, rows: Sequence[Row]) -> dict[str, Any]:

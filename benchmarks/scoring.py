@@ -37,11 +37,11 @@ def main() -> None:
             """One pass over video and prompt, read and batched in the same way, and nothing after it."""
             import torch
 
-            from rbft_plugin.model.inputs import Sample, batches, on_device
+            from rbft_plugin.model.inputs import ModelInput, batches, on_device
             from rbft_plugin.model.loglikelihood import positions
 
             model, processor = models[size].model, models[size].processor
-            samples = [Sample(PROMPT, doc["video"], 1) for doc in docs]
+            samples = [ModelInput(PROMPT, doc["video"], 1) for doc in docs]
             with torch.no_grad():
                 for _, inputs in batches(processor, samples, size, models[size].workers):
                     given = on_device(inputs, model)

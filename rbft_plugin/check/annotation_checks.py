@@ -1,4 +1,4 @@
-"""What is doubtful in a dataset's annotations: classes with few samples, names, texts that tell the label."""
+"""Checks of annotations: classes with few samples, names that resemble each other, texts that tell the label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rbft_plugin.errors import Finding
 from rbft_plugin.scoring import answers
 from rbft_plugin.spec.dataset import Dataset
 
-FEW = 5
+FEW_SAMPLES = 5
 
 
 def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Finding]:
@@ -23,15 +23,13 @@ def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Fin
     ]  # fmt: skip
     for label in labels:
         train, test = table["train"][label], table["test"][label]
-        if 0 < train < FEW:
+        if 0 < train < FEW_SAMPLES:
             text = f"has {_samples(train, 'training')}: few to learn a class from"
             found.append(Finding("warning", "few-samples", f"label '{label}'", text))
-        if 0 < test < FEW:
+        if 0 < test < FEW_SAMPLES:
             # Wilson's lower bound at n of n right is n / (n + z^2), z = 1.96
             least = f"{test / (test + 1.96**2):.0%}"
-            text = (
-                f"has {_samples(test, 'test')}: were all answered rightly, its recall's 95 % interval would begin at "
-            )
+            text = f"has {_samples(test, 'test')}: if all were right, its recall's 95 % interval would begin at "
             found.append(Finding("warning", "few-samples", f"label '{label}'", text + least))
     return found
 
@@ -57,9 +55,9 @@ def names(labels: Sequence[str]) -> list[Finding]:
     return found
 
 
-def unused(where: str, values: Sequence[str], there: Counter[str]) -> list[Finding]:
+def unused(where: str, values: Sequence[str], existing: Counter[str]) -> list[Finding]:
     """Raw values that a key of the YAML names and no row has: most are typing errors."""
-    return [Finding("warning", "unused-value", where, f"{raw!r} is in no row") for raw in values if raw not in there]
+    return [Finding("warning", "unused-value", where, f"{raw!r} is in no row") for raw in values if raw not in existing]
 
 
 def groups(samples: Sequence[Sample]) -> list[Finding]:
@@ -80,9 +78,9 @@ def groups(samples: Sequence[Sample]) -> list[Finding]:
 def leaks(dataset: Dataset, samples: Sequence[Sample]) -> list[Finding]:
     """Context of prompts that tells the label; judged on the labelled training samples alone.
 
-    A text *names its class* if it holds one of the label's names as whole words. It is a leak if at least FEW texts of
-    a class do, three times as large a share as of the other classes' texts, and chance alone would do that in fewer
-    than 1 of 1,000 cases (Fisher's exact test, one-sided).
+    A text *names its class* if it holds one of the label's names as whole words. It is a leak if at least FEW_SAMPLES
+    texts of a class do, three times as large a share as of the other classes' texts, and chance alone would do that in
+    fewer than 1 of 1,000 cases (Fisher's exact test, one-sided).
     A value *alone tells the label* if guessing the commonest label among the other samples with the same value, or
     among all others where there is none, is right for 90 % of the samples and wrong at most a third as often as always
     guessing the commonest label.
@@ -93,10 +91,10 @@ def leaks(dataset: Dataset, samples: Sequence[Sample]) -> list[Finding]:
         where = f"prompts.context.{name} (column '{column}')"
         texts = [(dict(s.context).get(name, ""), s.label or "") for s in train]
         for label in dataset.labels:
-            if said := _named(texts, label.name, (label.name, *label.raw)):
-                found.append(Finding("warning", "leak", where, said))
-        if said := _telling(texts):
-            found.append(Finding("warning", "leak", where, said))
+            if text := _named(texts, label.name, (label.name, *label.raw)):
+                found.append(Finding("warning", "leak", where, text))
+        if text := _telling(texts):
+            found.append(Finding("warning", "leak", where, text))
     return found
 
 
@@ -105,7 +103,7 @@ def _named(texts: list[tuple[str, str]], label: str, forms: tuple[str, ...]) -> 
     pattern = re.compile(f"(?<![a-z0-9])(?:{either})(?![a-z0-9])")
     own = [bool(pattern.search(answers.normal(text))) for text, of in texts if of == label]
     other = [bool(pattern.search(answers.normal(text))) for text, of in texts if of != label]
-    if not other or sum(own) < FEW or sum(own) * len(other) < 3 * sum(other) * len(own):
+    if not other or sum(own) < FEW_SAMPLES or sum(own) * len(other) < 3 * sum(other) * len(own):
         return None
     from scipy.stats import fisher_exact
 

@@ -17,8 +17,9 @@ from typing import Any
 from rbft_plugin.clips.geometry import clip_size, frame_count
 from rbft_plugin.clips.video import WHOLE, Clip, Part, VideoError, probe
 from rbft_plugin.data.prepared import MEDIA_MARK, PreparedSample, TrainingRow
-from rbft_plugin.errors import Finding, ProblemsError, RbftError, lines
-from rbft_plugin.model.processor import Base, after_video, load_base, made_of, tokens
+from rbft_plugin.errors import Finding, RbftError, lines
+from rbft_plugin.model.chat import after_video
+from rbft_plugin.model.processor import BaseProcessor, load_base, made_of, tokens
 from rbft_plugin.spec.dataset import ClipSettings
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.recipe import Recipe
@@ -30,7 +31,7 @@ CUTOFF = 2048
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """What a stage trains on: a clip, a prompt, and an answer or the most tokens that it may have."""
 
     where: str
@@ -67,11 +68,11 @@ def longest_rationale(recipe: Recipe) -> int:
     path = Path("task_configs") / TASK_KINDS["rationale"].bases[0]
     try:
         return int(read_yaml(path, functions=True)["generation_kwargs"]["max_new_tokens"])
-    except (OSError, ProblemsError, KeyError, TypeError, ValueError):
+    except (OSError, RbftError, KeyError, TypeError, ValueError):
         raise RbftError(f"{path}: needs generation_kwargs.max_new_tokens, the most tokens of a rationale") from None
 
 
-def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) -> list[Finding]:
+def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[Clip]) -> list[Finding]:
     """Where the processor would resize clips, or the model would not tell their frames apart in time."""
     found = []
     if base.family == "qwen2_5_vl" and settings.max_fps > 2:
@@ -82,9 +83,9 @@ def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) ->
                 "between its time steps to whole ones, and all frames would get one position in time",
             )
         )  # fmt: skip
-    if base.cell is None:  # a processor with a scheme of its own
+    if base.token_cell is None:  # a processor with a scheme of its own
         return found
-    pixels, frames = base.cell
+    pixels, frames = base.token_cell
     for key, value, unit in (("multiple", settings.multiple, pixels), ("frames", settings.frames, frames)):
         if value % unit:
             text = f"is {value}, but {base.name} needs a multiple of {unit}: change it and prepare again"
@@ -102,16 +103,18 @@ def model_findings(base: Base, settings: ClipSettings, clips: Iterable[Clip]) ->
     return found
 
 
-def break_findings(base: Base, given: Iterable[str]) -> list[Finding]:
+def break_findings(base: BaseProcessor, given: Iterable[str]) -> list[Finding]:
     """Where training rows have another space after the video than the evaluation."""
-    wanted = after_video(base)
+    wanted = after_video(base.processor)
     if wrong := sorted(set(given) - {wanted}):
         text = f"is {wrong[0]!r}, but {base.name} has {wanted!r} there: set it so and prepare again"
         return [Finding("error", "after-video", "prompts.after_video", text)]
     return []
 
 
-def stage_findings(base: Base | None, merged: dict[str, Any], stage: str, examples: Sequence[Example]) -> list[Finding]:
+def stage_findings(
+    base: BaseProcessor | None, merged: dict[str, Any], stage: str, examples: Sequence[TrainingExample]
+) -> list[Finding]:
     """What LLaMA-Factory would do to a stage's examples without a word, `merged` being its settings.
 
     Without a base model only whether it changes clips, not whether it cuts texts.
@@ -165,13 +168,15 @@ def clip_of(sample: PreparedSample) -> Clip:
     return Clip(meta.frames, meta.width, meta.height, meta.frames / meta.seconds)
 
 
-def _examples(rows: Sequence[TrainingRow]) -> list[Example]:
+def _examples(rows: Sequence[TrainingRow]) -> list[TrainingExample]:
     made = []
     for number, row in enumerate(rows, 1):
         where = f"row {number}" + (f" (id '{row.id}')" if row.id else "")
         try:
             made.append(
-                Example(where, probe(Path(row.video)), row.message.replace(MEDIA_MARK, "", 1).lstrip(), row.answer)
+                TrainingExample(
+                    where, probe(Path(row.video)), row.message.replace(MEDIA_MARK, "", 1).lstrip(), row.answer
+                )
             )
         except VideoError as error:
             raise VideoError(f"{where}: {row.video} {error}") from None
@@ -201,7 +206,9 @@ def _changed_clips(merged: dict[str, Any], stage: str, clips: Sequence[Clip]) ->
     ]
 
 
-def _too_long(base: Base, merged: dict[str, Any], stage: str, examples: Sequence[Example]) -> list[Finding]:
+def _too_long(
+    base: BaseProcessor, merged: dict[str, Any], stage: str, examples: Sequence[TrainingExample]
+) -> list[Finding]:
     """Examples that LLaMA-Factory would cut."""
     cutoff = merged.get("cutoff_len", CUTOFF)
     if not isinstance(cutoff, int):

@@ -19,7 +19,7 @@ from rbft_plugin.data.annotations import Sample
 from rbft_plugin.errors import Finding
 from rbft_plugin.files import sha256
 
-# Chosen on 240 scenes of demo.world over one and the same background, seen by its noisy, shaking night camera (28,680
+# Chosen on 240 scenes of demo.synthetic_video over one background, seen by its noisy, shaking night camera (28,680
 # pairs of different clips), and then measured on others: docs/check.md has the tables.
 SIDE, STEPS = 16, 8  # of a thumbnail in pixels; thumbnails a video
 NOISE = 3.0  # changes of a pixel below so many robust standard deviations are no motion
@@ -30,8 +30,8 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """What is compared: thumbnails' changes (float16, unit length), what does not change, and seconds.
+class Fingerprint:
+    """What is compared of a video: the changes of thumbnails (float16, unit length), what stands still, its seconds.
 
     `motion` is None where too little moves to tell a copy from another clip of the same static camera.
     """
@@ -53,8 +53,8 @@ def same_bytes(files: Iterable[Path]) -> dict[Path, str]:
     return digests
 
 
-def look(frames: np.ndarray, seconds: float) -> Look:
-    """The look of uint8 frames (n, height, width, 3) taken at the middles of n equal parts of a video.
+def fingerprint(frames: np.ndarray, seconds: float) -> Fingerprint:
+    """The fingerprint of uint8 frames (n, height, width, 3) taken at the middles of n equal parts of a video.
 
     The median of SIDE x SIDE thumbnails is what stands still. What differs from it is motion, once noise is taken off:
     each value is drawn to 0 by NOISE times the median absolute difference (scaled to a standard deviation).
@@ -71,34 +71,34 @@ def look(frames: np.ndarray, seconds: float) -> Look:
     length = float(np.linalg.norm(change))
     moves = length >= LEAST_MOTION * math.sqrt(change.size)
     place = still - still.mean(axis=(0, 1))
-    return Look((change / length).ravel().astype(np.float16) if moves else None, place.ravel(), seconds)
+    return Fingerprint((change / length).ravel().astype(np.float16) if moves else None, place.ravel(), seconds)
 
 
-def same_pictures(looks: Sequence[Look]) -> list[list[int]]:
+def same_pictures(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
     """Indices of the groups, of two or more, of videos that show the same.
 
     All pairs are compared by blocks of a matrix product: 12 kB a video, and time that grows with the square of their
     number (10,000 videos: 123 MB and 8 s on one core).
     """
-    moving = [i for i, one in enumerate(looks) if one.motion is not None]
+    moving = [i for i, one in enumerate(fingerprints) if one.motion is not None]
     pairs = []
     for start in range(0, len(moving), CHUNK):
         rows = moving[start : start + CHUNK]
-        block = _stacked(looks, rows)
+        block = _stacked(fingerprints, rows)
         for other in range(start, len(moving), CHUNK):
             columns = moving[other : other + CHUNK]
-            close = block @ (block if other == start else _stacked(looks, columns)).T > SAME_MOTION
+            close = block @ (block if other == start else _stacked(fingerprints, columns)).T > SAME_MOTION
             for i, j in zip(*np.nonzero(close), strict=True):
-                if rows[i] < columns[j] and _agree(looks[rows[i]], looks[columns[j]]):
+                if rows[i] < columns[j] and _agree(fingerprints[rows[i]], fingerprints[columns[j]]):
                     pairs.append((rows[i], columns[j]))
-    return _groups(pairs, len(looks))
+    return _groups(pairs, len(fingerprints))
 
 
-def _stacked(looks: Sequence[Look], indices: list[int]) -> np.ndarray:
-    return np.stack([np.asarray(looks[i].motion, dtype=np.float32) for i in indices])
+def _stacked(fingerprints: Sequence[Fingerprint], indices: list[int]) -> np.ndarray:
+    return np.stack([np.asarray(fingerprints[i].motion, dtype=np.float32) for i in indices])
 
 
-def _agree(one: Look, other: Look) -> bool:
+def _agree(one: Fingerprint, other: Fingerprint) -> bool:
     """Whether length and place are the same too. A plain picture has hardly a shape to compare: hence the 9."""
     if max(one.seconds, other.seconds) > SAME_LENGTH * min(one.seconds, other.seconds):
         return False
@@ -120,14 +120,14 @@ def _groups(pairs: list[tuple[int, int]], n: int) -> list[list[int]]:
     return [group for group in members.values() if len(group) > 1]
 
 
-def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
+def findings(fingerprints: Mapping[Sample, Fingerprint | None]) -> list[Finding]:
     """Samples that show the same as others; across splits a model would be tested on what it was trained on.
 
-    Samples without a look are compared by their files alone.
+    Samples without a fingerprint are compared by their files alone.
     """
-    digests = same_bytes(s.video for s in looks)
+    digests = same_bytes(sample.video for sample in fingerprints)
     of_content: dict[object, list[Sample]] = defaultdict(list)
-    for sample in looks:
+    for sample in fingerprints:
         of_content[digests.get(sample.video, sample.video)].append(sample)
     found: list[Finding] = []
     first: list[Sample] = []  # those that are no copy of an earlier one, whose pictures are then compared
@@ -135,12 +135,12 @@ def findings(looks: Mapping[Sample, Look | None]) -> list[Finding]:
         copies = _copies(same, "is byte for byte the same as", lambda one, other: one.part.overlaps(other.part))
         found += copies or _parts(same)
         first += [s for i, s in enumerate(same) if not any(s.part.overlaps(other.part) for other in same[:i])]
-    seen = [(sample, look) for sample in first if (look := looks[sample]) is not None]
-    for indices in same_pictures([look for _, look in seen]):
+    seen = [(sample, one) for sample in first if (one := fingerprints[sample]) is not None]
+    for indices in same_pictures([one for _, one in seen]):
         found += _copies([seen[i][0] for i in indices], "looks like another encoding of")
-    text = "hardly anything moves in it, so that a copy encoded anew could not be told"
+    text = "hardly anything moves in it, so a copy of it in another encoding cannot be recognized"
     return found + [
-        Finding("note", "still-video", s.named, f"{s.video}: {text}") for s, look in seen if look.motion is None
+        Finding("note", "still-video", s.named, f"{s.video}: {text}") for s, one in seen if one.motion is None
     ]
 
 

@@ -45,7 +45,7 @@ def check(
     except RbftError as error:
         if not as_json:
             raise
-        checked = dataset_check.Checked({}, 0, dataset_check.refused(error))
+        checked = dataset_check.CheckResult({}, 0, dataset_check.refused(error))
     if as_json:
         terminal.print_check_json(name, about, checked)
         sys.exit(1 if checked.count("error") else 0)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rbft_plugin.errors import escaped, grouped, one_line
 
 if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none of them
-    from rbft_plugin.check.dataset_check import Checked
+    from rbft_plugin.check.dataset_check import CheckResult
     from rbft_plugin.data.prepare import Prepared
     from rbft_plugin.rationales.collect import Collection
     from rbft_plugin.report.view_model import Report
@@ -131,7 +131,7 @@ def print_counts(name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
     console.print(table)
 
 
-def print_check(name: str, about: Mapping[str, str], checked: Checked, examples: int = 3) -> None:
+def print_check(name: str, about: Mapping[str, str], checked: CheckResult, examples: int = 3) -> None:
     """What the YAML says about the dataset, and a table with a row for each kind of finding."""
     from rich.table import Table
 
@@ -150,7 +150,7 @@ def print_check(name: str, about: Mapping[str, str], checked: Checked, examples:
         console.print(table)
 
 
-def print_check_json(name: str, about: Mapping[str, str], checked: Checked) -> None:
+def print_check_json(name: str, about: Mapping[str, str], checked: CheckResult) -> None:
     content = {"dataset": name, "about": about, "samples": checked.samples, "counts": checked.counts}
     content |= {f"{level}s": checked.count(level) for level in ("error", "warning", "note")}
     content |= {"findings": [asdict(finding) for finding in checked.findings]}

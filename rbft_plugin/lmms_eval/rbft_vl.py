@@ -23,7 +23,7 @@ from tqdm import tqdm
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model.checkpoint import Checkpoint, adapter_list
 from rbft_plugin.model.generate import generate, seed_of, settings_of
-from rbft_plugin.model.inputs import Sample, batches, default_workers
+from rbft_plugin.model.inputs import ModelInput, batches, default_workers
 from rbft_plugin.model.load import load_model
 from rbft_plugin.model.loglikelihood import answer_ids, score
 
@@ -144,7 +144,7 @@ class RbftVL(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise RbftError("rbft_vl answers in one round, but a task needs several")
 
-    def _sample(self, arguments: Sequence[Any]) -> Sample:
+    def _sample(self, arguments: Sequence[Any]) -> ModelInput:
         prompt, _, doc_to_visual, doc_id, task, split = arguments
         doc = self.task_dict[task][split][doc_id]
         visuals = doc_to_visual(doc)
@@ -153,7 +153,7 @@ class RbftVL(lmms):
             raise RbftError(f"rbft_vl takes one video file a sample, or none; task {task} gives {kinds}")
         shape = doc.get("meta") or {}
         pixels = shape.get("frames", 0) * shape.get("width", 0) * shape.get("height", 0)
-        return Sample(prompt, visuals[0] if visuals else None, pixels if visuals else 0)
+        return ModelInput(prompt, visuals[0] if visuals else None, pixels if visuals else 0)
 
     @contextmanager
     def _running(self, total: int) -> Iterator[Callable[[int], Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ import torch
 
 from rbft_plugin.clips.video import VideoError, load_clip
 from rbft_plugin.errors import RbftError
+from rbft_plugin.model.chat import chat_text, video_metadata
 
 MOST_WORKERS = 4  # by default: more rarely helps, and each holds two batches in shared memory
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What the model is shown; `size` is a measure of its length, the same for all samples that are sorted together."""
+class ModelInput:
+    """What the model is shown. `size` is a measure of its length; batches are made of inputs of similar size."""
 
     prompt: str
     video: str | None = None  # a canonical clip
@@ -41,22 +41,12 @@ def batch_inputs(processor: Any, videos: Sequence[str | Path | None], prompts: S
 
 def sample_inputs(processor: Any, video: str | Path | None, prompt: str) -> dict[str, torch.Tensor]:
     """Inputs of one sample, unpadded; input_ids and attention_mask have shape (1, tokens)."""
-    content: list[dict[str, str]] = [{"type": "text", "text": prompt}]
     given: dict[str, Any] = {}
     if video is not None:
         pixels, clip = load_clip(Path(video))
-        content.insert(0, {"type": "video"})
-        metadata = {
-            "total_num_frames": clip.frames,
-            "fps": _exact(clip.fps),
-            "frames_indices": list(range(clip.frames)),
-            "height": clip.height,
-            "width": clip.width,
-            "duration": clip.frames / clip.fps,
-        }
         frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        given = {"videos": [frames], "video_metadata": [metadata], "do_sample_frames": False}
-    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        given = {"videos": [frames], "video_metadata": [video_metadata(clip)], "do_sample_frames": False}
+    text = chat_text(processor, prompt, video is not None)
     inputs = dict(processor(text=[text], return_tensors="pt", **given))
     if "second_per_grid_ts" in inputs:
         # The processor's is float32; positions are truncated from it, and training truncates from doubles.
@@ -65,20 +55,13 @@ def sample_inputs(processor: Any, video: str | Path | None, prompt: str) -> dict
     return inputs
 
 
-def _exact(fps: float) -> float:
-    """The rate as its fraction, which training reads from the clip. A last bit more or less, as frames / duration has,
-    moves Qwen3-VL's timestamps, written with one decimal, by 0.1 s: in 3 % of clips of 0.05 to 5 s a frame.
-    """
-    return float(Fraction(fps).limit_denominator(100_000))
-
-
 def pad_id(processor: Any) -> int:
     pad = processor.tokenizer.pad_token_id
     return int(processor.tokenizer.eos_token_id if pad is None else pad)
 
 
 def collate(samples: Sequence[dict[str, torch.Tensor]], pad: int) -> Any:
-    """One batch of several samples: what has a value for each token is padded on the left, the rest is joined.
+    """One batch of several samples. Values that are one a token are padded on the left; others are joined.
 
     Raises RbftError if a family's videos cannot be joined because their shapes differ.
     """
@@ -109,13 +92,13 @@ def on_device(inputs: Any, model: Any) -> dict[str, torch.Tensor]:
 
 
 def default_workers() -> int:
-    """One core is left to the process that runs the model; processes on one machine share its cores."""
+    """Reading processes: one core is left to the process that runs the model, and processes share the cores."""
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, min(MOST_WORKERS, cores - 1))
 
 
 def batches(
-    processor: Any, samples: Sequence[Sample], batch_size: int, workers: int
+    processor: Any, samples: Sequence[ModelInput], batch_size: int, workers: int
 ) -> Iterator[tuple[list[int], Any]]:
     """(indices of samples, their inputs), longest first; the next batches are read while one is in use.
 
@@ -152,7 +135,7 @@ def batches(
 class _Samples(torch.utils.data.Dataset):
     """Inputs of one sample, or the RbftError with its reason: torch would put a traceback into its message."""
 
-    def __init__(self, processor: Any, samples: Sequence[Sample]) -> None:
+    def __init__(self, processor: Any, samples: Sequence[ModelInput]) -> None:
         self.processor, self.samples = processor, samples
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rbft_plugin.model.chat import after_answer
 from rbft_plugin.model.inputs import on_device
 
 # What one forward pass over answers may hold: the cache of the prompt is copied for each of them, and each has logits.
@@ -42,10 +43,8 @@ def end_of_turn(processor: Any) -> int:
     Not simply the latter: a base model's may be another one (<|endoftext|>).
     """
     tokenizer = processor.tokenizer
-    turns = [{"role": role, "content": [{"type": "text", "text": "xyz"}]} for role in ("user", "assistant")]
-    after = processor.apply_chat_template(turns).rpartition("xyz")[2]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    ids = tokenizer(after, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(after_answer(processor), add_special_tokens=False)["input_ids"]
     return int(next((i for i in ids if i in special), tokenizer.eos_token_id))
 
 

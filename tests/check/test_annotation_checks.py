@@ -30,7 +30,7 @@ def test_classes_that_lack_samples_or_have_few() -> None:
     assert lines(doubts.classes(table, ["calm", "busy", "odd"])) == [
         "error no-sample: label 'calm': has no sample in split 'train'",
         "error no-sample: label 'busy': has no sample in split 'test'",
-        "warning few-samples: label 'calm': has 4 test samples: were all answered rightly, its recall's 95 % interval "
+        "warning few-samples: label 'calm': has 4 test samples: if all were right, its recall's 95 % interval "
         "would begin at 51%",
         "warning few-samples: label 'busy': has 4 training samples: few to learn a class from",
     ]
@@ -39,7 +39,7 @@ def test_classes_that_lack_samples_or_have_few() -> None:
 def test_the_interval_is_wilsons() -> None:
     from scipy.stats import binomtest
 
-    for n in range(1, doubts.FEW):
+    for n in range(1, doubts.FEW_SAMPLES):
         table = {"train": {"a": 9}, "val": {"a": 0}, "test": {"a": n}}
         low = binomtest(n, n).proportion_ci(method="wilson").low
         (finding,) = doubts.classes(table, ["a"])

@@ -12,7 +12,7 @@ from builders import BASE, QUIET, prepare, small_dataset, small_yaml, write_csv,
 
 from rbft_plugin.check import dataset_check as check
 from rbft_plugin.check import near_duplicates as duplicates
-from rbft_plugin.check.dataset_check import Checked
+from rbft_plugin.check.dataset_check import CheckResult
 from rbft_plugin.clips.canonical import read_frames
 from rbft_plugin.clips.video import Clip
 from rbft_plugin.data import prompts
@@ -24,20 +24,20 @@ from rbft_plugin.spec.dataset import load
 GOOD = {"train": 10, "val": 2, "test": 10}  # five of each label
 NOTES = [
     "note not-deep: videos: only equal files were looked for; --deep compares pictures too, and decodes every video",
-    "note no-recipe: clips: token lengths, sizes and rates were not held against a model and its training: give "
+    "note no-recipe: clips: token lengths, sizes and rates were not checked against a model and its training: give "
     "--recipe RECIPE",
 ]
 
 
-def checked(deep: bool = False, recipe: Path | None = None) -> Checked:
+def checked(deep: bool = False, recipe: Path | None = None) -> CheckResult:
     return check.check(load("mine"), QUIET, deep, recipes.load(recipe) if recipe else None)
 
 
-def lines(found: Checked, *but: str) -> list[str]:
+def lines(found: CheckResult, *but: str) -> list[str]:
     return [f"{f.level} {f.kind}: {f}" for f in found.findings if f.kind not in but]
 
 
-def problems(found: Checked) -> list[str]:
+def problems(found: CheckResult) -> list[str]:
     """Errors and warnings, without those on the small numbers of these tests."""
     return [line for line in lines(found, "few-samples") if not line.startswith("note ")]
 
@@ -165,8 +165,10 @@ def test_copies_of_short_videos_are_compared_at_more_frames_than_a_clip_holds(
     small_dataset(per_split={"train": 2, "test": 2})
     write_video(Path("mine_videos/train0.mp4"), seconds=1.6, fps=10)
     given = []
-    look = duplicates.look
-    monkeypatch.setattr(duplicates, "look", lambda frames, *rest: given.append(len(frames)) or look(frames, *rest))
+    look = duplicates.fingerprint
+    monkeypatch.setattr(
+        duplicates, "fingerprint", lambda frames, *rest: given.append(len(frames)) or look(frames, *rest)
+    )
     checked(deep=True)
     assert sorted(given) == [8, 8, 8, 8]  # the clip of the short one holds 2
 
@@ -305,7 +307,7 @@ def test_what_a_recipe_cannot_be_is_found_too(ws: Path) -> None:
         "error dataset: recipes/stage2.yaml (training.stages.label): finetuning_type must be lora or full, not freeze"
     )
     assert found[-1].startswith("note no-model: base_model: no/such/folder: its processor cannot be loaded (")
-    assert found[-1].endswith("); sizes, rates and token lengths were not held against it")
+    assert found[-1].endswith("); sizes, rates and token lengths were not checked against it")
     # Zero-shot has no training to be held against.
     assert problems(checked(recipe=recipe(arms={"zero_shot": []}))) == [
         f"error size-multiple: clips.multiple: is 32, but {BASE} needs a multiple of 28: change it and prepare again"

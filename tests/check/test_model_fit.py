@@ -13,13 +13,14 @@ from builders import BASE, prepared_sample, write_video
 from families import MULTIPLES, TEMPLATES, build
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.check.model_fit import Example
+from rbft_plugin.check.model_fit import TrainingExample
 from rbft_plugin.clips.canonical import make_clip, write_clip
 from rbft_plugin.clips.video import Clip, Part, probe
 from rbft_plugin.data.prepared import write_training_rows
 from rbft_plugin.errors import Finding, RbftError
 from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
-from rbft_plugin.model.processor import Base, after_video, load_base, tokens
+from rbft_plugin.model.chat import after_video
+from rbft_plugin.model.processor import BaseProcessor, load_base, tokens
 from rbft_plugin.spec import recipe as recipes
 from rbft_plugin.spec.dataset import ClipSettings
 
@@ -35,7 +36,7 @@ def lines(findings: list[Finding]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
+def base() -> BaseProcessor:
     return load_base(str(BASE))
 
 
@@ -76,7 +77,7 @@ def test_a_video_of_unknown_length_is_taken_for_a_long_one() -> None:
 
 
 def stage(merged: dict[str, Any], *given: Clip) -> list[str]:
-    return lines(fit.stage_findings(None, merged, "label", [Example("row 1", c, "p", "a") for c in given]))
+    return lines(fit.stage_findings(None, merged, "label", [TrainingExample("row 1", c, "p", "a") for c in given]))
 
 
 def test_settings_of_llama_factory_that_would_change_clips_are_said_with_what_they_must_be() -> None:
@@ -105,11 +106,11 @@ def test_no_clips_no_findings() -> None:
 # --- the base model ---
 
 
-def test_a_dataset_that_suits_the_model_has_no_findings(base: Base) -> None:
+def test_a_dataset_that_suits_the_model_has_no_findings(base: BaseProcessor) -> None:
     assert fit.model_findings(base, SETTINGS, [CLIP, Clip(2, 56, 56, 1.0)]) == []
 
 
-def test_sizes_and_rates_that_do_not_suit_the_model(base: Base) -> None:
+def test_sizes_and_rates_that_do_not_suit_the_model(base: BaseProcessor) -> None:
     wrong = ClipSettings(frames=8, max_fps=4, max_pixels=4096, multiple=32)
     assert lines(fit.model_findings(base, wrong, [Clip(8, 64, 64, 4.0)])) == [
         f"error frame-rate: clips.max_fps: is 4, but must be at most 2 for {BASE}: transformers truncates the seconds "
@@ -118,7 +119,7 @@ def test_sizes_and_rates_that_do_not_suit_the_model(base: Base) -> None:
     ]
 
 
-def test_a_clip_that_the_processor_would_resize_is_said_once_for_each_size(base: Base) -> None:
+def test_a_clip_that_the_processor_would_resize_is_said_once_for_each_size(base: BaseProcessor) -> None:
     given = [Clip(8, 112, 56, 2.0), Clip(8, 112, 56, 1.9), CLIP, Clip(8, 112, 112, 2.0)]
     assert lines(fit.model_findings(base, SETTINGS, given)) == [
         f"error clip-resized: clips of 8 frames, 112x{height}: {BASE}'s processor makes {made} of them, since it takes "
@@ -127,7 +128,7 @@ def test_a_clip_that_the_processor_would_resize_is_said_once_for_each_size(base:
     ]
 
 
-def qwen3(folder: Path, name: str) -> Base:
+def qwen3(folder: Path, name: str) -> BaseProcessor:
     from transformers import Qwen2VLImageProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
     size = {"shortest_edge": 4096, "longest_edge": 100_000}
@@ -138,7 +139,7 @@ def qwen3(folder: Path, name: str) -> Base:
         tokenizer=given.tokenizer,
         chat_template=given.chat_template,
     )
-    return Base(name, "qwen3_vl", processor)
+    return BaseProcessor(name, "qwen3_vl", processor)
 
 
 def test_qwen3_vl_needs_another_multiple_takes_any_rate_and_has_a_budget_for_all_frames(tmp_path: Path) -> None:
@@ -155,21 +156,26 @@ def test_qwen3_vl_needs_another_multiple_takes_any_rate_and_has_a_budget_for_all
 # --- lengths ---
 
 
-def test_samples_that_would_be_cut_are_listed(base: Base) -> None:
+def test_samples_that_would_be_cut_are_listed(base: BaseProcessor) -> None:
     length = tokens(base, CLIP, "Which?", "calm")
-    examples = [Example("row 1", CLIP, "Which?", "calm"), Example("row 2", Clip(2, 56, 56, 1.0), "Which?", "calm")]
+    examples = [
+        TrainingExample("row 1", CLIP, "Which?", "calm"),
+        TrainingExample("row 2", Clip(2, 56, 56, 1.0), "Which?", "calm"),
+    ]
     assert fit.stage_findings(base, ALL | {"cutoff_len": length}, "label", examples) == []
     assert lines(fit.stage_findings(base, ALL | {"cutoff_len": length - 1}, "label", examples)) == [
         f"error too-long: row 1: {length} tokens, and training.stages.label cuts at {length - 1} without a word; "
         f"cutoff_len: {length} would hold every sample"
     ]
-    default = fit.stage_findings(base, {"video_fps": 1000}, "label", [Example("row 1", CLIP, "word " * 3000, "calm")])
+    default = fit.stage_findings(
+        base, {"video_fps": 1000}, "label", [TrainingExample("row 1", CLIP, "word " * 3000, "calm")]
+    )
     assert ["cuts at 2048 without" in f.text for f in default] == [True]
 
 
-def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_room_an_error(base: Base) -> None:
+def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_room_an_error(base: BaseProcessor) -> None:
     bare = tokens(base, CLIP, "Why?", 0)
-    example = Example("row 1", CLIP, "Why?", 100)
+    example = TrainingExample("row 1", CLIP, "Why?", 100)
 
     def said(cutoff: int) -> list[str]:
         return lines(fit.stage_findings(base, ALL | {"cutoff_len": cutoff}, "rationale", [example]))
@@ -184,10 +190,10 @@ def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_roo
     assert said(bare) == [f"error too-long: row 1: {bare + 100} tokens, and {cut.format(bare)}"]
 
 
-def test_a_cutoff_that_is_no_number_is_said(base: Base) -> None:
-    assert lines(fit.stage_findings(base, ALL | {"cutoff_len": "8k"}, "label", [Example("row 1", CLIP, "", "")])) == [
-        "error cutoff: training.stages.label: cutoff_len must be a whole number, not 8k"
-    ]
+def test_a_cutoff_that_is_no_number_is_said(base: BaseProcessor) -> None:
+    assert lines(
+        fit.stage_findings(base, ALL | {"cutoff_len": "8k"}, "label", [TrainingExample("row 1", CLIP, "", "")])
+    ) == ["error cutoff: training.stages.label: cutoff_len must be a whole number, not 8k"]
 
 
 # --- recipes and rows ---
@@ -211,7 +217,7 @@ def test_the_longest_rationale_is_the_tasks_unless_the_recipe_says_otherwise(ws:
     )
 
 
-def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: Base) -> None:
+def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: BaseProcessor) -> None:
     video = write_video(Path("a.mp4"))
     make_clip(video, Path("clip.mp4"), SETTINGS)
     row = prepared_sample("a", video="clip.mp4").training_row("Which?", "calm")
@@ -296,7 +302,7 @@ def test_rows_have_as_many_tokens_as_llama_factory_makes_and_are_cut_where_the_c
     for i, (prompt, answer) in enumerate(TEXTS):
         frames = np.full((4 + 2 * (i % 3), 2 * side, (2 + i % 2) * side, 3), 40 * i, np.uint8)
         write_clip(Path(f"{i}.mp4"), frames, Fraction(1000, 510 + 130 * i), 18)
-        sample = prepared_sample(str(i), video=f"{i}.mp4", after_video=after_video(load_base(family)))
+        sample = prepared_sample(str(i), video=f"{i}.mp4", after_video=after_video(load_base(family).processor))
         rows.append(sample.training_row(prompt, answer))
     write_training_rows(Path("rows/label.jsonl"), rows)
     write_entries(Path("rows"), {"mine_label": dataset_entry("label.jsonl")})

@@ -13,7 +13,7 @@ from builders import BASE, write_clips
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model import inputs as inputs_module
-from rbft_plugin.model.inputs import Sample, batch_inputs, batches, collate, default_workers, pad_id, sample_inputs
+from rbft_plugin.model.inputs import ModelInput, batch_inputs, batches, collate, default_workers, pad_id, sample_inputs
 
 pytestmark = pytest.mark.torch
 
@@ -26,13 +26,13 @@ def processor() -> Any:
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[ModelInput]:
     lengths = [4, 8, 2, 6, 8]
     videos = write_clips(tmp_path_factory.mktemp("clips"), lengths)
-    return [Sample("word " * i, str(v), n) for i, (v, n) in enumerate(zip(videos, lengths, strict=True))]
+    return [ModelInput("word " * i, str(v), n) for i, (v, n) in enumerate(zip(videos, lengths, strict=True))]
 
 
-def test_prompts_are_padded_on_the_left_and_videos_joined(processor: Any, samples: list[Sample]) -> None:
+def test_prompts_are_padded_on_the_left_and_videos_joined(processor: Any, samples: list[ModelInput]) -> None:
     batch = batch_inputs(processor, [samples[0].video, None, samples[2].video], ["Well?", "Well?", "What is it?"])
     alone = [batch_inputs(processor, [v], [p]) for v, p in ((samples[0].video, "Well?"), (None, "Well?"))]
     length = batch["input_ids"].shape[1]
@@ -60,7 +60,7 @@ def test_videos_that_cannot_be_joined_are_refused() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_longest_come_first_whoever_reads_them(processor: Any, samples: list[Sample], workers: int) -> None:
+def test_the_longest_come_first_whoever_reads_them(processor: Any, samples: list[ModelInput], workers: int) -> None:
     got = list(batches(processor, samples, 2, workers))
     assert [group for group, _ in got] == [[4, 1], [3, 0], [2]]
     for group, batch in got:
@@ -71,23 +71,23 @@ def test_the_longest_come_first_whoever_reads_them(processor: Any, samples: list
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_clip_that_cannot_be_read_is_named(
-    processor: Any, samples: list[Sample], tmp_path: Path, workers: int
+    processor: Any, samples: list[ModelInput], tmp_path: Path, workers: int
 ) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
-    reader = batches(processor, [samples[1], Sample("What?", str(broken), 1)], 1, workers)
+    reader = batches(processor, [samples[1], ModelInput("What?", str(broken), 1)], 1, workers)
     assert next(reader)[0] == [0]
     with pytest.raises(RbftError) as error:
         next(reader)
     assert str(error.value) == f"{broken}: cannot be opened (Invalid data found when processing input)"
 
 
-def test_the_next_batch_is_read_while_one_is_in_use(processor: Any, samples: list[Sample], tmp_path: Path) -> None:
+def test_the_next_batch_is_read_while_one_is_in_use(processor: Any, samples: list[ModelInput], tmp_path: Path) -> None:
     """With a worker, all clips may go once the first batch is there: the others have been read, or are being read."""
     import shutil
     import time
 
-    copies = [Sample(s.prompt, shutil.copy(s.video, tmp_path), s.size) for s in samples[:3] if s.video]
+    copies = [ModelInput(s.prompt, shutil.copy(s.video, tmp_path), s.size) for s in samples[:3] if s.video]
     reader = batches(processor, copies, 1, 1)
     next(reader)
     time.sleep(3)
@@ -99,7 +99,7 @@ def test_the_next_batch_is_read_while_one_is_in_use(processor: Any, samples: lis
 
 
 def test_a_reader_that_is_killed_is_explained(
-    processor: Any, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    processor: Any, samples: list[ModelInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs_module, "sample_inputs", lambda *_: os.kill(os.getpid(), 9))
     with pytest.raises(RbftError) as error:
@@ -108,7 +108,7 @@ def test_a_reader_that_is_killed_is_explained(
     assert str(error.value).endswith("(docker's --shm-size): use the model argument num_workers=0")
 
 
-def test_readers_may_be_started_afresh(processor: Any, samples: list[Sample]) -> None:
+def test_readers_may_be_started_afresh(processor: Any, samples: list[ModelInput]) -> None:
     """What goes to a process that is spawned, not forked, can be pickled."""
     dataset = pickle.loads(pickle.dumps(inputs_module._Samples(processor, samples)))
     expected = sample_inputs(processor, samples[0].video, samples[0].prompt)

@@ -87,7 +87,7 @@ def encoded(family: str, template: str) -> list[list[int]]:
 @pytest.mark.e2e
 def test_lengths_are_those_of_llama_factory(rows: Path, family: str, template: str) -> None:
     base = processor.load_base(str(rows / family))
-    assert base.family == family and base.cell == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)
+    assert base.family == family and base.token_cell == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)
     found = [probe(Path(f"{family}-{i}.mp4")) for i in range(len(VIDEOS))]
     assert len({(c.frames, c.width, c.height) for c in found}) == len(VIDEOS)
     ours = [processor.tokens(base, c, *text) for c, text in zip(found, TEXTS, strict=True)]

@@ -16,6 +16,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 
 from rbft_plugin.demo.synthetic_video import EVENTS, GENERAL, Scene, frame_times, random_scene, render
+from rbft_plugin.model.chat import chat_text
 from tools.demo_base.architecture import MERGE, PROMPTS
 from tools.demo_base.meanings import ANSWER, EXPLAIN, NAMES, Classes
 
@@ -113,8 +114,7 @@ class Captioner:
         )
 
     def _prompt_ids(self, prompt: str, tokens: int) -> list[int]:
-        content = [{"type": "video"}, {"type": "text", "text": prompt}]
-        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        text = chat_text(self.processor, prompt)
         ids: list[int] = self.tokenizer(text.replace("<|video_pad|>", "<|video_pad|>" * tokens))["input_ids"]
         return ids
 
