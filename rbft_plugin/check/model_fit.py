@@ -126,7 +126,7 @@ def stage_findings(
 def run_problems(
     recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: str, rows: Sequence[TrainingRow]
 ) -> list[str]:
-    """Lines on all of this for the training rows of a stage, which `training.row_problems` has found right.
+    """Lines on all of this for the training rows of a stage, which `checks.row_problems` has found right.
 
     Where the base model cannot be loaded here (the harness may know other caches or mirrors), it is not asked.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
-from rbft_plugin.llamafactory import training
+from rbft_plugin.llamafactory import checks
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.report.view_model import LossCurve, Provenance, ProvenanceStep
 from rbft_plugin.run import layout, records
@@ -78,7 +78,7 @@ def _step(run: Path, record: StepRecord) -> ProvenanceStep:
     elif record.output and record.kind == "train":
         file = layout.log_file(run, record.name)
         log = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        tokens = (training.tokens_read(layout.workspace_of(run) / record.output, log), None)
+        tokens = (checks.tokens_read(layout.workspace_of(run) / record.output, log), None)
     return ProvenanceStep(
         name=record.name,
         kind=record.kind,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rbft_plugin.check import model_fit
 from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_manifest, read_training_rows
-from rbft_plugin.llamafactory import training
+from rbft_plugin.llamafactory import checks, training
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
@@ -51,17 +51,17 @@ def train(
         if not file.is_file():
             return [f"{file} is missing"]
         given = read_jsonl(file)
-        problems = training.row_problems(given)
+        problems = checks.row_problems(given)
         parsed = [] if problems else [TrainingRow.of(row) for row in given]
         return problems or model_fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, parsed)
 
     def problems_after(log: str) -> list[str]:
         given = read_training_rows(file)
         tokens = model_fit.run_tokens(cell.recipe.base_model, given)
-        return training.output_problems(output, log, len(given), merged, launch, tokens)
+        return checks.output_problems(output, log, len(given), merged, launch, tokens)
 
     def finish() -> None:
-        training.remove_checkpoints(output)
+        checks.remove_checkpoints(output)
         if merged["finetuning_type"] == "full":
             checkpoint.keep_files(output, start.base)
         checkpoint.write_note(output, result)
@@ -108,7 +108,7 @@ def export(
             cell=place.cell,
             output=output,
             model=model,
-            problems_after=lambda log: training.export_problems(output),
+            problems_after=lambda log: checks.export_problems(output),
             finish=lambda: checkpoint.keep_files(output, model.base),
         )
         return step, replace(model, base=output.as_posix(), adapters=())

@@ -18,7 +18,7 @@ from families import build
 
 from rbft_plugin.check import model_fit as fit
 from rbft_plugin.data.prepared import read_jsonl
-from rbft_plugin.llamafactory import training
+from rbft_plugin.llamafactory import checks, training
 from rbft_plugin.run import subprocesses as processes
 from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.recipe import Launch
@@ -63,7 +63,7 @@ def finished(name: str, command: list[str], launch: Launch) -> list[float]:
     assert processes.run(command, log, lambda line: None, processes.Processes()) == 0, log.read_text()[-3000:]
     output = Path("runs") / name
     tokens = fit.run_tokens("model", read_jsonl(Path("data/mine/label.jsonl")))
-    assert training.output_problems(output, log.read_text(), 16, merged, launch, tokens) == []
+    assert checks.output_problems(output, log.read_text(), 16, merged, launch, tokens) == []
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]
 

@@ -270,7 +270,7 @@ def test_no_rows_at_all_are_not_written() -> None:
 
 
 def test_collected_rows_are_rows_that_training_takes() -> None:
-    from rbft_plugin.llamafactory.training import row_problems
+    from rbft_plugin.llamafactory.checks import row_problems
 
     write_log(*good())
     for name in "abcd":

@@ -49,7 +49,7 @@ def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
     }
 
 
-TOKENS = "include_effective_tokens_per_second=true"  # see training.trained_tokens
+TOKENS = "include_effective_tokens_per_second=true"  # see checks.trained_tokens
 STEPS = [
     *("write rationales", "collect rationales"),
     "score zero_shot seed 0",
