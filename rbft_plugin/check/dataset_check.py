@@ -24,7 +24,8 @@ from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.llamafactory import training
 from rbft_plugin.model import rope_check
 from rbft_plugin.model.processor import load_base
-from rbft_plugin.spec.dataset import SPLITS, ClipSettings, Dataset
+from rbft_plugin.spec.dataset import ClipSettings, Dataset
+from rbft_plugin.spec.dataset_sources import SPLITS
 from rbft_plugin.spec.recipe import Recipe, recipes_with
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 

@@ -13,8 +13,9 @@ from rbft_plugin.data import readers, segments, sources
 from rbft_plugin.data.readers import Cells, Row, Source
 from rbft_plugin.data.video_lookup import Places
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
-from rbft_plugin.spec.dataset import SPLITS, Dataset
+from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_prompts import MEDIA
+from rbft_plugin.spec.dataset_sources import SPLITS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from rbft_plugin.data.clip_index import MadeClip
 from rbft_plugin.data.clip_workers import Progress, Shard, make_clips
 from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, MissingSample, PreparedSample, json_line
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
-from rbft_plugin.spec.dataset import SPLITS, Dataset
+from rbft_plugin.spec.dataset import Dataset
+from rbft_plugin.spec.dataset_sources import SPLITS
 
 
 @dataclass(frozen=True)

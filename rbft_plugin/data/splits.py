@@ -9,8 +9,7 @@ from dataclasses import replace
 
 from rbft_plugin.data.annotations import Sample
 from rbft_plugin.errors import ProblemsError, shortened
-from rbft_plugin.spec.dataset import SPLITS, Splits
-from rbft_plugin.spec.dataset_sources import Split
+from rbft_plugin.spec.dataset_sources import SPLITS, Split, Splits
 
 
 def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:

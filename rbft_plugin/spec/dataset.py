@@ -13,11 +13,9 @@ from pydantic_core import PydanticCustomError
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.scoring.answers import normal
 from rbft_plugin.spec.dataset_prompts import Label, Prompts
-from rbft_plugin.spec.dataset_sources import FOLDER_COLUMNS, ONE_WAY, SPLITS, Annotations, Segment, Splits
+from rbft_plugin.spec.dataset_sources import FOLDER_COLUMNS, ONE_WAY, Annotations, Segment, Splits
 from rbft_plugin.spec.names import TASK_KINDS, reserved_suffixes
 from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, problems_at
-
-__all__ = ["SPLITS", "ClipSettings", "Dataset", "Splits", "load"]
 
 
 class About(Strict):

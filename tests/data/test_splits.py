@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rbft_plugin.data.annotations import Sample
 from rbft_plugin.data.splits import assign
 from rbft_plugin.errors import ProblemsError
-from rbft_plugin.spec.dataset import SPLITS, Splits
+from rbft_plugin.spec.dataset_sources import SPLITS, Splits
 
 labels = st.sampled_from(["calm", "busy", "wild", None])
 samples = st.lists(labels, max_size=60).map(

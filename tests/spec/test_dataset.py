@@ -12,9 +12,9 @@ from builders import small_yaml, write_yaml
 
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.spec import dataset, yaml_models
-from rbft_plugin.spec.dataset import ClipSettings, Dataset, Splits
+from rbft_plugin.spec.dataset import ClipSettings, Dataset
 from rbft_plugin.spec.dataset_prompts import Label, Prompts
-from rbft_plugin.spec.dataset_sources import Annotations, Hub, Join, Segment
+from rbft_plugin.spec.dataset_sources import Annotations, Hub, Join, Segment, Splits
 
 
 def said(**changes: Any) -> list[str]:
