@@ -1,4 +1,4 @@
-"""Steps and command lines of the shipped recipes, and of arms that share stages."""
+"""What the steps of a plan read, make, need and refuse. Their commands are compared in test_plans.py."""
 
 from __future__ import annotations
 
@@ -49,108 +49,6 @@ def models_of(made: Plan) -> dict[tuple[str, int], Checkpoint]:
     }
 
 
-TOKENS = "include_effective_tokens_per_second=true"  # see checks.trained_tokens
-STEPS = [
-    *("write rationales", "collect rationales"),
-    "score zero_shot seed 0",
-    *("train direct_sft seed 0 label", "score direct_sft seed 0"),
-    *("train rbft seed 0 rationale", "train rbft seed 0 label", "score rbft seed 0"),
-    "report",
-]
-
-
-@pytest.mark.parametrize("name", ["demo", "rbft"])
-def test_the_steps_of_the_shipped_recipes(ws: Path, name: str) -> None:
-    made = shipped(name)
-    assert [s.name for s in made.steps] == [f"prepare {made.dataset.name}", *STEPS]
-    assert made.folder == Path("runs") / {"demo": "demo", "rbft": "smarthome"}[name]
-
-
-def test_the_commands_of_rbft_yaml(ws: Path) -> None:
-    made = shipped("rbft")
-    base = "model_name_or_path=Qwen/Qwen2.5-VL-7B-Instruct"
-    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
-    label = ["llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=smarthome_label", "dataset_dir=dataset_info"]
-    rationale = ["llamafactory-cli", "train", "recipes/stage1.yaml", "dataset=smarthome_rationale"]
-    run = "runs/smarthome"
-    assert argv_of(made, "prepare smarthome") == ["rbft", "prepare", "smarthome"]
-    assert argv_of(made, "write rationales") == [
-        *("lmms-eval", "--model", "rbft_vl"),
-        *("--model_args", "pretrained=Qwen/Qwen2.5-VL-7B-Instruct,attn_implementation=sdpa"),
-        *("--tasks", "rbft_smarthome_rationale", "--batch_size", "8", "--log_samples"),
-        *("--output_path", f"{run}/rationales", "--use_cache", f"{run}/rationales.cache"),
-    ]
-    assert argv_of(made, "collect rationales") == [
-        *("rbft", "collect", f"{run}/rationales", "--rows", f"{run}/rows", "--overwrite"),
-    ]
-    assert argv_of(made, "train direct_sft seed 0 label") == [
-        *label,
-        *("media_dir=.", base, *fresh, f"output_dir={run}/direct_sft/seed-0/label", "seed=0", TOKENS),
-    ]
-    assert argv_of(made, "train rbft seed 0 rationale") == [
-        *rationale,
-        *(f"dataset_dir={run}/rows", "media_dir=.", base, *fresh, f"output_dir={run}/rbft/seed-0/rationale", "seed=0"),
-        TOKENS,
-    ]
-    assert argv_of(made, "train rbft seed 0 label") == [
-        *label,
-        *("media_dir=.", base, f"adapter_name_or_path={run}/rbft/seed-0/rationale", "create_new_adapter=true"),
-        *(f"output_dir={run}/rbft/seed-0/label", "seed=0", TOKENS),
-    ]
-    adapters = f"{run}/rbft/seed-0/rationale:{run}/rbft/seed-0/label"
-    assert argv_of(made, "score rbft seed 0") == [
-        *("lmms-eval", "--model", "rbft_vl", "--model_args"),
-        f"pretrained=Qwen/Qwen2.5-VL-7B-Instruct,adapters={adapters},attn_implementation=sdpa",
-        *("--tasks", "rbft_smarthome", "--batch_size", "8", "--log_samples"),
-        *("--output_path", f"{run}/rbft/seed-0/eval"),
-    ]
-    assert argv_of(made, "report") == [
-        *("rbft", "report", run),
-    ]
-
-
-def test_the_commands_of_demo_yaml(ws: Path) -> None:
-    made = shipped("demo")
-    shared = [
-        *("finetuning_type=full", "freeze_vision_tower=false", "freeze_multi_modal_projector=false"),
-        *("video_max_pixels=3136", "cutoff_len=1024", "bf16=false", "use_cpu=true"),
-        *("disable_gradient_checkpointing=true", "gradient_accumulation_steps=1"),
-        *("per_device_train_batch_size=16", "preprocessing_num_workers=1", "dataloader_num_workers=1"),
-        *('save_strategy="no"', "plot_loss=false", "warmup_steps=10"),
-    ]
-    fresh = ["adapter_name_or_path=null", "create_new_adapter=false"]
-    env = ["env", "OMP_NUM_THREADS=1"]
-    assert argv_of(made, "train rbft seed 0 rationale") == [
-        *(
-            *env,
-            "llamafactory-cli",
-            "train",
-            "recipes/stage1.yaml",
-            "dataset=demo_rationale",
-            "dataset_dir=runs/demo/rows",
-        ),
-        *("media_dir=.", "model_name_or_path=data/demo/base", *fresh),
-        *(
-            "output_dir=runs/demo/rbft/seed-0/rationale",
-            "seed=0",
-            TOKENS,
-            *shared,
-            "max_steps=100",
-            "learning_rate=0.00015",
-        ),
-    ]
-    assert argv_of(made, "train rbft seed 0 label") == [
-        *(*env, "llamafactory-cli", "train", "recipes/stage2.yaml", "dataset=demo_label", "dataset_dir=dataset_info"),
-        *("media_dir=.", "model_name_or_path=runs/demo/rbft/seed-0/rationale", *fresh),
-        *("output_dir=runs/demo/rbft/seed-0/label", "seed=0", TOKENS, *shared, "max_steps=160", "learning_rate=0.0006"),
-    ]
-    assert argv_of(made, "score rbft seed 0") == [
-        *(*env, "lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=runs/demo/rbft/seed-0/label"),
-        *("--tasks", "rbft_demo", "--batch_size", "32", "--log_samples"),
-        *("--output_path", "runs/demo/rbft/seed-0/eval"),
-    ]
-
-
 def test_direct_sft_differs_from_the_label_stage_of_rbft_only_in_its_start(ws: Path) -> None:
     for name, different in (("demo", {"model_name_or_path"}), ("rbft", {"adapter_name_or_path", "create_new_adapter"})):
         made = shipped(name)
@@ -179,43 +77,6 @@ def test_models_of_a_full_run_are_whole(ws: Path) -> None:
     }
 
 
-def test_every_seed_trains_its_own_models_and_the_base_is_scored_once(ws: Path) -> None:
-    made = shipped("rbft", seeds=[3, 5])
-    assert [s.name for s in made.steps[3:]] == [
-        "score zero_shot seed 3",
-        *("train direct_sft seed 3 label", "score direct_sft seed 3"),
-        *("train direct_sft seed 5 label", "score direct_sft seed 5"),
-        *("train rbft seed 3 rationale", "train rbft seed 3 label", "score rbft seed 3"),
-        *("train rbft seed 5 rationale", "train rbft seed 5 label", "score rbft seed 5"),
-        "report",
-    ]
-    for seed in (3, 5):
-        for stage in ("rationale", "label"):
-            argv = argv_of(made, f"train rbft seed {seed} {stage}")
-            assert f"seed={seed}" in argv and f"output_dir=runs/smarthome/rbft/seed-{seed}/{stage}" in argv
-    other = "seed-5"
-    assert not [a for s in made.steps if " seed 3" in s.name for a in s.argv if other in a]
-    assert [(s.arm, s.seed, s.output.as_posix()) for s in made.scored] == [
-        *(("zero_shot", 3, "runs/smarthome/zero_shot/seed-3/eval"),),
-        *((arm, n, f"runs/smarthome/{arm}/seed-{n}/eval") for arm in ("direct_sft", "rbft") for n in (3, 5)),
-    ]
-
-
-def test_arms_that_begin_with_the_same_stages_share_them(ws: Path) -> None:
-    arms = {"rationale_only": ["rationale"], "rbft": ["rationale", "label"], "turned": ["label", "rationale"]}
-    made = shipped("rbft", arms=arms, seeds=[0, 1])
-    trained = [s.name for s in made.steps if s.name.startswith("train ")]
-    assert trained == [
-        *("train rationale_only seed 0 rationale", "train rationale_only seed 1 rationale"),
-        *("train rbft seed 0 label", "train rbft seed 1 label"),
-        *("train turned seed 0 label", "train turned seed 0 rationale"),
-        *("train turned seed 1 label", "train turned seed 1 rationale"),
-    ]
-    first = "runs/smarthome/rationale_only/seed-1/rationale"
-    assert f"adapter_name_or_path={first}" in argv_of(made, "train rbft seed 1 label")
-    assert models_of(made)["rbft", 1].adapters == (first, "runs/smarthome/rbft/seed-1/label")
-
-
 def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> None:
     arms = {"zero": [], "a": ["label"], "b": ["rationale"], "c": ["rationale", "label"], "d": ["label", "rationale"]}
     made = shipped("rbft", arms=arms, seeds=[0, 1, 2])
@@ -224,11 +85,33 @@ def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> N
     assert len({slug(s.name) for s in made.steps}) == len(made.steps)
 
 
-def test_without_a_rationale_stage_nothing_is_generated(ws: Path) -> None:
-    made = shipped("rbft", arms={"zero_shot": [], "direct_sft": ["label"]})
-    assert [s.name for s in made.steps] == [
-        *("prepare smarthome", "score zero_shot seed 0"),
-        *("train direct_sft seed 0 label", "score direct_sft seed 0", "report"),
+def test_what_is_scored_is_recorded_by_arm_seed_and_cell(ws: Path) -> None:
+    """The base is scored once, with the first seed, and is in each cell of a sweep."""
+    made = shipped("rbft", seeds=[3, 5], sweep={"shots": [4, 8]}, arms={"zero_shot": [], "direct_sft": ["label"]})
+    assert [(s.cell, s.arm, s.seed, s.output.as_posix()) for s in made.scored] == [
+        (cell, arm, seed, f"runs/smarthome/{folder}/seed-{seed}/eval")
+        for cell in ("shots-4", "shots-8")
+        for arm, seed, folder in (
+            ("zero_shot", 3, "zero_shot"),
+            *(("direct_sft", seed, f"{cell}/direct_sft") for seed in (3, 5)),
+        )
+    ]
+
+
+def test_one_quantized_adapter_that_is_continued_needs_no_merged_model(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"]
+    training |= {"overrides": {"quantization_bit": 4}, "adapters": "continue"}
+    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
+    assert not [s.name for s in made.steps if s.kind == "export"]
+
+
+def test_a_step_knows_its_kind_arm_seed_stage_and_cell(ws: Path) -> None:
+    made = shipped("rbft", sweep={"shots": [4]}, arms={"rbft": ["rationale", "label"]})
+    assert [(s.kind, s.arm, s.seed, s.stage, s.cell) for s in made.steps] == [
+        *(("prepare", None, None, None, ""), ("rationales", None, None, None, ""), ("collect", None, None, None, "")),
+        *(("rows", None, None, None, "shots-4"), ("train", "rbft", 0, "rationale", "shots-4")),
+        *(("rows", None, None, None, "shots-4"), ("train", "rbft", 0, "label", "shots-4")),
+        *(("score", "rbft", 0, None, "shots-4"), ("report", None, None, None, "")),
     ]
 
 
@@ -237,31 +120,6 @@ def hinted(**changes: Any) -> Plan:
     training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
     training["stages"]["rationale"]["rows"] = "rationale_hinted"
     return shipped("demo", training=training, **changes)
-
-
-def test_rationales_may_be_hinted_and_filtered_otherwise(ws: Path) -> None:
-    filters = {"keep": ["leak", "generic"], "min_words": 3, "max_words": 200, "max_share": 0.5}
-    made = hinted(filters=filters)
-    write, collect = step_of(made, "write hinted rationales"), step_of(made, "collect hinted rationales")
-    assert write.argv[write.argv.index("--tasks") + 1] == "rbft_demo_rationale_hinted"
-    bases = ("_rbft_rationale_hinted_base.yaml", "_rbft_rationale_base.yaml")
-    assert [p.name for p in write.files] == ["train.jsonl", "rbft_demo_rationale_hinted.yaml", *bases]
-    assert collect.argv[5:] == [  # what is as it is by default is not said
-        *("--overwrite", "--keep", "leak", "--keep", "generic", "--max-words", "200", "--max-share", "0.5"),
-    ]
-
-
-def test_shuffled_rationales_are_drawn_anew_by_each_seed(ws: Path) -> None:
-    training = yaml.safe_load(Path("recipes/demo.yaml").read_text())["training"]
-    training["stages"]["rationale"]["rows"] = "rationale_shuffled"
-    made = shipped("demo", training=training, seeds=[0, 1])
-    assert [s.name for s in made.steps if "rationales" in s.name] == ["write rationales", "collect rationales"]
-    for seed in (0, 1):
-        file = f"runs/demo/rows/rationale_shuffled_seed-{seed}.jsonl"
-        assert step_of(made, f"rows rationale_shuffled_seed-{seed}").argv[2:] == [
-            *("demo", "rationale_shuffled", "--output", file, f"--seed={seed}"),
-            *("--rationales", "runs/demo/rows/rationale.jsonl"),
-        ]
 
 
 def test_hinted_rationales_are_wanted_of_the_samples_with_a_label_alone(ws: Path) -> None:
@@ -342,17 +200,6 @@ def test_inputs_are_the_command_and_the_content_of_files_logs_and_models(ws: Pat
     assert made.inputs() == inputs
     log.write_bytes(b"another")
     assert made.inputs() != inputs
-
-
-def test_lmms_eval_options_of_a_recipe_are_passed_on(ws: Path) -> None:
-    evaluation = {
-        "batch_size": 2,
-        "model_args": {"dtype": "float32"},
-        "args": {"verbosity": "DEBUG", "force_simple": True},
-    }
-    argv = argv_of(shipped("demo", evaluation=evaluation), "score zero_shot seed 0")
-    assert argv[argv.index("--model_args") + 1] == "pretrained=data/demo/base,dtype=float32"
-    assert argv[-3:] == ["--verbosity", "DEBUG", "--force_simple"]
 
 
 def test_a_dataset_that_is_not_prepared_stops_a_training_before_it_starts(ws: Path) -> None:
@@ -509,125 +356,6 @@ def test_an_evaluation_runs_with_the_fingerprint_that_its_model_has_then(ws: Pat
 # --- sweeps, derived rows, other adapters, many processes ---
 
 
-def rows_of(made: Plan, name: str) -> list[str]:
-    """What a training reads: its rows and where they are registered."""
-    argv = argv_of(made, name)
-    return [a.split("=")[1] for a in argv if a.startswith(("dataset=", "dataset_dir="))]
-
-
-def test_cells_share_what_does_not_differ_between_them(ws: Path) -> None:
-    made = shipped("rbft", sweep={"shots": [4, 8]})
-    names = [s.name for s in made.steps]
-    assert names[:3] == ["prepare smarthome", "write rationales", "collect rationales"]
-    assert names[3:] == [
-        "score zero_shot seed 0",
-        *("rows shots-4/label_seed-0", "train shots-4/direct_sft seed 0 label", "score shots-4/direct_sft seed 0"),
-        *("rows shots-4/rationale_seed-0", "train shots-4/rbft seed 0 rationale", "train shots-4/rbft seed 0 label"),
-        "score shots-4/rbft seed 0",
-        *("rows shots-8/label_seed-0", "train shots-8/direct_sft seed 0 label", "score shots-8/direct_sft seed 0"),
-        *("rows shots-8/rationale_seed-0", "train shots-8/rbft seed 0 rationale", "train shots-8/rbft seed 0 label"),
-        *("score shots-8/rbft seed 0", "report"),
-    ]
-    folder = "runs/smarthome/shots-8/rows"
-    assert argv_of(made, "rows shots-8/rationale_seed-0") == [
-        *("rbft", "rows", "smarthome", "rationale", "--output", f"{folder}/rationale_seed-0.jsonl"),
-        *("--shots=8", "--seed=0", "--rationales", "runs/smarthome/rows/rationale.jsonl"),
-    ]
-    assert rows_of(made, "train shots-8/rbft seed 0 label") == ["smarthome_label_seed-0", folder]
-    # the base model is scored once, and stands in both cells
-    zero = Path("runs/smarthome/zero_shot/seed-0/eval")
-    assert [(s.cell, s.output) for s in made.scored if s.arm == "zero_shot"] == [
-        *(("shots-4", zero), ("shots-8", zero)),
-    ]
-
-
-def test_a_swept_base_model_writes_rationales_of_its_own(ws: Path) -> None:
-    made = shipped("rbft", sweep={"base_model": ["a", "b"]}, arms={"rbft": ["rationale"]})
-    written = {s.name: s.output for s in made.steps if s.name.startswith("write ")}
-    assert written == {
-        f"write base_model-{base}/rationales": Path(f"runs/smarthome/base_model-{base}/rationales") for base in "ab"
-    }
-    assert rows_of(made, "train base_model-b/rbft seed 0 rationale") == [
-        *("smarthome_rationale", "runs/smarthome/base_model-b/rows"),
-    ]
-
-
-def test_each_arm_of_the_ablations_reads_its_rows(ws: Path) -> None:
-    made = plan.make(recipe.load(Path("recipes/ablations.yaml")), load("demo"))
-    run = "runs/ablations"
-    assert {s.name.removeprefix("train "): rows_of(made, s.name) for s in made.steps if s.name.startswith("train")} == {
-        "direct_sft seed 0 label": ["demo_label", "dataset_info"],
-        "rbft seed 0 rationale": ["demo_rationale", f"{run}/rows"],
-        "rbft seed 0 label": ["demo_label", "dataset_info"],
-        "direct_sft_matched seed 0 label_matched": ["demo_label", "dataset_info"],
-        "direct_sft_balanced seed 0 label_balanced": ["demo_label_balanced", f"{run}/rows"],
-        "rbft_labelled_only seed 0 rationale_labelled": ["demo_rationale_labelled", f"{run}/rows"],
-        "rbft_labelled_only seed 0 label": ["demo_label", "dataset_info"],
-        "rbft_hinted seed 0 rationale_hinted": ["demo_rationale", f"{run}/rows_hinted"],
-        "rbft_hinted seed 0 label": ["demo_label", "dataset_info"],
-        "rationale_then_label seed 0 rationale_label": ["demo_rationale_label", f"{run}/rows"],
-    }
-    steps = {
-        name: [a for a in argv_of(made, f"train {name}") if a.startswith("max_steps=")]
-        for name in ("rbft seed 0 rationale", "rbft seed 0 label", "direct_sft_matched seed 0 label_matched")
-    }
-    assert list(steps.values()) == [["max_steps=100"], ["max_steps=160"], ["max_steps=260"]]
-
-
-def test_one_adapter_may_go_through_both_stages(ws: Path) -> None:
-    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"adapters": "continue"}
-    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
-    first, last = "runs/smarthome/rbft/seed-0/rationale", "runs/smarthome/rbft/seed-0/label"
-    argv = argv_of(made, "train rbft seed 0 label")
-    assert [a for a in argv if "adapter" in a] == [f"adapter_name_or_path={first}", "create_new_adapter=false"]
-    assert models_of(made)["rbft", 0].adapters == (last,)
-
-
-@pytest.mark.parametrize("why", [{"quantization_bit": 4}, {"deepspeed": "recipes/deepspeed/zero3_offload.json"}])
-def test_a_second_stage_that_cannot_stack_adapters_starts_from_a_merged_model(ws: Path, why: dict[str, Any]) -> None:
-    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"overrides": why}
-    made = shipped("rbft", training=training, arms={"rbft": ["rationale", "label"]})
-    merged = "runs/smarthome/rbft/seed-0/rationale_merged"
-    names = [s.name for s in made.steps]
-    at = names.index("export rbft seed 0 rationale")
-    assert names[at - 1 : at + 2] == ["train rbft seed 0 rationale", names[at], "train rbft seed 0 label"]
-    assert made.steps[at].argv[-2:] == ["--export_dir", merged]
-    argv = argv_of(made, "train rbft seed 0 label")
-    assert f"model_name_or_path={merged}" in argv and "adapter_name_or_path=null" in argv
-    assert models_of(made)["rbft", 0] == Checkpoint(merged, ("runs/smarthome/rbft/seed-0/label",), "smarthome")
-    going_on = shipped("rbft", training=training | {"adapters": "continue"}, arms={"rbft": ["rationale", "label"]})
-    assert not [s.name for s in going_on.steps if s.name.startswith("export")]
-
-
-def test_policies_for_adapters_share_the_stage_before_which_they_are_the_same(ws: Path) -> None:
-    made = shipped("rbft", sweep={"training.adapters": ["fresh", "continue"]}, arms={"rbft": ["rationale", "label"]})
-    fresh, going_on = "adapters-fresh/rbft seed 0", "adapters-continue/rbft seed 0"
-    assert [s.name for s in made.steps if s.name.startswith(("train", "score"))] == [
-        *("train rbft seed 0 rationale", f"train {fresh} label", f"score {fresh}"),
-        *(f"train {going_on} label", f"score {going_on}"),
-    ]
-    first = "runs/smarthome/rbft/seed-0/rationale"
-    last = ["runs/smarthome/adapters-fresh/rbft/seed-0/label", "runs/smarthome/adapters-continue/rbft/seed-0/label"]
-    assert [model.adapters for model in models_of(made).values()] == [(first, last[0]), (last[1],)]
-
-
-def test_models_are_exported_where_the_recipe_says_so(ws: Path) -> None:
-    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"] | {"export": True}
-    made = shipped("rbft", training=training)
-    assert [s.output for s in made.steps if s.name.startswith("export")] == [
-        *(Path(f"runs/smarthome/{arm}/seed-0/merged") for arm in ("direct_sft", "rbft")),
-    ]
-
-
-def test_a_launch_on_many_processes_is_in_the_commands(ws: Path) -> None:
-    launch = {"processes": 8, "nodes": 2, "master_addr": "node0"}
-    made = shipped("rbft", launch=launch)
-    env = ["env", "FORCE_TORCHRUN=1", "NPROC_PER_NODE=8", "NNODES=2", "MASTER_ADDR=node0", "MASTER_PORT=29500"]
-    assert argv_of(made, "train rbft seed 0 label")[: len(env) + 1] == [*env, "llamafactory-cli"]
-    accelerate = ["accelerate", "launch", "--multi_gpu", "--num_processes", "8", "--main_process_port", "0"]
-    assert argv_of(made, "write rationales")[:11] == [*accelerate, "-m", "lmms_eval", "--model", "rbft_vl"]
-
-
 def test_steps_wait_for_what_they_read(ws: Path) -> None:
     made = shipped("demo")
     needs = {s.name: [o.name for o in made.steps if s.needs(o)] for s in made.steps}
@@ -647,37 +375,7 @@ def test_steps_wait_for_what_they_read(ws: Path) -> None:
     }
 
 
-def test_swept_filters_collect_the_same_rationales_anew(ws: Path) -> None:
-    made = shipped("rbft", sweep={"filters.min_words": [3, 9]}, arms={"rbft": ["rationale"]})
-    assert [s.name for s in made.steps if "rationales" in s.name] == [
-        *("write rationales", "collect min_words-3/rationales", "collect min_words-9/rationales"),
-    ]
-    assert argv_of(made, "collect min_words-9/rationales") == [
-        *("rbft", "collect", "runs/smarthome/rationales", "--rows", "runs/smarthome/min_words-9/rows", "--overwrite"),
-        *("--min-words", "9"),
-    ]
-    assert rows_of(made, "train min_words-9/rbft seed 0 rationale")[1] == "runs/smarthome/min_words-9/rows"
-
-
 RATE = "training.stages.label.overrides.learning_rate"
-
-
-def test_what_does_not_depend_on_a_swept_value_is_made_once_and_lies_outside_its_cells(ws: Path) -> None:
-    made = shipped(
-        "rbft", sweep={"shots": [4, 8], RATE: [1e-4, 2e-4]}, arms={"zero": [], "rbft": ["rationale", "label"]}
-    )
-    run, cell = "runs/smarthome", "shots-4_learning_rate-0.0002"
-    assert [str(s.output) for s in made.steps if s.output and "shots-8" not in s.name] == [
-        *(f"{run}/rationales", f"{run}/zero/seed-0/eval", f"{run}/shots-4/rbft/seed-0/rationale"),
-        *(
-            f"{run}/{other}/rbft/seed-0/{what}"
-            for other in (cell.replace("2", "1"), cell)
-            for what in ("label", "eval")
-        ),
-    ]
-    assert models_of(made)[f"{cell}/rbft", 0].adapters == (
-        *(f"{run}/shots-4/rbft/seed-0/rationale", f"{run}/{cell}/rbft/seed-0/label"),
-    )
 
 
 SWEEPS: list[dict[str, list[Any]]] = [
