@@ -1,4 +1,4 @@
-"""What steps ran with: versions of packages, the machine, the state of the code."""
+"""The versions of packages, the machine and the state of the code that steps run with."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def versions() -> dict[str, str]:
 
 @cache
 def hardware() -> dict[str, str]:
-    """Of this machine: what it is, in words."""
+    """This machine's parts, in words."""
     return {"system": platform.platform(), "processor": _processor(), "memory": _memory(), "GPUs": _gpus()}
 
 
 def git_state(folder: Path) -> str | None:
     """The commit that a folder is at, and how many files differ from it; None outside a git repository."""
-    commit = _said("git", "-C", str(folder), "rev-parse", "HEAD")
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD")
     if not commit:
         return None
-    changed = _said("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no") or ""
+    changed = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no") or ""
     count = len(changed.splitlines())
     return f"{commit}, {f'changed files: {count}' if count else 'no changes'}"
 
@@ -49,11 +49,11 @@ def _memory() -> str:
 
 
 def _gpus() -> str:
-    lines = _said("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    lines = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     return "; ".join(line.strip() for line in lines.splitlines()) if lines else "none found (by nvidia-smi)"
 
 
-def _said(*argv: str) -> str | None:
+def _output(*argv: str) -> str | None:
     """What a command prints; None if it is not there or fails."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10)

@@ -1,4 +1,4 @@
-"""What a run will take: steps, videos, disk and time, from what earlier runs of this workspace took."""
+"""What a run will take: steps, videos, disk and time. Times come from earlier runs of this workspace."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def estimate(plan: Plan) -> Estimate:
     past = [record for record in all_records() if record.seconds is not None]
     times = [(step, _seconds(step, plan.recipe.base_model, past)) for step in to_do]
     known = [seconds for _, seconds in times if seconds is not None]
-    # Our own steps take seconds: not to know one is no reason to say nothing.
+    # The steps of rbft itself take seconds, so an unknown one does not make the sum unknown.
     unknown = [step for step, seconds in times if seconds is None and step.argv[0] != "rbft"]
     trained = sum(s.kind == "train" for s in to_do)
     base = Path(plan.recipe.base_model)

@@ -1,6 +1,6 @@
-"""Runs the steps of a plan: skips what is done, resumes what was cut off, goes on beside what failed.
+"""Runs the steps of a plan. Skips those that are done, and continues with those that need no failed step.
 
-A step is done when its record lies in steps/ and names the inputs that are on disk now. The record is written last.
+A step is done when it has a record whose inputs are those that are on disk now. The record is written last.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, s
 
 
 def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
-    """Run what is not done, up to `jobs` steps at a time, and go on with what does not need a failed step.
+    """Run the steps that are not done, up to `jobs` at a time.
 
-    Raises RbftError with the reason and the log of each step that failed, and the names of those left out for it.
+    Raises RbftError with the reason and the log of each step that failed, and the names of those that were not run.
     """
     from filelock import FileLock, Timeout
 
@@ -36,7 +36,7 @@ def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
             records.write(layout.plan_file(plan.folder), plan.record())
             _execute(plan, notify, jobs)
     except Timeout:
-        raise RbftError(f"{plan.folder}: another `rbft run` is at work there") from None
+        raise RbftError(f"{plan.folder}: another `rbft run` is using it") from None
 
 
 def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
@@ -76,10 +76,10 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
         raise next(iter(failed.values()))
     if failed:
         several = len(failed) > 1
-        said = [_shortened(str(error)) if several else str(error) for error in failed.values()]
-        said += [f"failed, {len(failed)} of {len(plan.steps)} steps: {', '.join(failed)}"] if several else []
-        said += [f"not run, for want of these: {', '.join(left_out)}"] if left_out else []
-        raise RbftError("\n".join(said))
+        lines = [_shortened(str(error)) if several else str(error) for error in failed.values()]
+        lines += [f"failed, {len(failed)} of {len(plan.steps)} steps: {', '.join(failed)}"] if several else []
+        lines += [f"not run, since they need a failed step: {', '.join(left_out)}"] if left_out else []
+        raise RbftError("\n".join(lines))
 
 
 def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
@@ -90,7 +90,7 @@ def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: st
 
 
 def follow(plan: Plan, notify: Notify) -> None:
-    """Do this node's part of each training of a run that the first node has started; see `launch` in the recipe."""
+    """Take part, as a further node, in each training that the first node starts; see `launch` in the recipe."""
     processes = Processes()
     for step in plan.steps:
         if not step.torchrun:
@@ -117,7 +117,7 @@ def is_done(plan: Plan, step: Step) -> bool:
 
 
 def superseded(plan: Plan) -> tuple[Path, int]:
-    """Where outputs of changed or interrupted steps were moved, and how many bytes they hold."""
+    """Where outputs of changed or interrupted steps were moved, and their size in bytes."""
     folder = layout.superseded_folder(plan.folder)
     return folder, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
 
@@ -147,19 +147,19 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
         hardware=hardware(),
         git=git_state(Path()),
     )
-    records.write(started, record)  # first, so that at no moment the output looks like somebody else's
+    records.write(started, record)  # first, so that the output is never taken for another run's
     done.unlink(missing_ok=True)
     notify("started", step, log.as_posix())
     env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
-    found: list[str] = []
+    problems_beside: list[str] = []
 
     def unwanted() -> bool:
-        found.extend(step.problems_beside())
-        return bool(found)
+        problems_beside.extend(step.problems_beside())
+        return bool(problems_beside)
 
     status = run(step.command(), log, partial(notify, "line", step), processes, env, unwanted)
-    if found:
-        raise ProblemsError(f"{step.name}: stopped", found)
+    if problems_beside:
+        raise ProblemsError(f"{step.name}: stopped", problems_beside)
     problems = [f"it exited with status {status}"] if status else []
     problems += [f"it left no {path}" for path in step.leaves if not path.exists()]
     problems += step.problems_after(log.read_text(encoding="utf-8", errors="replace"))
@@ -175,10 +175,10 @@ def _run(plan: Plan, step: Step, notify: Notify, processes: Processes, device: s
 
 
 def _clear_output(plan: Plan, step: Step, inputs: Inputs, interrupted: StepRecord | None) -> None:
-    """Make sure that the step's folder holds nothing but what it may go on from.
+    """Move the step's earlier output away, unless the harness can continue from it.
 
-    LLaMA-Factory resumes from any checkpoint in its output folder, and lmms-eval adds files beside old ones. What this
-    run made with other inputs is moved aside; what it did not make is left alone, and the run stops.
+    LLaMA-Factory resumes from any checkpoint in its output folder, and lmms-eval adds files beside old ones. Raises
+    RbftError if the folder holds what this run did not make.
     """
     if step.output is None or not step.output.is_dir() or not any(step.output.iterdir()):
         return
@@ -195,7 +195,7 @@ def _clear_output(plan: Plan, step: Step, inputs: Inputs, interrupted: StepRecor
 
 
 def _shortened(message: str, most: int = 3) -> str:
-    """With less of the log's end, which is what is indented by four."""
+    """With only the last lines of the log's end, which is indented by four."""
     lines = message.split("\n")
     quoted = [line for line in lines if line.startswith("    ")]
     return "\n".join([line for line in lines if line not in quoted] + quoted[-most:])

@@ -1,4 +1,4 @@
-"""Running harnesses: their output goes to a log, and none outlives us."""
+"""Running harnesses as subprocesses: their output goes to a log, and they end when rbft ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rbft_plugin.errors import RbftError
 
 
 class Processes:
-    """The harnesses that are running; they end with us, children and all."""
+    """The harnesses that are running. They and their children are ended when rbft ends."""
 
     def __init__(self) -> None:
         self.running: set[subprocess.Popen[bytes]] = set()
@@ -54,9 +54,9 @@ def run(
     more: dict[str, str] | None = None,
     unwanted: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Run a command with all it prints in `log`; returns its exit status.
+    """Run a command and write what it prints to `log`; returns its exit status.
 
-    Whether it is `unwanted` is found out while it runs; if so, or if that raises, it is ended.
+    `unwanted` is called while it runs; if it returns True or raises, the command is ended.
     """
     # The harnesses' commands, and the torchrun that LLaMA-Factory starts, lie beside our Python.
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"} | (more or {})
@@ -82,8 +82,8 @@ def run(
         judged = beside.submit(judge)
         assert process.stdout is not None
         rest = b""
-        with process.stdout as said:
-            while chunk := os.read(said.fileno(), 1 << 16):
+        with process.stdout as output:
+            while chunk := os.read(output.fileno(), 1 << 16):
                 file.write(chunk)
                 file.flush()
                 *lines, rest = re.split(rb"[\r\n]+", rest + chunk)

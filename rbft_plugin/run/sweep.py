@@ -15,7 +15,7 @@ from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import explained
 
-FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # one for all cells
+FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # keys that a sweep cannot change
 
 # Keys of a recipe that steps depend on (see Cell.part): writing rationales, collecting them, taking a part of rows.
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
@@ -66,34 +66,34 @@ def in_cell(cell: str, what: str) -> str:
 
 
 def cells(recipe: Recipe) -> list[Cell]:
-    """All combinations, the last key changing fastest; raises ProblemsError for keys and values that cannot be so."""
+    """All combinations, the last key changing fastest; raises ProblemsError if one cannot be."""
     problems = [f"sweep.{key}: has no values" for key, values in recipe.sweep.items() if not values]
     problems += [f"sweep.{key}: is the same for a whole run" for key in recipe.sweep if key.split(".")[0] in FIXED]
     if problems:
         raise ProblemsError(recipe.run, problems)
-    found, plain = [], recipe.model_dump() | {"sweep": {}}
+    made, unswept = [], recipe.model_dump() | {"sweep": {}}
     for values in product(*recipe.sweep.values()):
         chosen = dict(zip(recipe.sweep, values, strict=True))
         name = _name(chosen)
-        content = plain
+        content = unswept
         for key, value in chosen.items():
             content = _with(content, key.split("."), value)
         try:
-            found.append(Cell(name, chosen, Recipe.model_validate(content)))
+            made.append(Cell(name, chosen, Recipe.model_validate(content)))
         except ValidationError as error:
             problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
-    names = [cell.name for cell in found]
+    names = [cell.name for cell in made]
     problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
-    of_parts = {_name(part) for cell in found for part in _parts(cell.values)}
+    of_parts = {_name(part) for cell in made for part in _parts(cell.values)}
     if clash := sorted(of_parts & set(recipe.arms)):
         problems.append(f"sweep: a cell and an arm have the same name: {', '.join(clash)}")
     if problems:
         raise ProblemsError(recipe.run, list(dict.fromkeys(problems)))
-    return found
+    return made
 
 
 def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of nested mappings with the value at a path; what is missing on the way is made."""
+    """A copy of nested mappings with the value at a path; missing mappings on the way are added."""
     key, *rest = path
     inner = content.get(key)
     return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}

@@ -21,7 +21,9 @@ def test_a_failed_cell_is_named_and_the_others_are_in_one_report(tiny: Path) -> 
     first = sh("rbft run recipes/swept.yaml --jobs 2")
     assert first.returncode == 1, first.stdout
     lines = first.stdout.splitlines()
-    assert lines[-1].startswith("not run, for want of these: train shots-9/direct_sft seed 3 label, score shots-9/")
+    assert lines[-1].startswith(
+        "not run, since they need a failed step: train shots-9/direct_sft seed 3 label, score shots-9/"
+    )
     assert "rows shots-9/label_seed-3: failed: 2 problems" in first.stdout
     assert "  shots-2/direct_sft (seed 3): pretrained=base,adapters=runs/swept/shots-2/direct_sft/seed-3/label" in lines
 

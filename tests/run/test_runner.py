@@ -292,7 +292,7 @@ def test_a_failing_status_stops_with_reason_log_and_its_end() -> None:
     assert message == (
         "train x: failed: 1 problem\n  - it exited with status 3\n"
         "Its log is runs/r/logs/train-x.log, which ends:\n    first line\n    ValueError: no\n"
-        "not run, for want of these: b"
+        "not run, since they need a failed step: b"
     )
     assert order() == []
     assert [p.name for p in (RUN / "steps").iterdir()] == ["train-x.started.json"]
@@ -500,7 +500,7 @@ def test_a_run_that_is_at_work_is_not_joined_and_a_dead_one_holds_nothing() -> N
     holder = subprocess.Popen(python(HOLD, RUN / ".lock"), stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
-        assert failure(step("a", APPEND, "a")) == "runs/r: another `rbft run` is at work there"
+        assert failure(step("a", APPEND, "a")) == "runs/r: another `rbft run` is using it"
         assert order() == []
     finally:
         holder.kill()
@@ -615,7 +615,7 @@ def test_what_does_not_need_a_failed_step_goes_on_and_all_failures_are_said() ->
         ),
         *("    6", "    7", "    8"),  # of each only a little, where there are several
         "failed, 2 of 7 steps: train a, train c",
-        "not run, for want of these: score a",
+        "not run, since they need a failed step: score a",
     ]
     assert order() == ["prepare", "train-b", "score-b", "report"]
 
