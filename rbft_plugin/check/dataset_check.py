@@ -188,7 +188,7 @@ def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[VideoCheck]) -> list[F
     used = dict.fromkeys(stage for stages in recipe.arms.values() for stage in stages)
     for stage in used:
         try:
-            _, _, merged = training.settings(recipe.training, stage)
+            merged = training.stage_settings(recipe.training, stage).merged
             longest = model_fit.longest_rationale(recipe)
         except RbftError as error:
             found += refused(error)

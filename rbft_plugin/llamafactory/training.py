@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.spec.recipe import Launch, Training
 from rbft_plugin.spec.yaml_models import read_yaml
 
-# The runner sets these. A recipe that sets one of them is refused.
+# The runner sets these. Overrides must not, and in a LLaMA-Factory recipe they have no effect.
 OWN_KEYS = frozenset(
     {
         *("dataset", "dataset_dir", "media_dir", "output_dir", "seed"),
@@ -28,8 +28,17 @@ OWN_KEYS = frozenset(
 OTHER_EXAMPLES = ("max_samples", "neat_packing", "packing", "streaming", "tokenized_path", "val_size")
 
 
-def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """(LLaMA-Factory recipe, overrides, both merged) of a stage; raises RbftError on keys that cannot be used."""
+@dataclass(frozen=True)
+class StageSettings:
+    """A stage's LLaMA-Factory recipe, the keys that override its keys, and `merged`, the keys that then hold."""
+
+    recipe: Path
+    overrides: dict[str, Any]
+    merged: dict[str, Any]
+
+
+def stage_settings(training: Training, name: str) -> StageSettings:
+    """The settings of a stage. Raises RbftError that names all keys that cannot be used."""
     stage = training.stages[name]
     path, overrides = stage.recipe, training.overrides | stage.overrides
     try:
@@ -47,7 +56,7 @@ def settings(training: Training, name: str) -> tuple[Path, dict[str, Any], dict[
         wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
         raise ProblemsError(f"{path} (training.stages.{name})", wrong)
-    return path, overrides, merged
+    return StageSettings(path, overrides, merged)
 
 
 def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:
@@ -61,18 +70,17 @@ def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:
 
 
 def resumable(merged: dict[str, Any]) -> bool:
-    """Whether LLaMA-Factory goes on rightly from a checkpoint: not with all weights and without DeepSpeed.
-
-    transformers 5.2.0 saves Qwen2.5-VL under other names than it looks for when it resumes, warns, and goes on with
-    the base model's weights.
+    """Whether LLaMA-Factory resumes correctly from a checkpoint. It does not with all weights and without DeepSpeed:
+    transformers 5.2.0 saves Qwen2.5-VL's weights under names that it does not find again, warns, and continues with the
+    base model's weights.
     """
     return merged["finetuning_type"] == "lora" or bool(merged.get("deepspeed"))
 
 
 def must_merge(start: Checkpoint, merged: dict[str, Any], adapters: str) -> bool:
-    """Whether a stage can only start from a merged model: all weights are trained, or a fresh adapter cannot be put on
-    another one. LLaMA-Factory refuses that where the base is quantized; under ZeRO-3 and with unsloth it goes on with
-    the old adapter without a word.
+    """Whether a stage can only start from a merged model: it trains all weights, or it cannot put a fresh adapter on
+    another one. LLaMA-Factory refuses that if the base is quantized; under ZeRO-3 and with unsloth it silently
+    continues with the old adapter.
     """
     if not start.adapters or merged["finetuning_type"] == "full":
         return bool(start.adapters)

@@ -27,7 +27,8 @@ def train(
     """
     own, stage = cell.recipe.training, stages[-1]
     place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
-    recipe, overrides, merged = training.settings(own, stage)
+    settings = training.stage_settings(own, stage)
+    recipe, overrides, merged = settings.recipe, settings.overrides, settings.merged
     file, registered = rows
     if training.must_merge(start, merged, own.adapters):
         last = Path(start.adapters[-1])
@@ -87,8 +88,8 @@ def train(
         )
         return step, result
 
-    settings = (str(recipe), repr(overrides), own.adapters if start.adapters else None)
-    trained: Checkpoint = plan.once(("train", seed, start, file, *settings), make)
+    key = ("train", seed, start, file, str(recipe), repr(overrides), own.adapters if start.adapters else None)
+    trained: Checkpoint = plan.once(key, make)
     return trained
 
 

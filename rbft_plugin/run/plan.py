@@ -44,7 +44,7 @@ def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...]) -
     if own.export and model.adapters:
         place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
         output = layout.merged_folder(plan.folder / place.cell, arm, seed)
-        export(plan, place, None, model, training.settings(own, stages[-1])[2], output)
+        export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
     output = score(plan, cell, arm, seed, stages, model)
     plan.scored.append(PlannedEvaluation(cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output))
 

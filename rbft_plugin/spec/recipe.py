@@ -16,7 +16,7 @@ from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, read_yaml
 
-Settings = dict[str, Any]  # passed on as they are
+HarnessOptions = dict[str, Any]  # passed to a harness as they are
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
 Count = Annotated[int, Field(ge=1)]
 # Folders of a run beside those of its arms; see run/layout.py.
@@ -48,7 +48,7 @@ class Stage(Strict):
     recipe: Path
     rows: Annotated[str, *one_of(lambda: ROW_KINDS)]
     samples: Literal["all", "labelled"] = "all"
-    overrides: Settings = {}
+    overrides: HarnessOptions = {}
 
 
 class Training(Strict):
@@ -58,7 +58,7 @@ class Training(Strict):
     model's adapter. `export`: each arm's model is also merged into one checkpoint.
     """
 
-    overrides: Settings = {}
+    overrides: HarnessOptions = {}
     stages: dict[Word, Stage]
     adapters: Literal["fresh", "continue"] = "fresh"
     export: bool = False
@@ -70,8 +70,8 @@ class Evaluation(Strict):
     tasks: tuple[Annotated[str, *one_of(scored_tasks)], ...] = ("label",)
     """Answers (label), likelihoods of the labels (ll), answers without the video (novideo)."""
     batch_size: Count = 1
-    model_args: Settings = {}
-    args: Settings = {}
+    model_args: HarnessOptions = {}
+    args: HarnessOptions = {}
 
     @field_validator("tasks")
     @classmethod

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from rbft_plugin.errors import RbftError
-from rbft_plugin.llamafactory import checks, training
-from rbft_plugin.spec.recipe import Launch, Training
+from rbft_plugin.llamafactory import checks
+from rbft_plugin.spec.recipe import Launch
 
 
 @pytest.fixture
@@ -18,24 +17,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, and the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def stages(written: str | None, overrides: Any = None, own: Any = None) -> Training:
-    """A training whose label stage has a recipe of this text."""
-    if written is not None:
-        Path("stage2.yaml").write_text(written, encoding="utf-8")
-    return Training.model_validate(
-        {
-            "overrides": overrides or {},
-            "stages": {"label": {"rows": "label", "recipe": "stage2.yaml", "overrides": own or {}}},
-        }
-    )
-
-
-def said(*given: Any) -> str:
-    with pytest.raises(RbftError) as raised:
-        training.settings(stages(*given), "label")
-    return str(raised.value)
 
 
 def test_an_exported_model_that_cannot_be_loaded_everywhere_is_said(folder: Path) -> None:

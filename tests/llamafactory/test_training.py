@@ -39,13 +39,14 @@ def stages(written: str | None, overrides: Any = None, own: Any = None) -> Train
 
 def said(*given: Any) -> str:
     with pytest.raises(RbftError) as raised:
-        training.settings(stages(*given), "label")
+        training.stage_settings(stages(*given), "label")
     return str(raised.value)
 
 
 def test_overrides_of_a_stage_come_after_those_of_both_and_both_after_the_recipe(folder: Path) -> None:
     given = stages("max_steps: 5\nfinetuning_type: lora\na: 1\nb: 1\nc: 1e-4\n", {"a": 2, "b": 2}, {"b": 3})
-    path, overrides, merged = training.settings(given, "label")
+    found = training.stage_settings(given, "label")
+    path, overrides, merged = found.recipe, found.overrides, found.merged
     assert path == Path("stage2.yaml")
     assert overrides == {"a": 2, "b": 3}
     assert merged == {"max_steps": 5, "finetuning_type": "lora", "a": 2, "b": 3, "c": 0.0001}
@@ -64,7 +65,7 @@ def test_all_settings_that_cannot_be_so_are_said_at_once(folder: Path) -> None:
 @pytest.mark.parametrize("key", sorted(training.OWN_KEYS))
 def test_keys_of_the_runner_may_stand_in_a_recipe_but_not_in_overrides(folder: Path, key: str) -> None:
     recipe = f"max_steps: 5\nfinetuning_type: full\n{key}: x\n"
-    assert training.settings(stages(recipe), "label")[1] == {}
+    assert training.stage_settings(stages(recipe), "label").overrides == {}
     assert said(recipe, {key: "y"}).endswith(f": 1 problem\n  - overrides: {key} is set by the runner")
 
 
@@ -88,14 +89,14 @@ def test_settings_that_make_other_examples_of_the_rows_are_refused(folder: Path,
     assert said(recipe, {key: 0.5}).endswith(
         f": 1 problem\n  - {key} must not be set: a stage trains on exactly its rows"
     )
-    assert training.settings(stages(recipe, {key: None}), "label")[1] == {key: None}
+    assert training.stage_settings(stages(recipe, {key: None}), "label").overrides == {key: None}
 
 
 def test_a_recipe_that_cannot_be_read_is_named(folder: Path) -> None:
     assert said(None) == "training.stages.label.recipe: stage2.yaml: no such file"
     assert said("") == "stage2.yaml: 1 problem\n  - must be a mapping of keys"
     with pytest.raises(ProblemsError, match="not valid YAML: while parsing"):
-        training.settings(stages("a: [1\n"), "label")
+        training.stage_settings(stages("a: [1\n"), "label")
 
 
 keys = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
