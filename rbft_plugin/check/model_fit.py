@@ -1,4 +1,4 @@
-"""Whether clips fit a base model and a training recipe: what would be cut off, resized or thinned out without a word.
+"""Whether clips fit a base model and a training recipe: what would be cut off, resized or thinned out silently.
 
 LLaMA-Factory truncates what is longer than `cutoff_len`, shrinks frames above `video_max_pixels` and takes fewer frames
 than a clip has above `video_maxlen` or below its rate; a processor resizes what is no multiple of its patches. Training
@@ -115,7 +115,7 @@ def break_findings(base: BaseProcessor, given: Iterable[str]) -> list[Finding]:
 def stage_findings(
     base: BaseProcessor | None, merged: dict[str, Any], stage: str, examples: Sequence[TrainingExample]
 ) -> list[Finding]:
-    """What LLaMA-Factory would do to a stage's examples without a word, `merged` being its settings.
+    """What LLaMA-Factory would silently do to a stage's examples; `merged` are its settings.
 
     Without a base model only whether it changes clips, not whether it cuts texts.
     """
@@ -217,7 +217,7 @@ def _too_long(
         ]
     lengths = [(e, tokens(base, e.clip, e.prompt, e.answer)) for e in examples]
     most = max((n for _, n in lengths), default=0)
-    cut = f"training.stages.{stage} cuts at {cutoff} without a word; cutoff_len: {most} would hold every sample"
+    cut = f"training.stages.{stage} silently cuts at {cutoff}; cutoff_len: {most} would hold every sample"
     found = []
     for example, n in lengths:
         if n <= cutoff:

@@ -1,4 +1,4 @@
-"""What the page's browser shows of videos: where they come from, their rationales, their frames in a strip."""
+"""What the page shows of videos: where they come from, their rationales, and a strip of their frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_ONCE = 256  # strips that are made before the budget is looked at again
 
 @dataclass(frozen=True)
 class Video:
-    """A sample of the test split, or one that has a rationale; `rationale` may be why it has none."""
+    """A sample of the test split, or one with a rationale. `rationale` can be the reason why there is none."""
 
     id: str
     split: str
@@ -67,21 +67,21 @@ def _video(sample: PreparedSample, split: str, rationale: str | None = None) -> 
 
 
 def strips(shown: Sequence[Video]) -> Strips:
-    """Frames of the clips, evenly spaced, side by side; the more videos, the smaller, so that the page stays small."""
-    there = [video for video in shown if video.clip.is_file()]
-    absent = len(shown) - len(there)
-    lost = f" Without frames, since their clip is not there: {absent}." if absent else ""
-    if not there:
+    """Strips of evenly spaced frames. They are smaller where there are more videos, so that the page stays small."""
+    existing = [video for video in shown if video.clip.is_file()]
+    absent = len(shown) - len(existing)
+    lost = f" Without frames, since their clip is missing: {absent}." if absent else ""
+    if not existing:
         return Strips({}, lost.strip())
-    every = max(1, len(there) // MEASURED)
+    every = max(1, len(existing) // MEASURED)
     for tier in TIERS:
-        sizes = [len(one) for video in there[::every] if (one := strip(video.clip, *tier))]
-        if sum(sizes) / max(1, len(sizes)) * len(there) <= BUDGET:
+        sizes = [len(one) for video in existing[::every] if (one := strip(video.clip, *tier))]
+        if sum(sizes) / max(1, len(sizes)) * len(existing) <= BUDGET:
             break
     found, size = {}, 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(there), AT_ONCE):
-            part = there[start : start + AT_ONCE]
+        for start in range(0, len(existing), AT_ONCE):
+            part = existing[start : start + AT_ONCE]
             for video, one in zip(part, pool.map(lambda video: strip(video.clip, *tier), part), strict=True):
                 size += len(one or "")
                 if one and size <= 1.5 * BUDGET:
@@ -91,7 +91,7 @@ def strips(shown: Sequence[Video]) -> Strips:
     said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
         said += " They are few and small so that this file stays small."
-    if beyond := len(there) - len(found):
+    if beyond := len(existing) - len(found):
         said += f" Without frames, since unreadable or beyond the file's size: {beyond}."
     return Strips(found, said + lost)
 

@@ -1,4 +1,4 @@
-"""Pictures of reliability, training loss and learning curves. A report -> a figure of matplotlib."""
+"""Pictures of a report: reliability diagrams, training loss and learning curves."""
 
 from __future__ import annotations
 

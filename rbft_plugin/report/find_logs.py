@@ -1,4 +1,4 @@
-"""Which logs of lmms-eval a report is of: those of runs, with their arms, seeds and cells, and those given by hand."""
+"""Finds the logs of a report: those of runs, with their arms, seeds and cells, and those named by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AMOUNTS = {"shots": "labelled training clips of each class", "train_fraction": "
 
 @dataclass(frozen=True)
 class Output:
-    """An evaluation's folder or log; `cells` are those of a sweep that it belongs to, with their values."""
+    """The folder or the log of an evaluation. `cells` are its cells of a sweep, with their values."""
 
     arm: str
     seed: int
@@ -30,7 +30,7 @@ class Output:
     cells: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
     def log(self, dataset: str | None) -> Path:
-        """Its one log of answers: of rbft's tasks, or else of any; raises RbftError if there is none, or several."""
+        """Its log of answers: of a task of rbft, or else of any task. Raises RbftError if it has not exactly one."""
         if self.path.is_file() and "_samples_" in self.path.name:
             return self.path
         ours = evaluation.sample_logs(self.path)
@@ -44,13 +44,13 @@ class Output:
 
 
 def dataset_of(log: Path) -> str | None:
-    """The dataset of a log of ours; None for another task's."""
+    """The dataset of a log, None where the task is not one of rbft."""
     task = evaluation.task_of(log)
     return task_dataset(task) if task.startswith("rbft_") else None
 
 
 def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
-    """(outputs of all that is given, notes on what a run has not scored); see comparison.gather."""
+    """(the outputs of what `load.gather` takes, notes on what a run has not scored)."""
     runs = {item: _of_run(Path(item)) for item in given if "=" not in item}
     shared = Counter(arm for outputs, _ in runs.values() for arm in {one.arm for one in outputs})
     found: list[Output] = []
@@ -72,16 +72,16 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
 
 def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
     planned = records.read_plan(folder)
-    outputs = _planned(folder, planned) if planned else _found(folder)
-    there = [one for one in outputs if one.path.is_dir()]
-    if not there:
+    outputs = _planned(folder, planned) if planned else _scored(folder)
+    existing = [one for one in outputs if one.path.is_dir()]
+    if not existing:
         raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
-    lost = [f"{one.arm}, seed {one.seed}" for one in outputs if one not in there]
-    return there, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
+    lost = [f"{one.arm}, seed {one.seed}" for one in outputs if one not in existing]
+    return existing, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
 
 
 def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
-    """What the run scores. An evaluation that several cells share is there once, under its arm's name if all do."""
+    """What the run scores. An evaluation that several cells share is listed once; if all do, under its arm's name."""
     cells = list(dict.fromkeys(one.cell for one in plan.scored))
     sharing = defaultdict(list)
     for one in plan.scored:
@@ -102,8 +102,8 @@ def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
     return found
 
 
-def _found(folder: Path) -> list[Output]:
-    """The evaluations of a run that left no plan, arms by when the run scored them."""
+def _scored(folder: Path) -> list[Output]:
+    """The evaluations of a run without a plan. Arms are in the order in which the run scored them."""
     arms = dict.fromkeys(record.arm for record in records.records(folder) if record.kind == "score")
     order = {arm: place for place, arm in enumerate(arms)}
     outputs = [Output(arm, seed, path) for arm, seed, path in layout.evaluations(folder)]
@@ -111,7 +111,7 @@ def _found(folder: Path) -> list[Output]:
 
 
 def cells(outputs: Sequence[Output]) -> dict[str, list[str]]:
-    """{arm: cells of the sweep that it belongs to}; arms are compared only within a cell. {} without a sweep."""
+    """{arm: the cells of the sweep that it belongs to}. Arms are compared only within a cell. {} without a sweep."""
     return {one.arm: [cell for cell, _ in one.cells] for one in outputs if one.cells}
 
 

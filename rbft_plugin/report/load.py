@@ -1,4 +1,4 @@
-"""Logged evaluations -> the report's input: which outputs belong to which arm and seed, and where they came from."""
+"""Logged evaluations -> the input of the report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
     found = {f"{arm}, seed {seed} ({log})": dataset_of(log) for arm, seed, log in logs}
     names = dict.fromkeys(name for name in (dataset, *found.values()) if name)
     if not names:
-        raise RbftError("no log is of a task of rbft: say whose test split they are of, with --dataset NAME")
+        raise RbftError("no log is of a task of rbft: name the dataset of the test split with --dataset NAME")
     if len(names) > 1:
         said = [f"{where}: {name or 'a task that is not ours'}" for where, name in found.items()]
         said += [f"--dataset: {dataset}"] if dataset else []
@@ -85,7 +85,7 @@ def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
 
 
 def _read(log: Path, arm: str, seed: int, dataset: str, split: list[PreparedSample]) -> Evaluation:
-    """A logged evaluation, with the samples that it has, in the order of the test split; further samples last."""
+    """A logged evaluation. Its samples are in the order of the test split; samples of no split come last."""
     logged = evaluation.read_log(log)
     keyed = {_sample_id(row, log, split): row for row in logged}
     if len(keyed) < len(logged):
@@ -131,7 +131,7 @@ def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[
 
 
 def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> str:
-    """Ours by id; another task's by its place in the test split, if it has the same target there."""
+    """The id of a logged sample. A task of another author has a position in the test split, with the same target."""
     if row.sample_id is not None:
         return row.sample_id
     if row.target is None:
@@ -150,7 +150,7 @@ def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> st
 
 
 def _same_samples(read: list[Evaluation], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
-    """(the samples to report on, a note where they are not all); raises RbftError with the difference."""
+    """(the ids to report on, a note where some are left out). Raises RbftError with the difference."""
     differences = []
     for one in read:
         lost, extra = sorted(set(split) - set(one.ids)), sorted(set(one.ids) - set(split))

@@ -1,4 +1,4 @@
-"""Pictures of what was scored: accuracy by arm, F1 by class, confusion matrices. A report -> a figure of matplotlib."""
+"""Pictures of a report: accuracy by arm, F1 by class, confusion matrices. Also the names on axes, and their fonts."""
 
 from __future__ import annotations
 

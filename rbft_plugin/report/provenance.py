@@ -1,4 +1,4 @@
-"""Where a report's figures come from: machines, code, recipe, commands, durations, tokens; and what is not known."""
+"""Where a report's figures come from: machines, code, recipes, commands, times, tokens; and what is not known."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The pictures of a report, each as PNG and SVG, and as an SVG for the page.
 
-They are told apart in grey and by colour-blind readers: colours are Okabe and Ito's (2008, "Color Universal Design") or
-differ in lightness, and each arm has its own marker and line. Names that are too long are cut in the middle; those that
-no installed font can draw (Chinese, on many servers) become "#3": row 3 of report.md's table of classes. On the page
-the reader's own fonts draw them.
+Readers can tell arms apart in grey and with colour blindness: colours are Okabe and Ito's (2008, "Color Universal
+Design") or differ in lightness, and each arm has its own marker and line. Names that are too long are cut in the
+middle. Names that no installed font can draw (Chinese, on many servers) become "#3": row 3 of report.md's table of
+classes. On the page the reader's own fonts draw them.
 """
 
 from __future__ import annotations

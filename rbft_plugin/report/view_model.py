@@ -188,7 +188,7 @@ class Origin(Record):
     curves: LearningCurves | None = None
 
 
-class Report(Record):
+class Report(Origin):
     """The report of several arms on one test set. `majority` is the most frequent label, `support` counts targets."""
 
     version: int = Field(SCHEMA, alias="schema")
@@ -200,19 +200,12 @@ class Report(Record):
     majority_accuracy: float
     arms: dict[str, ArmStatistics]
     comparisons: list[Comparison]
-    notes: list[str]
-    display: dict[str, str] = {}
-    models: dict[str, str] = {}
-    versions: dict[str, str] = {}
-    cells: dict[str, list[str]] = {}
-    provenance: Provenance | None = None
-    losses: list[LossCurve] = []
-    curves: LearningCurves | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The content of report.json. Provenance and curves are left out where there are none."""
+        """The content of report.json, figures first. Provenance and curves are left out where there are none."""
         content = self.model_dump(by_alias=True)
-        return {key: value for key, value in content.items() if value is not None}
+        first = [key for key in content if key not in Origin.model_fields]
+        return {key: content[key] for key in [*first, *Origin.model_fields] if content[key] is not None}
 
     @property
     def label_titles(self) -> dict[str, str]:

@@ -255,18 +255,18 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
     label = [tokens(base, c, prompts.label(mine), a) for c, a in zip(made, ("calm", "busy"), strict=True)]
     rationale = [tokens(base, c, prompts.rationale(mine), 512) for c in made]
     rate = "video_fps must be a number above 2 (the frames a second of the fastest clip), such as 1024, not 2"
-    cut = "without a word; cutoff_len: {} would hold every sample"
+    cut = "; cutoff_len: {} would hold every sample"
     assert problems(checked(recipe=recipe({"cutoff_len": 100, "video_fps": 2}))) == [
         f"error clip-changed: training.stages.label: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.stages.label cuts at "
-            "100 " + cut.format(max(label))
+            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.stages.label silently cuts at "
+            "100" + cut.format(max(label))
             for n in (1, 2)
         ),
         f"error clip-changed: training.stages.rationale: {rate}",
         *(
             f"error too-long: row {n} (id 'train{n - 1}'): {rationale[n - 1]} tokens, and training.stages.rationale "
-            "cuts at 100 " + cut.format(max(rationale))
+            "silently cuts at 100" + cut.format(max(rationale))
             for n in (1, 2)
         ),
     ]

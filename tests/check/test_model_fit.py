@@ -164,13 +164,13 @@ def test_samples_that_would_be_cut_are_listed(base: BaseProcessor) -> None:
     ]
     assert fit.stage_findings(base, ALL | {"cutoff_len": length}, "label", examples) == []
     assert lines(fit.stage_findings(base, ALL | {"cutoff_len": length - 1}, "label", examples)) == [
-        f"error too-long: row 1: {length} tokens, and training.stages.label cuts at {length - 1} without a word; "
+        f"error too-long: row 1: {length} tokens, and training.stages.label silently cuts at {length - 1}; "
         f"cutoff_len: {length} would hold every sample"
     ]
     default = fit.stage_findings(
         base, {"video_fps": 1000}, "label", [TrainingExample("row 1", CLIP, "word " * 3000, "calm")]
     )
-    assert ["cuts at 2048 without" in f.text for f in default] == [True]
+    assert ["silently cuts at 2048;" in f.text for f in default] == [True]
 
 
 def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_room_an_error(base: BaseProcessor) -> None:
@@ -181,7 +181,7 @@ def test_rationales_that_may_become_too_long_are_a_warning_and_those_with_no_roo
         return lines(fit.stage_findings(base, ALL | {"cutoff_len": cutoff}, "rationale", [example]))
 
     assert said(bare + 100) == []
-    cut = f"training.stages.rationale cuts at {{}} without a word; cutoff_len: {bare + 100} would hold every sample"
+    cut = f"training.stages.rationale silently cuts at {{}}; cutoff_len: {bare + 100} would hold every sample"
     for cutoff in (bare + 99, bare + 1):
         assert said(cutoff) == [
             f"warning may-be-too-long: row 1: {bare + 100} tokens, should the rationale be as long as it may (100), "
@@ -224,7 +224,7 @@ def test_rows_of_a_run_are_held_against_model_and_settings(ws: Path, base: BaseP
     given, length = recipe(base_model=str(BASE)), tokens(base, CLIP, "Which?", "calm")
     assert fit.run_problems(given, SETTINGS, ALL | {"cutoff_len": length}, "label", [row]) == []
     wrong = fit.run_problems(given, SETTINGS, {"cutoff_len": length - 1, "video_fps": 2}, "label", [row] * 7)
-    cut = f"training.stages.label cuts at {length - 1} without a word"
+    cut = f"training.stages.label silently cuts at {length - 1}"
     long = f"{length} tokens, and {cut}; cutoff_len: {length} would hold "
     assert wrong == [
         "training.stages.label: video_fps must be a number above 2 (the frames a second of the fastest clip), such as "

@@ -74,10 +74,10 @@ def test_few_videos_have_the_best_strips_and_missing_ones_are_said(grey: Path, t
     assert picture(made.of["a"]).size == (494, 40)
     assert made.said == (
         "Frames: at most 8 of each clip, 112 pixels high, of the clips that the models saw. "
-        "Without frames, since their clip is not there: 1."
+        "Without frames, since their clip is missing: 1."
     )
     assert browser.strips([video(tmp_path / "gone.mp4")]) == browser.Strips(
-        {}, "Without frames, since their clip is not there: 1."
+        {}, "Without frames, since their clip is missing: 1."
     )
 
 

@@ -218,7 +218,7 @@ def test_a_log_of_another_task_on_the_same_clips_is_one_more_arm() -> None:
 
 def test_another_task_alone_needs_the_name_of_the_dataset() -> None:
     foreign("gpt", (0, "calm", "calm"), (1, "busy", "busy"))
-    assert said("gpt=gpt") == "no log is of a task of rbft: say whose test split they are of, with --dataset NAME"
+    assert said("gpt=gpt") == "no log is of a task of rbft: name the dataset of the test split with --dataset NAME"
     assert comparison.gather(["gpt=gpt"], dataset="mine").evaluations[0].predictions == ("calm", "busy")
 
 

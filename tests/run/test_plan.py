@@ -287,7 +287,7 @@ def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) ->
         return refused(shipped("demo", dataset="mine", training=training))
 
     assert at(long) == []
-    cut = f"training.stages.label cuts at {{}} without a word; cutoff_len: {long} would hold every sample"
+    cut = f"training.stages.label silently cuts at {{}}; cutoff_len: {long} would hold every sample"
     assert at(long - 1) == [f"row 2 (id 'train1'): {long} tokens, and {cut.format(long - 1)}"]
     assert at(short - 1) == [
         f"row 1 (id 'train0'): {short} tokens, and {cut.format(short - 1)}",
