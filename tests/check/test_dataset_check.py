@@ -259,8 +259,8 @@ def test_a_dataset_is_held_against_a_recipe_before_and_after_prepare(ws: Path, p
     assert problems(checked(recipe=recipe({"cutoff_len": 100, "video_fps": 2}))) == [
         f"error clip-changed: training.stages.label: {rate}",
         *(
-            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and training.stages.label silently cuts at "
-            "100" + cut.format(max(label))
+            f"error too-long: row {n} (id 'train{n - 1}'): {label[n - 1]} tokens, and "
+            "training.stages.label silently cuts at 100" + cut.format(max(label))
             for n in (1, 2)
         ),
         f"error clip-changed: training.stages.rationale: {rate}",
