@@ -1,4 +1,4 @@
-"""LLaMA-Factory's list of datasets, dataset_info.json: the one of the workspace, and those of runs."""
+"""LLaMA-Factory's lists of datasets: dataset_info.json of the workspace and of each run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rbft_plugin.spec.names import STAGES, llamafactory_name
 
 
 def dataset_entry(file: str) -> dict[str, Any]:
-    """A LLaMA-Factory dataset of sharegpt rows with videos (keys that it does not know it ignores without a word)."""
+    """A LLaMA-Factory dataset of sharegpt rows with videos. It silently ignores keys that it does not know."""
     return {
         "file_name": file,
         "formatting": "sharegpt",
@@ -28,7 +28,7 @@ def dataset_entry(file: str) -> dict[str, Any]:
 
 
 def dataset_info(dataset: Dataset) -> dict[Path, str]:
-    """dataset_info/dataset_info.json with a dataset's entries beside those that it has now."""
+    """The path and content of dataset_info/dataset_info.json with a dataset's entries added to its present ones."""
     path = Path("dataset_info/dataset_info.json")
     rows = {stage: DataFolder(dataset.name).rows(stage).as_posix() for stage in STAGES}
     entries = {llamafactory_name(dataset.name, stage): dataset_entry(f"../{file}") for stage, file in rows.items()}
@@ -38,7 +38,7 @@ def dataset_info(dataset: Dataset) -> dict[Path, str]:
 def write_entries(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
     """Add or replace entries of `folder`/dataset_info.json; all others stay as they are.
 
-    Only one process of a workspace does this at a time: entries that another one adds meanwhile would be lost.
+    Only one process of a workspace does this at a time, so that none loses another's entries.
     """
     with locked():
         files.write_text(folder / "dataset_info.json", _entries_text(folder / "dataset_info.json", entries))
@@ -46,7 +46,7 @@ def write_entries(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Keeps other processes of the workspace from its registrations; may be entered again by the one that holds it."""
+    """Lets no other process of the workspace write registrations. The process that holds the lock may enter again."""
     REGISTRATION_LOCK.parent.mkdir(exist_ok=True)
     with FileLock(REGISTRATION_LOCK, is_singleton=True):
         yield
@@ -58,7 +58,7 @@ def _entries_text(path: Path, entries: dict[str, dict[str, Any]]) -> str:
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); mend or remove it") from None
+            raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); correct it or remove it") from None
         if not isinstance(known, dict):
-            raise RbftError(f"{path}: must be a JSON object of datasets; mend or remove it")
+            raise RbftError(f"{path}: must be a JSON object of datasets; correct it or remove it")
     return files.json_text(dict(sorted((known | entries).items())))

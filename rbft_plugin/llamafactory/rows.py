@@ -1,4 +1,4 @@
-"""What a training stage learns: LLaMA-Factory rows of some kind, of all of the training split or a part of it."""
+"""LLaMA-Factory rows of one kind, for all of the training split or a part of it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _balanced(rows: list[TrainingRow], labels: dict[str, str | None]) -> list[Tr
 
 
 def _shuffled(given: list[TrainingRow], seed: int) -> list[TrainingRow]:
-    """The same videos and texts, no text with its own video: each takes that of the next one of a random ring."""
+    """The rows with other answers than their own: each takes that of the next row in a random ring."""
     ring = random.Random(seed).sample(range(len(given)), len(given))
     taken = dict(zip(ring, ring[1:] + ring[:1], strict=True))
     return [replace(row, answer=given[taken[i]].answer) for i, row in enumerate(given)]
@@ -78,14 +78,14 @@ def subset(
     """A part of the training samples, in their order: `shots` labelled ones of each class and all unlabelled ones, or
     a fraction of each class and of the unlabelled ones (at least one of each).
 
-    Seeded, independent of the order of samples, and nested: what 4 shots hold, 8 shots of the same seed hold too.
+    The samples are drawn by the seed, whatever their order. 8 shots contain the 4 shots of the same seed.
     Raises ProblemsError if a class has fewer samples than `shots`.
     """
     groups: dict[str | None, list[str]] = {}
     for sample in samples:
         groups.setdefault(sample.label, []).append(sample.id)
-    if shots and (few := [f"'{n}' has {len(g)}" for n, g in groups.items() if n is not None and len(g) < shots]):
-        raise ProblemsError(f"shots: {shots} labelled training samples of each class are asked for", few)
+    if shots and (too_small := [f"'{n}' has {len(g)}" for n, g in groups.items() if n is not None and len(g) < shots]):
+        raise ProblemsError(f"shots: {shots} labelled training samples of each class are asked for", too_small)
     chosen: set[str] = set()
     for label, ids in groups.items():
         order = sorted(ids)

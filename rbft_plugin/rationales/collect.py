@@ -56,7 +56,8 @@ class Collection:
 def collect(output: Path, chosen: Filters | None = None) -> Collection:
     """Rows from the one log of rationales below `output`; raises RbftError if it is not of the prepared data.
 
-    A row asks what was asked; one of a hinted log the plain rationale prompt, for the trained model is shown no label.
+    A row has the prompt of the log. If that was hinted, it has the plain rationale prompt, since it must not show the
+    label.
     """
     log = evaluation.only_log(output, "rationales")
     task = evaluation.task_of(log)
@@ -97,7 +98,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:
     """Write the rows to `folder`/rationale.jsonl, and what was left out to rationale.dropped.jsonl beside it.
 
-    Other rows that are there already are kept: then RbftError, unless `overwrite`. A folder outside data/ gets a
+    Raises RbftError if the file already has other rows, unless `overwrite`. A folder outside data/ gets a
     dataset_info.json of its own.
     """
     if not collection.rows:

@@ -184,8 +184,8 @@ def _clear_output(plan: Plan, step: Step, inputs: Inputs, interrupted: StepRecor
         return
     if interrupted is None and not records.read_record(plan.folder, step.name):
         raise RbftError(
-            f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would resume from a "
-            "checkpoint in it without a word. Move it away, or give the recipe another `run` name."
+            f"{step.name}: {step.output} is not empty, and this run did not make it. LLaMA-Factory would silently "
+            "resume from a checkpoint in it. Move it away, or give the recipe another `run` name."
         )
     if interrupted and interrupted.inputs == inputs and step.resumable and any(step.output.glob("checkpoint-*")):
         return

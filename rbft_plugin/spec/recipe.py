@@ -40,7 +40,7 @@ def scored_tasks() -> list[str]:
 
 
 class Stage(Strict):
-    """A training: a LLaMA-Factory recipe, keys of it to set otherwise, and the rows that it learns.
+    """A training: a LLaMA-Factory recipe, `overrides` of its keys, and the kind of rows that it trains on.
 
     `samples: labelled` leaves out the training samples that have no label.
     """
@@ -52,7 +52,7 @@ class Stage(Strict):
 
 
 class Training(Strict):
-    """`overrides` hold for every stage; those of a stage come after them.
+    """`overrides` hold for every stage; a stage's own overrides come after them.
 
     `adapters`: with LoRA, each stage trains a fresh adapter on the merged model of the last one, or continues that
     model's adapter. `export`: each arm's model is also merged into one checkpoint.
@@ -79,12 +79,12 @@ class Evaluation(Strict):
         if "label" not in tasks:
             raise ValueError("must hold 'label', which the report compares")
         if len(set(tasks)) < len(tasks):
-            raise ValueError("a task can be there once")
+            raise ValueError("lists a task twice")
         return tasks
 
 
 class Launch(Strict):
-    """On what a run computes: training by torchrun on all nodes, the rest by `accelerate launch` on the first one.
+    """What computes a run: training by torchrun on all nodes, the rest by `accelerate launch` on the first one.
 
     Without `processes`, LLaMA-Factory takes every GPU that it sees. `devices` are values of CUDA_VISIBLE_DEVICES, one
     for each job of `rbft run --jobs N`.
@@ -104,7 +104,7 @@ class Launch(Strict):
 
     @property
     def node_rank(self) -> int:
-        """Which of the nodes this is, as NODE_RANK in the environment says."""
+        """The number of this node, from NODE_RANK in the environment."""
         return int(os.environ.get("NODE_RANK", "0"))
 
 
@@ -126,7 +126,7 @@ class Recipe(Strict):
     sweep: dict[Name, tuple[Any, ...]] = {}
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int] = {}  # of both harnesses
     launch: Launch = Launch()
-    filters: Filters = Filters()  # which of the base model's rationales no stage learns
+    filters: Filters = Filters()  # of the base model's rationales
     training: Training
     evaluation: Evaluation = Evaluation()
 
@@ -137,9 +137,9 @@ class Recipe(Strict):
             raise ValueError("needs an arm")
         for name, stages in arms.items():
             if name in RESERVED:
-                raise ValueError(f"'{name}': a run keeps other things in a folder of that name")
+                raise ValueError(f"'{name}': a run's own files are in a folder of that name")
             if len(set(stages)) < len(stages):
-                raise ValueError(f"'{name}': a stage can be there once")
+                raise ValueError(f"'{name}': lists a stage twice")
         if len(set(arms.values())) < len(arms):
             raise ValueError("two arms have the same stages")
         return arms
@@ -157,7 +157,7 @@ class Recipe(Strict):
         if not seeds:
             raise ValueError("needs a seed")
         if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed can be there once")
+            raise ValueError("lists a seed twice")
         return seeds
 
     @model_validator(mode="after")

@@ -208,13 +208,15 @@ def test_a_registration_that_is_no_json_is_left_alone_and_named(ws: Path) -> Non
         register(mine())
     assert str(raised.value) == (
         "dataset_info/dataset_info.json: not JSON (line 3: Expecting property name enclosed in double quotes); "
-        "mend or remove it"
+        "correct it or remove it"
     )
     assert INFO.read_text(encoding="utf-8") == '{\n "a": 1,\n}'
     INFO.write_text("[]", encoding="utf-8")
     with pytest.raises(RbftError) as raised:
         register(mine())
-    assert str(raised.value) == ("dataset_info/dataset_info.json: must be a JSON object of datasets; mend or remove it")
+    assert str(raised.value) == (
+        "dataset_info/dataset_info.json: must be a JSON object of datasets; correct it or remove it"
+    )
 
 
 def test_registering_again_touches_no_file(ws: Path) -> None:

@@ -113,7 +113,7 @@ def test_an_output_folder_that_was_used_before(ready: Plan) -> None:
     before = {p: p.stat().st_mtime_ns for p in step.output.rglob("*")}
     assert failure(ready, step) == (
         "train direct_sft seed 3 label: runs/small/direct_sft/seed-3/label is not empty, and this run did not make it. "
-        "LLaMA-Factory would resume from a checkpoint in it without a word. Move it away, or give the recipe another "
+        "LLaMA-Factory would silently resume from a checkpoint in it. Move it away, or give the recipe another "
         "`run` name."
     )
     assert {p: p.stat().st_mtime_ns for p in step.output.rglob("*")} == before

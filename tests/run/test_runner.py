@@ -201,8 +201,8 @@ def test_an_output_that_the_run_did_not_make_stops_it_and_stays() -> None:
     output.mkdir(parents=True)
     (output / "checkpoint").write_text("precious")
     assert failure(step("a", APPEND, "a", output=output)) == (
-        "a: runs/r/a is not empty, and this run did not make it. LLaMA-Factory would resume from a checkpoint in it "
-        "without a word. Move it away, or give the recipe another `run` name."
+        "a: runs/r/a is not empty, and this run did not make it. LLaMA-Factory would silently resume from a "
+        "checkpoint in it. Move it away, or give the recipe another `run` name."
     )
     assert [(p.name, p.read_text()) for p in output.iterdir()] == [("checkpoint", "precious")]
     assert order() == []

@@ -66,7 +66,7 @@ def test_mistakes_in_how_rationales_are_written_and_models_scored(tmp_path: Path
     assert said(tmp_path, evaluation={"tasks": ["ll"]}) == [
         "evaluation.tasks: must hold 'label', which the report compares"
     ]
-    assert said(tmp_path, evaluation={"tasks": ["label", "label"]}) == ["evaluation.tasks: a task can be there once"]
+    assert said(tmp_path, evaluation={"tasks": ["label", "label"]}) == ["evaluation.tasks: lists a task twice"]
 
 
 def test_arms_keep_the_order_of_the_file(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
     [
         ({"arms": {}}, "arms: needs an arm"),
         ({"arms": {"a/b": []}}, "arms.a/b: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'"),
-        ({"arms": {"rows": []}}, "arms: 'rows': a run keeps other things in a folder of that name"),
-        ({"arms": {"rows_hinted": []}}, "arms: 'rows_hinted': a run keeps other things in a folder of that name"),
+        ({"arms": {"rows": []}}, "arms: 'rows': a run's own files are in a folder of that name"),
+        ({"arms": {"rows_hinted": []}}, "arms: 'rows_hinted': a run's own files are in a folder of that name"),
         (
             {"arms": {"a": ["rationale", "labels"]}},
             "the file: arms name stages that are not in training.stages (rationale, label): labels",
@@ -137,10 +137,10 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
         ({"shots": [4, 8]}, "shots: must be one value; for several: `sweep: {shots: [4, 8]}`"),
         ({"shots": 4, "train_fraction": 0.5}, "the file: give 'shots' or 'train_fraction', not both"),
         ({"launch": {"nodes": 2}}, "launch: 'nodes' needs 'processes', how many each node starts"),
-        ({"arms": {"a": ["label", "label"]}}, "arms: 'a': a stage can be there once"),
+        ({"arms": {"a": ["label", "label"]}}, "arms: 'a': lists a stage twice"),
         ({"arms": {"a": ["label"], "b": ["label"]}}, "arms: two arms have the same stages"),
         ({"seeds": []}, "seeds: needs a seed"),
-        ({"seeds": [0, 1, 0]}, "seeds: a seed can be there once"),
+        ({"seeds": [0, 1, 0]}, "seeds: lists a seed twice"),
     ],
 )
 def test_arms_and_seeds_are_some_and_each_is_there_once(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
