@@ -22,7 +22,7 @@ from rbft_plugin.data.prepare import prepare as prepare_data
 from rbft_plugin.data.prepared import DataFolder, Manifest, PreparedSample, write_jsonl
 from rbft_plugin.demo.synthetic_video import GENERAL, NIGHT, frame_times, random_scene, render
 from rbft_plugin.report.evaluations import Evaluation
-from rbft_plugin.spec.dataset import ClipSettings
+from rbft_plugin.spec.dataset import ClipSettings, load
 
 BASE = Path(__file__).parents[1] / "rbft_plugin/demo/base"
 QUIET = lambda items, total, text: items  # noqa: E731
@@ -125,6 +125,24 @@ def small_dataset(name: str = "mine", per_split: dict[str, int] | None = None, *
     write_csv(f"{name}.csv", rows)
     write_yaml(small_yaml(name, **changes))
     return rows
+
+
+FIVE_SAMPLES = {"train": 2, "val": 1, "test": 2}  # for `small_dataset`
+
+
+def prepare_mine(**options: Any) -> dict[str, Any]:
+    """Prepare the dataset `mine`; returns its manifest as JSON values."""
+    return prepare(load("mine"), **options).manifest.model_dump()
+
+
+def clip_of(split: str = "train", index: int = 0) -> Path:
+    """The clip of a prepared sample of `mine`."""
+    return Path(read_jsonl(f"data/mine/{split}.jsonl")[index]["video"])
+
+
+def clip_times() -> dict[Path, int]:
+    """The clips of `mine`, and when each was written."""
+    return {clip: clip.stat().st_mtime_ns for clip in Path("data/mine/clips").iterdir()}
 
 
 def prepared_sample(sample_id: str, label: str | None = "calm", **changes: Any) -> PreparedSample:
