@@ -17,7 +17,7 @@ FEW_SAMPLES = 5
 
 def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Finding]:
     """Classes that cannot be trained or scored, and those with so few samples that figures on them say little."""
-    found = [
+    findings = [
         Finding("error", "no-sample", f"label '{label}'", f"has no sample in split '{split}'")
         for split in ("train", "test") for label in labels if not table[split][label]
     ]  # fmt: skip
@@ -25,34 +25,34 @@ def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Fin
         train, test = table["train"][label], table["test"][label]
         if 0 < train < FEW_SAMPLES:
             text = f"has {_samples(train, 'training')}: few to learn a class from"
-            found.append(Finding("warning", "few-samples", f"label '{label}'", text))
+            findings.append(Finding("warning", "few-samples", f"label '{label}'", text))
         if 0 < test < FEW_SAMPLES:
             # Wilson's lower bound at n of n right is n / (n + z^2), z = 1.96
             least = f"{test / (test + 1.96**2):.0%}"
             text = f"has {_samples(test, 'test')}: if all were right, its recall's 95 % interval would begin at "
-            found.append(Finding("warning", "few-samples", f"label '{label}'", text + least))
-    return found
+            findings.append(Finding("warning", "few-samples", f"label '{label}'", text + least))
+    return findings
 
 
 def names(labels: Sequence[str]) -> list[Finding]:
     """Labels that an answer may be taken for by mistake; says how `answers.parse` tells them apart."""
-    found = []
+    findings = []
     for one, other in permutations(labels, 2):
         a, b = answers.normal(one), answers.normal(other)
         if _joined(a) == _joined(b):
             if one < other:
                 text = f"differs from '{other}' only in where a word ends: one slip in an answer makes it the other"
-                found.append(Finding("warning", "label-names", f"label '{one}'", text))
+                findings.append(Finding("warning", "label-names", f"label '{one}'", text))
         elif answers.parse(b, [one]) == one:
             text = f"is a part of '{other}': an answer with the longer name counts for that alone, so a model that "
             text += "shortens it is taken at its word"
-            found.append(Finding("warning", "label-names", f"label '{one}'", text))
+            findings.append(Finding("warning", "label-names", f"label '{one}'", text))
         elif a in b:
             text = (
                 f"is a part of a word of '{other}': answers are read by whole words, so neither is taken for the other"
             )
-            found.append(Finding("note", "label-names", f"label '{one}'", text))
-    return found
+            findings.append(Finding("note", "label-names", f"label '{one}'", text))
+    return findings
 
 
 def unused(where: str, values: Sequence[str], existing: Counter[str]) -> list[Finding]:
@@ -86,16 +86,16 @@ def leaks(dataset: Dataset, samples: Sequence[Sample]) -> list[Finding]:
     guessing the commonest label.
     """
     train = [s for s in samples if s.split == "train" and s.label is not None]
-    found = []
+    findings = []
     for name, column in dataset.prompts.context.items():
         where = f"prompts.context.{name} (column '{column}')"
         texts = [(dict(s.context).get(name, ""), s.label or "") for s in train]
         for label in dataset.labels:
             if text := _named(texts, label.name, (label.name, *label.raw)):
-                found.append(Finding("warning", "leak", where, text))
+                findings.append(Finding("warning", "leak", where, text))
         if text := _telling(texts):
-            found.append(Finding("warning", "leak", where, text))
-    return found
+            findings.append(Finding("warning", "leak", where, text))
+    return findings
 
 
 def _named(texts: list[tuple[str, str]], label: str, forms: tuple[str, ...]) -> str | None:

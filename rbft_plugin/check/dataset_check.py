@@ -128,37 +128,37 @@ def _check_video(sample: Sample, settings: ClipSettings, deep: bool) -> VideoChe
         return VideoCheck(sample, problem=str(error))
 
 
-def _unusable(seen: Sequence[VideoCheck], level: Level, allowed: int) -> list[Finding]:
+def _unusable(videos: Sequence[VideoCheck], level: Level, allowed: int) -> list[Finding]:
     """Videos that cannot be used: errors, unless a run may do without so many."""
-    found = [
+    findings = [
         Finding(level, KINDS.get(s.problem, "unreadable-video"), s.sample.named, f"{s.sample.video} {s.problem}")
-        for s in seen
+        for s in videos
     ]
-    if seen and allowed:
-        of_split = ", ".join(f"{split} {n}" for split, n in Counter(s.sample.split for s in seen).items())
-        text = f"allows {allowed} videos that cannot be used; there are {len(seen)} ({of_split})"
-        found.append(Finding(level, "max-missing", "max_missing", text))
-    return found
+    if videos and allowed:
+        of_split = ", ".join(f"{split} {n}" for split, n in Counter(s.sample.split for s in videos).items())
+        text = f"allows {allowed} videos that cannot be used; there are {len(videos)} ({of_split})"
+        findings.append(Finding(level, "max-missing", "max_missing", text))
+    return findings
 
 
-def _short(seen: Sequence[VideoCheck]) -> list[Finding]:
-    found = []
-    for one in seen:
+def _short(videos: Sequence[VideoCheck]) -> list[Finding]:
+    findings = []
+    for one in videos:
         if one.seconds and one.seconds < 1:
             text = f"{one.sample.video} lasts {one.seconds:.2g} s: little can happen in it"
-            found.append(Finding("warning", "short-video", one.sample.named, text))
-    return found
+            findings.append(Finding("warning", "short-video", one.sample.named, text))
+    return findings
 
 
 def _remarks(dataset: Dataset, annotated: Annotated) -> list[Finding]:
     """What the annotations leave out or lack, and what the YAML names that they do not have."""
     given, raws = dataset.annotations, annotated.raws
-    found = [Finding("warning", "annotations", "annotations", text) for text in annotated.doubts]
-    found += [Finding("note", "dropped", "annotations", text) for text in annotated.dropped]
+    findings = [Finding("warning", "annotations", "annotations", text) for text in annotated.doubts]
+    findings += [Finding("note", "dropped", "annotations", text) for text in annotated.dropped]
     for label in dataset.labels:
-        found += annotation_checks.unused(f"values of label '{label.name}'", label.values, raws)
-    found += annotation_checks.unused("annotations.drop", given.drop, raws)
-    return found + annotation_checks.unused("annotations.unlabelled", given.unlabelled, raws)
+        findings += annotation_checks.unused(f"values of label '{label.name}'", label.values, raws)
+    findings += annotation_checks.unused("annotations.drop", given.drop, raws)
+    return findings + annotation_checks.unused("annotations.unlabelled", given.unlabelled, raws)
 
 
 def _no_recipe(name: str) -> list[Finding]:
@@ -169,39 +169,39 @@ def _no_recipe(name: str) -> list[Finding]:
     return [Finding("note", "no-recipe", "clips", text)]
 
 
-def _fit(dataset: Dataset, recipe: Recipe, seen: Sequence[VideoCheck]) -> list[Finding]:
+def _fit(dataset: Dataset, recipe: Recipe, videos: Sequence[VideoCheck]) -> list[Finding]:
     """Whether the clips, prepared or planned, suit the recipe's base model and stages."""
     made = _prepared(dataset)
     clip_of = {
         s.sample.id: made.get(s.sample.id) or model_fit.planned(s.header, s.seconds, dataset.clips)
-        for s in seen if s.header
+        for s in videos if s.header
     }  # fmt: skip
-    base, found = None, []
+    base, findings = None, []
     try:
         base = load_base(recipe.base_model)
-        found += model_fit.model_findings(base, dataset.clips, clip_of.values())
+        findings += model_fit.model_findings(base, dataset.clips, clip_of.values())
         if any(recipe.arms.values()):
-            found += model_fit.break_findings(base, [dataset.prompts.after_video])
+            findings += model_fit.break_findings(base, [dataset.prompts.after_video])
     except RbftError as error:
         text = f"{error}; sizes, rates and token lengths were not checked against it"
-        found.append(Finding("note", "no-model", "base_model", text))
+        findings.append(Finding("note", "no-model", "base_model", text))
     used = dict.fromkeys(stage for stages in recipe.arms.values() for stage in stages)
     for stage in used:
         try:
             merged = training.stage_settings(recipe.training, stage).merged
             longest = model_fit.longest_rationale(recipe)
         except RbftError as error:
-            found += refused(error)
+            findings += refused(error)
             continue
         kind, samples = ROW_KINDS[recipe.training.stages[stage].rows], recipe.training.stages[stage].samples
         examples = [
             _example(dataset, kind, s.sample, clip_of[s.sample.id], longest)
-            for s in seen if s.sample.split == "train"
+            for s in videos if s.sample.split == "train"
             and (s.sample.label is not None or (samples == "all" and not kind.labelled_only))
         ]  # fmt: skip
-        wrong_size = any(f.kind == "size-multiple" for f in found)
-        found += model_fit.stage_findings(None if wrong_size else base, merged, stage, examples)
-    return found
+        wrong_size = any(f.kind == "size-multiple" for f in findings)
+        findings += model_fit.stage_findings(None if wrong_size else base, merged, stage, examples)
+    return findings
 
 
 def _example(dataset: Dataset, kind: RowKind, sample: Sample, clip: Clip, longest: int) -> TrainingExample:

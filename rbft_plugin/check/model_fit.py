@@ -62,9 +62,9 @@ def planned(header: Clip, length: float | None, settings: ClipSettings) -> Clip:
 
 def longest_rationale(recipe: Recipe) -> int:
     """The most tokens of a rationale: max_new_tokens of the task, unless the recipe's gen_kwargs say otherwise."""
-    said = re.search(r"max_new_tokens\W+(\d+)", str(recipe.evaluation.args.get("gen_kwargs", "")))
-    if said:
-        return int(said.group(1))
+    override = re.search(r"max_new_tokens\W+(\d+)", str(recipe.evaluation.args.get("gen_kwargs", "")))
+    if override:
+        return int(override.group(1))
     path = Path("task_configs") / TASK_KINDS["rationale"].bases[0]
     try:
         return int(read_yaml(path, functions=True)["generation_kwargs"]["max_new_tokens"])
@@ -74,9 +74,9 @@ def longest_rationale(recipe: Recipe) -> int:
 
 def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[Clip]) -> list[Finding]:
     """Where the processor would resize clips, or the model would not tell their frames apart in time."""
-    found = []
+    findings = []
     if base.family == "qwen2_5_vl" and settings.max_fps > 2:
-        found.append(
+        findings.append(
             Finding(
                 "error", "frame-rate", "clips.max_fps",
                 f"is {settings.max_fps:g}, but must be at most 2 for {base.name}: transformers truncates the seconds "
@@ -84,14 +84,14 @@ def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[
             )
         )  # fmt: skip
     if base.token_cell is None:  # a processor with a scheme of its own
-        return found
+        return findings
     pixels, frames = base.token_cell
     for key, value, unit in (("multiple", settings.multiple, pixels), ("frames", settings.frames, frames)):
         if value % unit:
             text = f"is {value}, but {base.name} needs a multiple of {unit}: change it and prepare again"
-            found.append(Finding("error", "size-multiple", f"clips.{key}", text))
-    if found:  # every size would be wrong
-        return found
+            findings.append(Finding("error", "size-multiple", f"clips.{key}", text))
+    if findings:  # every size would be wrong
+        return findings
     for clip in sorted({replace(c, fps=1.0) for c in clips}, key=str):
         count, width, height = made_of(base, clip)
         if (count, width, height) != (clip.frames, clip.width, clip.height):
@@ -99,8 +99,8 @@ def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[
             limits = f"{size['shortest_edge']} to {size['longest_edge']} pixels"
             text = f"{base.name}'s processor makes {width}x{height} of them, since it takes {limits}; change clips."
             where = f"clips of {clip.frames} frames, {clip.width}x{clip.height}"
-            found.append(Finding("error", "clip-resized", where, text + "max_pixels and prepare again"))
-    return found
+            findings.append(Finding("error", "clip-resized", where, text + "max_pixels and prepare again"))
+    return findings
 
 
 def break_findings(base: BaseProcessor, given: Iterable[str]) -> list[Finding]:
@@ -119,8 +119,8 @@ def stage_findings(
 
     Without a base model only whether it changes clips, not whether it cuts texts.
     """
-    found = _changed_clips(merged, stage, [e.clip for e in examples])
-    return found if base is None else found + _too_long(base, merged, stage, examples)
+    findings = _changed_clips(merged, stage, [e.clip for e in examples])
+    return findings if base is None else findings + _too_long(base, merged, stage, examples)
 
 
 def run_problems(
@@ -138,10 +138,10 @@ def run_problems(
         base = load_base(recipe.base_model)
     except RbftError:
         return lines(stage_findings(None, merged, stage, examples))
-    found = model_findings(base, settings, [e.clip for e in examples])
+    findings = model_findings(base, settings, [e.clip for e in examples])
     texts = [row.message.partition(MEDIA_MARK)[2] for row in rows]
-    found += break_findings(base, {text[: len(text) - len(text.lstrip())] for text in texts})
-    return lines(found + stage_findings(base, merged, stage, examples))
+    findings += break_findings(base, {text[: len(text) - len(text.lstrip())] for text in texts})
+    return lines(findings + stage_findings(base, merged, stage, examples))
 
 
 def run_tokens(base_model: str, rows: Sequence[TrainingRow]) -> int | None:
@@ -218,13 +218,13 @@ def _too_long(
     lengths = [(e, tokens(base, e.clip, e.prompt, e.answer)) for e in examples]
     most = max((n for _, n in lengths), default=0)
     cut = f"training.stages.{stage} silently cuts at {cutoff}; cutoff_len: {most} would hold every sample"
-    found = []
+    findings = []
     for example, n in lengths:
         if n <= cutoff:
             continue
         if isinstance(example.answer, str) or n - example.answer >= cutoff:
-            found.append(Finding("error", "too-long", example.where, f"{n} tokens, and {cut}"))
+            findings.append(Finding("error", "too-long", example.where, f"{n} tokens, and {cut}"))
         else:
             text = f"{n} tokens, should the rationale be as long as it may ({example.answer}), and {cut}"
-            found.append(Finding("warning", "may-be-too-long", example.where, text))
-    return found
+            findings.append(Finding("warning", "may-be-too-long", example.where, text))
+    return findings

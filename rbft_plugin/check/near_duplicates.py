@@ -129,17 +129,17 @@ def findings(fingerprints: Mapping[Sample, Fingerprint | None]) -> list[Finding]
     of_content: dict[object, list[Sample]] = defaultdict(list)
     for sample in fingerprints:
         of_content[digests.get(sample.video, sample.video)].append(sample)
-    found: list[Finding] = []
+    results: list[Finding] = []
     first: list[Sample] = []  # those that are no copy of an earlier one, whose pictures are then compared
     for same in of_content.values():
         copies = _copies(same, "is byte for byte the same as", lambda one, other: one.part.overlaps(other.part))
-        found += copies or _parts(same)
+        results += copies or _parts(same)
         first += [s for i, s in enumerate(same) if not any(s.part.overlaps(other.part) for other in same[:i])]
     seen = [(sample, one) for sample in first if (one := fingerprints[sample]) is not None]
     for indices in same_pictures([one for _, one in seen]):
-        found += _copies([seen[i][0] for i in indices], "looks like another encoding of")
+        results += _copies([seen[i][0] for i in indices], "looks like another encoding of")
     text = "hardly anything moves in it, so a copy of it in another encoding cannot be recognized"
-    return found + [
+    return results + [
         Finding("note", "still-video", s.named, f"{s.video}: {text}") for s, one in seen if one.motion is None
     ]
 
@@ -148,7 +148,7 @@ def _copies(
     same: Sequence[Sample], how: str, shared: Callable[[Sample, Sample], bool] = lambda one, other: True
 ) -> list[Finding]:
     """What is said of samples of which each that `shared` relates shows the same: of all but the first of them."""
-    found = []
+    results = []
     for i, sample in enumerate(same):
         others = [s for s in same[:i] if shared(s, sample)]
         others = [s for s in same if i and s.split != sample.split and shared(s, sample)] + others
@@ -161,10 +161,10 @@ def _copies(
         if sample.label != other.label:
             text += f", with another label: {sample.label or 'none'}, not {other.label or 'none'}"
         if sample.split == other.split:
-            found.append(Finding("warning", "duplicate", sample.named, text))
+            results.append(Finding("warning", "duplicate", sample.named, text))
         else:
-            found.append(Finding("error", "duplicate-across-splits", sample.named, text))
-    return found
+            results.append(Finding("error", "duplicate-across-splits", sample.named, text))
+    return results
 
 
 def _parts(samples: Sequence[Sample]) -> list[Finding]:

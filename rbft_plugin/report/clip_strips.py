@@ -78,22 +78,22 @@ def strips(shown: Sequence[Video]) -> Strips:
         sizes = [len(one) for video in existing[::every] if (one := strip(video.clip, *tier))]
         if sum(sizes) / max(1, len(sizes)) * len(existing) <= BUDGET:
             break
-    found, size = {}, 0
+    by_id, size = {}, 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(existing), AT_ONCE):
             part = existing[start : start + AT_ONCE]
             for video, one in zip(part, pool.map(lambda video: strip(video.clip, *tier), part), strict=True):
                 size += len(one or "")
                 if one and size <= 1.5 * BUDGET:
-                    found[video.id] = one
+                    by_id[video.id] = one
             if size > 1.5 * BUDGET:  # of many thousands, the rest would be decoded for nothing
                 break
-    said = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
+    description = f"Frames: at most {tier[0]} of each clip, {tier[1]} pixels high, of the clips that the models saw."
     if tier != TIERS[0]:
-        said += " They are few and small so that this file stays small."
-    if beyond := len(existing) - len(found):
-        said += f" Without frames, since unreadable or beyond the file's size: {beyond}."
-    return Strips(found, said + lost)
+        description += " They are few and small so that this file stays small."
+    if beyond := len(existing) - len(by_id):
+        description += f" Without frames, since unreadable or beyond the file's size: {beyond}."
+    return Strips(by_id, description + lost)
 
 
 def strip(clip: Path, frames: int, height: int, quality: int) -> str | None:

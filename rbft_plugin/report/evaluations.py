@@ -81,13 +81,13 @@ def _problems_within(one: Evaluation) -> list[str]:
         return [f"{one.name}: {lengths[0]} ids, {lengths[1]} targets, {lengths[2]} predictions, {lengths[3]} answers"]
     if not one.ids:
         return [f"{one.name}: no samples"]
-    found = {
+    mistakes = {
         "labels listed more than once": [label for label, n in Counter(one.labels).items() if n > 1],
         "ids given more than once": [sample for sample, n in Counter(one.ids).items() if n > 1],
         "targets that are not labels": sorted(set(one.targets) - set(one.labels)),
         "predictions that are not labels": sorted({p for p in one.predictions if p is not None} - set(one.labels)),
     }
-    return [f"{one.name}: {what}: {some(names)}" for what, names in found.items() if names]
+    return [f"{one.name}: {what}: {some(names)}" for what, names in mistakes.items() if names]
 
 
 def _problems_between(one: Evaluation, first: Evaluation) -> list[str]:

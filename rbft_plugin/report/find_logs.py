@@ -53,7 +53,7 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
     """(the outputs of what `load.gather` takes, notes on what a run has not scored)."""
     runs = {item: _of_run(Path(item)) for item in given if "=" not in item}
     shared = Counter(arm for outputs, _ in runs.values() for arm in {one.arm for one in outputs})
-    found: list[Output] = []
+    all_outputs: list[Output] = []
     seen = Counter[str]()
     for item in given:
         arm, sign, path = item.partition("=")
@@ -61,13 +61,15 @@ def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:
             raise RbftError(f"'{item}': give a run's folder, or ARM=OUTPUT, such as rbft=runs/demo/rbft/seed-0/eval")
         if sign:
             seed = layout.seed_in(path)
-            found.append(Output(arm, seen[arm] if seed is None else seed, Path(path)))
+            all_outputs.append(Output(arm, seen[arm] if seed is None else seed, Path(path)))
             seen[arm] += 1
             continue
         alike = sum(Path(other).resolve().name == Path(item).resolve().name for other in runs) > 1
         prefix = item.strip("/") if alike else Path(item).resolve().name
-        found += [replace(one, arm=f"{prefix}/{one.arm}") if shared[one.arm] > 1 else one for one in runs[item][0]]
-    return found, [note for _, notes in runs.values() for note in notes]
+        all_outputs += [
+            replace(one, arm=f"{prefix}/{one.arm}") if shared[one.arm] > 1 else one for one in runs[item][0]
+        ]
+    return all_outputs, [note for _, notes in runs.values() for note in notes]
 
 
 def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
@@ -86,11 +88,11 @@ def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
     sharing = defaultdict(list)
     for one in plan.scored:
         sharing[one.output].append(one)
-    found = []
+    planned = []
     for output, ones in sharing.items():
         first, below = ones[0], layout.below_run(output)
         everywhere = {one.cell for one in ones} == set(cells)
-        found.append(
+        planned.append(
             Output(
                 first.arm if everywhere else below.parents[1].as_posix(),
                 first.seed,
@@ -99,7 +101,7 @@ def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
                 tuple((one.cell, tuple(one.values.items())) for one in ones) if cells != [""] else (),
             )
         )
-    return found
+    return planned
 
 
 def _scored(folder: Path) -> list[Output]:
@@ -132,5 +134,5 @@ def curves(outputs: Sequence[Output]) -> LearningCurves | None:
 
 
 def _numbers(key: str, values: Sequence[dict[str, Any]]) -> bool:
-    found = {value[key] for value in values if key in value and not isinstance(value[key], list | dict)}
-    return len(found) > 1 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in found)
+    numbers = {value[key] for value in values if key in value and not isinstance(value[key], list | dict)}
+    return len(numbers) > 1 and all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)

@@ -170,14 +170,14 @@ def _data(
 def _answers(run: Evaluation) -> dict[str, list[Any]]:
     """{id: [prediction, text, [[label, probability], ...]]}, the most probable labels first."""
     position = {label: number for number, label in enumerate(run.labels)}
-    found = {}
+    answers = {}
     for row, sample in enumerate(run.ids):
         prediction = run.predictions[row]
-        said = run.probabilities[row] if run.probabilities else ()
-        top = sorted(enumerate(said), key=lambda pair: -pair[1])[:TOP]
+        probabilities = run.probabilities[row] if run.probabilities else ()
+        top = sorted(enumerate(probabilities), key=lambda pair: -pair[1])[:TOP]
         text = _cut(run.answers[row])
-        found[sample] = [-1 if prediction is None else position[prediction], text, [[n, round(p, 4)] for n, p in top]]
-    return found
+        answers[sample] = [-1 if prediction is None else position[prediction], text, [[n, round(p, 4)] for n, p in top]]
+    return answers
 
 
 def _cut(text: str) -> str:

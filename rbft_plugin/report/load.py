@@ -42,16 +42,16 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     Every evaluation has to have exactly the clips of the prepared test split; with `intersect`, only the clips that all
     of them have are compared, and the report's notes say so. Raises RbftError with the difference.
     """
-    found, notes = find_logs.find(given)
-    logs = [(one.arm, one.seed, one.log(dataset)) for one in found]
+    outputs, notes = find_logs.find(given)
+    logs = [(one.arm, one.seed, one.log(dataset)) for one in outputs]
     name = _dataset(logs, dataset)
     split = read_split(name, "test")
-    read = [_read(log, arm, seed, name, split) for arm, seed, log in logs]
-    kept, left_out = _same_samples(read, [sample.id for sample in split], intersect)
+    evaluations = [_read(log, arm, seed, name, split) for arm, seed, log in logs]
+    kept, left_out = _same_samples(evaluations, [sample.id for sample in split], intersect)
     manifest = read_manifest(name)
     if no_video := len(manifest.missing.samples):
         notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
-    if likelihoods := [one.name for one, (_, _, log) in zip(read, logs, strict=True) if _beside(log, "ll")]:
+    if likelihoods := [one.name for one, (_, _, log) in zip(evaluations, logs, strict=True) if _beside(log, "ll")]:
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     seeds = Counter(arm for arm, _, _ in logs)
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
@@ -60,27 +60,27 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         display=manifest.display,
         models=models,
         versions=(installed := versions()),
-        cells=find_logs.cells(found),
+        cells=find_logs.cells(outputs),
         provenance=provenance.collect(name, logs, installed),
         losses=provenance.losses([log for _, _, log in logs]),
-        curves=find_logs.curves(found),
+        curves=find_logs.curves(outputs),
     )
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     one_run = len(given) == 1 and "=" not in given[0]
     videos = clip_strips.videos(name, runs[0] if len(runs) == 1 else None)
     folder = layout.report_folder(Path(given[0] if one_run else "."))
-    return Gathered([one.of(kept) for one in read], origin, videos, folder)
+    return Gathered([one.of(kept) for one in evaluations], origin, videos, folder)
 
 
 def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:
-    found = {f"{arm}, seed {seed} ({log})": dataset_of(log) for arm, seed, log in logs}
-    names = dict.fromkeys(name for name in (dataset, *found.values()) if name)
+    datasets = {f"{arm}, seed {seed} ({log})": dataset_of(log) for arm, seed, log in logs}
+    names = dict.fromkeys(name for name in (dataset, *datasets.values()) if name)
     if not names:
         raise RbftError("no log is of a task of rbft: name the dataset of the test split with --dataset NAME")
     if len(names) > 1:
-        said = [f"{where}: {name or 'a task that is not ours'}" for where, name in found.items()]
-        said += [f"--dataset: {dataset}"] if dataset else []
-        raise ProblemsError("evaluations of different datasets", said, "Report on one dataset at a time.")
+        messages = [f"{where}: {name or 'a task that is not ours'}" for where, name in datasets.items()]
+        messages += [f"--dataset: {dataset}"] if dataset else []
+        raise ProblemsError("evaluations of different datasets", messages, "Report on one dataset at a time.")
     return next(iter(names))
 
 
@@ -117,17 +117,17 @@ def _beside(log: Path, kind: str) -> Path | None:
 
 def _without_video(log: Path | None, ids: list[str]) -> tuple[str | None, ...] | None:
     """Predictions for these samples from the question alone; None unless every sample has one."""
-    found = {row.sample_id or "": row.prediction for row in evaluation.read_log(log)} if log else {}
-    return tuple(found[i] for i in ids) if set(ids) <= set(found) else None
+    predictions = {row.sample_id or "": row.prediction for row in evaluation.read_log(log)} if log else {}
+    return tuple(predictions[i] for i in ids) if set(ids) <= set(predictions) else None
 
 
 def _probabilities(log: Path, ids: list[str], labels: tuple[str, ...]) -> tuple[tuple[float, ...], ...] | None:
     """Of these samples, in the order of the labels; None unless every sample has one for each label."""
     logged = {row.sample_id or "": row.probabilities for row in evaluation.read_log(log)}
-    found = [logged.get(i) or {} for i in ids]
-    if not all(set(labels) <= set(one) for one in found):
+    by_label = [logged.get(i) or {} for i in ids]
+    if not all(set(labels) <= set(one) for one in by_label):
         return None
-    return tuple(tuple(float(one[label]) for label in labels) for one in found)
+    return tuple(tuple(float(one[label]) for label in labels) for one in by_label)
 
 
 def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> str:
@@ -149,15 +149,16 @@ def _sample_id(row: EvaluationRow, log: Path, split: list[PreparedSample]) -> st
     return split[place].id
 
 
-def _same_samples(read: list[Evaluation], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
+def _same_samples(evaluations: list[Evaluation], split: list[str], intersect: bool) -> tuple[list[str], list[str]]:
     """(the ids to report on, a note where some are left out). Raises RbftError with the difference."""
     differences = []
-    for one in read:
+    for one in evaluations:
         lost, extra = sorted(set(split) - set(one.ids)), sorted(set(one.ids) - set(split))
         parts = [f"lacks {some(lost)}"] if lost else []
         parts += [f"has others: {some(extra)}"] if extra else []
         differences += [f"{one.name}: {len(one.ids)} samples; {', '.join(parts)}"] if parts else []
-    kept = [i for i in split if all(i in ids for ids in (set(one.ids) for one in read))] if differences else split
+    common = set.intersection(*(set(one.ids) for one in evaluations))
+    kept = [i for i in split if i in common] if differences else split
     if not differences:
         return kept, []
     what = f"samples that are not those of the prepared test split ({len(split)} samples)"

@@ -60,15 +60,15 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
 
 def losses(logs: Sequence[Path]) -> list[LossCurve]:
     """The training loss of every stage of the runs that these logs belong to, first of stages on rationales."""
-    found = []
+    curves = []
     for run in dict.fromkeys(run for log in logs if (run := layout.run_of(log))):
         for arm, seed, stage, file in layout.loss_files(run):
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             rows = [row for row in rows if isinstance(row.get("loss"), int | float)]
             if rows:
                 steps, values = [row["current_steps"] for row in rows], [row["loss"] for row in rows]
-                found.append(LossCurve(arm=arm, seed=seed, stage=stage, steps=steps, loss=values))
-    return sorted(found, key=lambda one: "rationale" not in one.stage)
+                curves.append(LossCurve(arm=arm, seed=seed, stage=stage, steps=steps, loss=values))
+    return sorted(curves, key=lambda one: "rationale" not in one.stage)
 
 
 def _step(run: Path, record: StepRecord) -> ProvenanceStep:
@@ -144,11 +144,11 @@ def _hardware(records: list[StepRecord], missing: list[str]) -> dict[str, str]:
 
 def _versions(records: list[tuple[Path, StepRecord]]) -> dict[str, list[str]]:
     """{package: the versions that steps ran with}."""
-    found: dict[str, set[str]] = {}
+    by_package: dict[str, set[str]] = {}
     for _, record in records:
         for package, version in record.versions.items():
-            found.setdefault(package, set()).add(version)
-    return {package: sorted(versions) for package, versions in found.items()}
+            by_package.setdefault(package, set()).add(version)
+    return {package: sorted(versions) for package, versions in by_package.items()}
 
 
 def _shown(path: Path) -> str:
