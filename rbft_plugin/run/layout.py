@@ -35,6 +35,10 @@ def plan_file(run: Path) -> Path:
     return run / "plan.json"
 
 
+def lock_file(run: Path) -> Path:
+    return run / ".lock"
+
+
 def record_file(run: Path, step: str) -> Path:
     return run / "steps" / f"{slug(step)}.json"
 
@@ -71,6 +75,11 @@ def answers_cache(output: Path) -> Path:
 
 def rows_folder(part: Path, hinted: bool = False) -> Path:
     return part / f"rows{'_hinted' if hinted else ''}"
+
+
+def collected_file(part: Path, hinted: bool) -> Path:
+    """The rows of the rationales that were kept."""
+    return rows_folder(part, hinted) / "rationale.jsonl"
 
 
 def stage_folder(part: Path, arm: str, seed: int, stage: str) -> Path:
@@ -136,5 +145,5 @@ def loss_files(run: Path) -> list[tuple[str, int, str, Path]]:
 
 def collected_rationales(run: Path) -> list[Path]:
     """Files of collected rationales: plain ones of the whole run, then of its cells; hinted ones after them."""
-    folders = [rows_folder(Path(part), hinted) for hinted in (False, True) for part in ("", "*")]
-    return [path for folder in folders for path in sorted(run.glob(f"{folder}/rationale.jsonl"))]
+    patterns = [collected_file(Path(part), hinted) for hinted in (False, True) for part in ("", "*")]
+    return [path for pattern in patterns for path in sorted(run.glob(pattern.as_posix()))]

@@ -55,7 +55,7 @@ def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
 
     def collect() -> tuple[Step, Path]:
         part = cell.part(COLLECTING)
-        target = layout.rows_folder(plan.folder / part, hinted) / "rationale.jsonl"
+        target = layout.collected_file(plan.folder / part, hinted)
         argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
         for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
             for one in value if isinstance(value, tuple) else [value]:

@@ -30,7 +30,7 @@ def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
     from filelock import FileLock, Timeout
 
     plan.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(plan.folder / ".lock")
+    lock = FileLock(layout.lock_file(plan.folder))
     try:
         with lock.acquire(timeout=0):
             records.write(layout.plan_file(plan.folder), plan.record())
