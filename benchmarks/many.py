@@ -61,7 +61,7 @@ def pairs(n: int) -> dict[str, float]:
     for _ in range(n):
         motion = rng.standard_normal(duplicates.STEPS * duplicates.SIDE**2 * 3, dtype=np.float32)
         place = rng.normal(0, 30, duplicates.SIDE**2 * 3).astype(np.float32)
-        looks.append(duplicates.Fingerprint((motion / np.linalg.norm(motion)).astype(np.float16), place, 10.0))
+        looks.append(duplicates.PictureFingerprint((motion / np.linalg.norm(motion)).astype(np.float16), place, 10.0))
     began, worked = time.perf_counter(), timing.processor_seconds()
     assert duplicates.same_pictures(looks) == []
     return spent(began, worked)

@@ -48,7 +48,7 @@ def run(videos: Path, folder: Path, rounds: int) -> None:
     from rbft_plugin.spec.dataset import ClipSettings
 
     def look(video: Path) -> object:
-        return duplicates.fingerprint(*read_frames(video, ClipSettings()))
+        return duplicates.picture_fingerprint(*read_frames(video, ClipSettings()))
 
     videos.mkdir(exist_ok=True)
     cases: dict[str, Any] = {}

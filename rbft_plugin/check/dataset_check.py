@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rbft_plugin.check import annotation_checks, model_fit, near_duplicates
 from rbft_plugin.check.model_fit import TrainingExample
-from rbft_plugin.check.near_duplicates import Fingerprint
+from rbft_plugin.check.near_duplicates import PictureFingerprint
 from rbft_plugin.clips.canonical import read_frames
 from rbft_plugin.clips.decode import window
 from rbft_plugin.clips.video import Clip, VideoError, probe
@@ -56,7 +56,7 @@ class VideoCheck:
 
     sample: Sample
     header: Clip | None = None
-    fingerprint: Fingerprint | None = None
+    fingerprint: PictureFingerprint | None = None
     problem: str = ""
 
     @property
@@ -123,7 +123,7 @@ def _check_video(sample: Sample, settings: ClipSettings, deep: bool) -> VideoChe
         # At least as many frames as prepare takes, and enough of a short video to recognize a copy.
         finer = settings.model_copy(update={"frames": max(settings.frames, near_duplicates.STEPS), "max_fps": 30.0})
         frames, seconds = read_frames(sample.video, finer, sample.part)
-        return VideoCheck(sample, header, near_duplicates.fingerprint(frames, seconds))
+        return VideoCheck(sample, header, near_duplicates.picture_fingerprint(frames, seconds))
     except VideoError as error:
         return VideoCheck(sample, problem=str(error))
 

@@ -30,7 +30,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Fingerprint:
+class PictureFingerprint:
     """What is compared of a video: the changes of thumbnails (float16, unit length), what stands still, its seconds.
 
     `motion` is None where too little moves to tell a copy from another clip of the same static camera.
@@ -53,7 +53,7 @@ def same_bytes(files: Iterable[Path]) -> dict[Path, str]:
     return digests
 
 
-def fingerprint(frames: np.ndarray, seconds: float) -> Fingerprint:
+def picture_fingerprint(frames: np.ndarray, seconds: float) -> PictureFingerprint:
     """The fingerprint of uint8 frames (n, height, width, 3) taken at the middles of n equal parts of a video.
 
     The median of SIDE x SIDE thumbnails is what stands still. What differs from it is motion, once noise is taken off:
@@ -71,10 +71,10 @@ def fingerprint(frames: np.ndarray, seconds: float) -> Fingerprint:
     length = float(np.linalg.norm(change))
     moves = length >= LEAST_MOTION * math.sqrt(change.size)
     place = still - still.mean(axis=(0, 1))
-    return Fingerprint((change / length).ravel().astype(np.float16) if moves else None, place.ravel(), seconds)
+    return PictureFingerprint((change / length).ravel().astype(np.float16) if moves else None, place.ravel(), seconds)
 
 
-def same_pictures(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
+def same_pictures(fingerprints: Sequence[PictureFingerprint]) -> list[list[int]]:
     """Indices of the groups, of two or more, of videos that show the same.
 
     All pairs are compared by blocks of a matrix product: 12 kB a video, and time that grows with the square of their
@@ -94,11 +94,11 @@ def same_pictures(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
     return _groups(pairs, len(fingerprints))
 
 
-def _stacked(fingerprints: Sequence[Fingerprint], indices: list[int]) -> np.ndarray:
+def _stacked(fingerprints: Sequence[PictureFingerprint], indices: list[int]) -> np.ndarray:
     return np.stack([np.asarray(fingerprints[i].motion, dtype=np.float32) for i in indices])
 
 
-def _agree(one: Fingerprint, other: Fingerprint) -> bool:
+def _agree(one: PictureFingerprint, other: PictureFingerprint) -> bool:
     """Whether length and place are the same too. A plain picture has hardly a shape to compare: hence the 9."""
     if max(one.seconds, other.seconds) > SAME_LENGTH * min(one.seconds, other.seconds):
         return False
@@ -120,7 +120,7 @@ def _groups(pairs: list[tuple[int, int]], n: int) -> list[list[int]]:
     return [group for group in members.values() if len(group) > 1]
 
 
-def findings(fingerprints: Mapping[Sample, Fingerprint | None]) -> list[Finding]:
+def findings(fingerprints: Mapping[Sample, PictureFingerprint | None]) -> list[Finding]:
     """Samples that show the same as others; across splits a model would be tested on what it was trained on.
 
     Samples without a fingerprint are compared by their files alone.

@@ -14,13 +14,13 @@ SCHEMA = 3
 Interval = tuple[float, float]
 
 
-class Record(BaseModel):
+class ReportPart(BaseModel):
     """A part of the report. It cannot be changed."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class Figure(Record):
+class Figure(ReportPart):
     """A metric of an arm: its mean over seeds, their standard deviation (None for one seed), its interval."""
 
     mean: float
@@ -29,14 +29,14 @@ class Figure(Record):
     per_seed: list[float]
 
 
-class MeanFigure(Record):
+class MeanFigure(ReportPart):
     """A metric of probabilities; None where the samples leave it undefined."""
 
     mean: float | None
     per_seed: list[float | None]
 
 
-class ClassStatistics(Record):
+class ClassStatistics(ReportPart):
     """Means over seeds of a label's metrics, and its number of targets."""
 
     precision: float
@@ -46,7 +46,7 @@ class ClassStatistics(Record):
     support: int
 
 
-class ReliabilityBin(Record):
+class ReliabilityBin(ReportPart):
     """Samples whose most probable label has a probability above `low` and up to `high`."""
 
     low: float
@@ -57,14 +57,14 @@ class ReliabilityBin(Record):
     ci95: Interval
 
 
-class Reliability(Record):
+class Reliability(ReportPart):
     """The reliability diagram of one seed. Bins without a sample are left out."""
 
     seed: int
     bins: list[ReliabilityBin]
 
 
-class WithMetrics(Record):
+class WithMetrics(ReportPart):
     """A part whose metrics stand beside its other keys in JSON, in the order of the fields."""
 
     @model_serializer(mode="wrap")
@@ -105,7 +105,7 @@ class ArmStatistics(WithMetrics):
     probabilities: ProbabilityStatistics | None
 
 
-class SeedPair(Record):
+class SeedPair(ReportPart):
     """One evaluation against another: samples that the new one has right and the old one wrong, and the reverse."""
 
     seed: int
@@ -117,7 +117,7 @@ class SeedPair(Record):
     mcnemar_p: float
 
 
-class Comparison(Record):
+class Comparison(ReportPart):
     """An arm against another. Positive differences speak for `arm`; `covers` is what the intervals generalize over."""
 
     arm: str
@@ -135,7 +135,7 @@ class Comparison(Record):
     sentence: str = ""
 
 
-class ProvenanceStep(Record):
+class ProvenanceStep(ReportPart):
     """A step of a run, or an evaluation by hand. Times in seconds; None where a number is not known."""
 
     name: str
@@ -149,7 +149,7 @@ class ProvenanceStep(Record):
     tokens_out: int | None
 
 
-class Provenance(Record):
+class Provenance(ReportPart):
     """Where the figures come from, and what is not known."""
 
     facts: dict[str, str]
@@ -158,7 +158,7 @@ class Provenance(Record):
     missing: list[str]
 
 
-class LossCurve(Record):
+class LossCurve(ReportPart):
     """The training loss of one stage of one arm and seed."""
 
     arm: str
@@ -168,14 +168,14 @@ class LossCurve(Record):
     loss: list[float]
 
 
-class LearningCurves(Record):
+class LearningCurves(ReportPart):
     """What varies along a sweep, in words, and {line: {amount: arm}}."""
 
     x: str
     lines: dict[str, dict[str, str]]
 
 
-class Origin(Record):
+class Origin(ReportPart):
     """What a report says beside its figures: see `load.gather`."""
 
     notes: list[str] = []

@@ -26,7 +26,7 @@ ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"  # said of splits th
 FOLDER_COLUMNS = ("id", "label", "path")  # the columns that samples of a folder of class folders have
 
 
-def _place(value: Any) -> Any:
+def _workspace_path(value: Any) -> Any:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError("must be a path")
     return value
@@ -35,7 +35,7 @@ def _place(value: Any) -> Any:
 def _by_split(value: Any) -> Any:
     """One path for all splits, or one for each."""
     if not isinstance(value, dict):
-        return {"all": _place(value)}
+        return {"all": _workspace_path(value)}
     if unknown := [key for key in value if key not in SPLITS]:
         raise problems_at([((str(key),), "is no split; use train, val and test") for key in unknown])
     if not {"train", "test"} <= set(value):
@@ -55,11 +55,11 @@ def _raw(value: Any) -> Any:
 
 
 RawValue = Annotated[str, BeforeValidator(_raw), WithJsonSchema({"type": ["string", "integer"]})]
-Place = Annotated[Path, BeforeValidator(_place), WithJsonSchema({"type": "string"})]
-File = Annotated[Place, AfterValidator(_format)]
+WorkspacePath = Annotated[Path, BeforeValidator(_workspace_path), WithJsonSchema({"type": "string"})]
+File = Annotated[WorkspacePath, AfterValidator(_format)]
 _each = {"type": "object", "properties": {s: {"type": "string"} for s in SPLITS}, "additionalProperties": False}
 _schema = WithJsonSchema({"anyOf": [{"type": "string"}, _each | {"required": ["train", "test"]}]})
-Paths = Annotated[dict[Literal["all", "train", "val", "test"], Place], BeforeValidator(_by_split), _schema]
+Paths = Annotated[dict[Literal["all", "train", "val", "test"], WorkspacePath], BeforeValidator(_by_split), _schema]
 
 
 class Hub(Strict):
@@ -184,7 +184,7 @@ class Splits(Strict):
     """The column that says which split a sample is in."""
     values: dict[Split, tuple[RawValue, ...]] = {}
     """The column's values for each split. Without this, they are train, val and test."""
-    ids: dict[Split, Place] = {}
+    ids: dict[Split, WorkspacePath] = {}
     """Text files with an id in each line (and # comments). Other samples go by `ratio`; without it they train."""
     ratio: dict[Split, float] | None = None
     """Shares of those splits that `ids` leaves. They sum to 1 and hold for each label. Unlabelled samples train."""

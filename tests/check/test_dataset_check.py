@@ -165,9 +165,9 @@ def test_copies_of_short_videos_are_compared_at_more_frames_than_a_clip_holds(
     small_dataset(per_split={"train": 2, "test": 2})
     write_video(Path("mine_videos/train0.mp4"), seconds=1.6, fps=10)
     given = []
-    look = duplicates.fingerprint
+    look = duplicates.picture_fingerprint
     monkeypatch.setattr(
-        duplicates, "fingerprint", lambda frames, *rest: given.append(len(frames)) or look(frames, *rest)
+        duplicates, "picture_fingerprint", lambda frames, *rest: given.append(len(frames)) or look(frames, *rest)
     )
     checked(deep=True)
     assert sorted(given) == [8, 8, 8, 8]  # the clip of the short one holds 2

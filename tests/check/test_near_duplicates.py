@@ -12,7 +12,7 @@ import pytest
 from builders import encode
 
 from rbft_plugin.check import near_duplicates as duplicates
-from rbft_plugin.check.near_duplicates import Fingerprint
+from rbft_plugin.check.near_duplicates import PictureFingerprint
 from rbft_plugin.clips.canonical import read_frames
 from rbft_plugin.clips.video import WHOLE, Part
 from rbft_plugin.data.annotations import Sample
@@ -31,8 +31,8 @@ SCENES = [  # and the seed of their lane, time and noise; the last three differ 
 ]
 
 
-def look(path: Path) -> Fingerprint:
-    return duplicates.fingerprint(*read_frames(path, SETTINGS))
+def look(path: Path) -> PictureFingerprint:
+    return duplicates.picture_fingerprint(*read_frames(path, SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +66,25 @@ def test_videos_in_which_nothing_moves_are_not_compared(camera: tuple[Path, list
     _, shown = camera
     noise = np.random.default_rng(0).normal(0, 10, (16, 112, 112, 3))
     still = [np.clip(shown[0][:1] + sign * noise, 0, 255).astype(np.uint8) for sign in (1, -1)]
-    looks = [duplicates.fingerprint(frames, 5.0) for frames in still]
+    looks = [duplicates.picture_fingerprint(frames, 5.0) for frames in still]
     assert [one.motion for one in looks] == [None, None]
     assert duplicates.same_pictures(looks) == []
 
 
 def test_a_look_is_of_unit_length_and_small(camera: tuple[Path, list[np.ndarray]]) -> None:
-    made = duplicates.fingerprint(camera[1][0], 5.0)
+    made = duplicates.picture_fingerprint(camera[1][0], 5.0)
     assert made.motion is not None and made.motion.dtype == np.float16 and made.motion.shape == (8 * 16 * 16 * 3,)
     assert np.linalg.norm(made.motion.astype(float)) == pytest.approx(1, abs=1e-3)
     assert made.place.shape == (16 * 16 * 3,)
-    assert duplicates.fingerprint(camera[1][0][:3], 5.0).place.shape == (16 * 16 * 3,)  # fewer frames than are compared
+    assert duplicates.picture_fingerprint(camera[1][0][:3], 5.0).place.shape == (
+        16 * 16 * 3,
+    )  # fewer frames than are compared
 
 
-def made(seed: int, seconds: float = 5.0, place: int = 0) -> Fingerprint:
+def made(seed: int, seconds: float = 5.0, place: int = 0) -> PictureFingerprint:
     motion = np.random.default_rng(seed).standard_normal(64)
     where = np.random.default_rng(place).normal(0, 30, 64)
-    return Fingerprint((motion / np.linalg.norm(motion)).astype(np.float16), where, seconds)
+    return PictureFingerprint((motion / np.linalg.norm(motion)).astype(np.float16), where, seconds)
 
 
 def test_copies_agree_in_motion_length_and_place() -> None:
@@ -171,7 +173,7 @@ def test_pictures_are_compared_among_different_files_and_what_is_still_is_noted(
     for i, video in enumerate(videos):
         video.write_bytes(b"x" * (1 if i < 2 else i))
     samples = [sample(i, video, ("train", "test")[i == 2]) for i, video in enumerate(videos)]
-    looks = [made(1), made(1), made(1), Fingerprint(None, made(2).place, 5.0)]
+    looks = [made(1), made(1), made(1), PictureFingerprint(None, made(2).place, 5.0)]
     found = [f"{f.level} {f.kind}: {f}" for f in duplicates.findings(dict(zip(samples, looks, strict=True)))]
     assert found == [
         f"warning duplicate: row 1 (id 'v1'): {videos[1]} (train) is byte for byte the same as {videos[0]} of row 0 "
