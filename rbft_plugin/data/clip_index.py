@@ -1,24 +1,37 @@
-"""What is known of the clips that were made: data/<name>/sources/*.jsonl, a line a clip, added when it is done.
+"""The index of clips: data/<name>/sources/*.jsonl has a line for each clip that was made, added when it was done.
 
-Each process that prepares adds to a file of its own kind (a shard's, or `all`), and reads all of them when it starts.
+A process adds lines to one file (that of its shard, or `all.jsonl`), and reads all files when it starts.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
+from typing import Any, NamedTuple
 
 from rbft_plugin.clips.video import Part
 from rbft_plugin.data.prepared import DataFolder
 
-Key = tuple[str, int, int, Part, str]
+
+class ClipKey(NamedTuple):
+    """What a clip is looked up by. A video that was changed has another size or time; `settings` is a hash."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    part: Part
+    settings: str
 
 
 @dataclass(frozen=True, slots=True)
 class MadeClip:
-    """A clip and what it came from; `settings` and `source` are hashes, `size` is the clip's in bytes."""
+    """A clip and the video that it was made of. `path`, `bytes`, `mtime_ns`, `part` and `settings` are its `ClipKey`.
+
+    `source` is the hash of the video, `clip` the name of the clip's file, and `size` the size of that file in bytes.
+    """
 
     path: str
     bytes: int
@@ -33,15 +46,10 @@ class MadeClip:
     fps: float
     size: int
 
-    @property
-    def key(self) -> Key:
-        """What a clip is looked up by: a source that is changed has another time or size."""
-        return self.path, self.bytes, self.mtime_ns, self.part, self.settings
 
-
-def read(folder: DataFolder) -> dict[Key, MadeClip]:
-    """All clips that were made below `folder`. Lines that are not whole are passed over: a process was ended there."""
-    known: dict[Key, MadeClip] = {}
+def read(folder: DataFolder) -> dict[ClipKey, MadeClip]:
+    """All clips that the index of a dataset has. An incomplete line, left by a process that was killed, is skipped."""
+    index: dict[ClipKey, MadeClip] = {}
     for file in sorted(folder.clip_index.glob("*.jsonl")):
         for line in file.read_bytes().splitlines():
             try:
@@ -49,24 +57,26 @@ def read(folder: DataFolder) -> dict[Key, MadeClip]:
                 made = MadeClip(**fields | {"part": Part(*fields["part"])})
             except (ValueError, TypeError, KeyError):
                 continue
-            known[made.key] = made
-    return known
+            index[ClipKey(made.path, made.bytes, made.mtime_ns, made.part, made.settings)] = made
+    return index
 
 
-class Writer:
-    """Adds lines to a journal; each goes to the disk in one piece, so that several processes may add to one file."""
+@contextmanager
+def adding(folder: DataFolder, name: str) -> Iterator[Callable[[MadeClip], None]]:
+    """A function that adds a clip to <name>.jsonl of the index.
 
-    def __init__(self, folder: DataFolder, name: str) -> None:
-        path = folder.clip_index / f"{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        size = os.fstat(self.file).st_size
-        if size and os.pread(self.file, 1, size - 1) != b"\n":  # a process was ended in the middle of a line
-            os.write(self.file, b"\n")
+    It writes a line in one piece, so that several processes can add to one file.
+    """
+    path = folder.clip_index / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b", buffering=0) as file:
 
-    def add(self, made: MadeClip) -> None:
-        part = [made.part.start, made.part.end, made.part.cut]
-        os.write(self.file, (json.dumps(asdict(made) | {"part": part}, ensure_ascii=False) + "\n").encode())
+        def add(made: MadeClip) -> None:
+            fields = asdict(made) | {"part": astuple(made.part)}
+            file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode())
 
-    def close(self) -> None:
-        os.close(self.file)
+        if size := file.seek(0, os.SEEK_END):
+            file.seek(size - 1)
+            if file.read(1) != b"\n":  # a process was killed while it wrote a line
+                file.write(b"\n")
+        yield add

@@ -1,6 +1,6 @@
-"""The clips of many samples, made by processes side by side.
+"""Makes the clips of many samples in processes side by side.
 
-Processes and not threads: a broken video can end the process that decodes it, which must cost that video alone.
+They are processes and not threads, because a broken video can crash its decoder. Only that video must be lost then.
 """
 
 from __future__ import annotations
@@ -8,63 +8,69 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, NamedTuple
 
 from rbft_plugin.clips.canonical import make_clip, name_of, settings_key, source_hash
 from rbft_plugin.clips.video import Clip, Part, VideoError, probe, require_file
 from rbft_plugin.data import clip_index
 from rbft_plugin.data.annotations import Sample
-from rbft_plugin.data.clip_index import MadeClip
+from rbft_plugin.data.clip_index import ClipKey, MadeClip
 from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset import ClipSettings, Dataset
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (items, their number, what they are)
-PARTIAL_AGE = 3600  # seconds without a change after which a half-written file has nobody who writes it
+PARTIAL_AGE = 3600  # seconds; no process writes a partial file any more that is so old
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The `number`th of `count` processes that share the clips of one dataset (1 is the first)."""
+    """The part of a dataset's clips that process `number` of `count` makes. The first process has number 1."""
 
     number: int
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """From "2/4"; raises RbftError."""
+        """The shard that a text such as "2/4" names. Raises RbftError."""
         number, slash, count = text.partition("/")
         if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise RbftError(f"--shard {text}: must be i/n with 1 <= i <= n, such as 1/4, 2/4, 3/4 and 4/4")
         return cls(int(number), int(count))
 
     def of(self, samples: list[Sample]) -> list[Sample]:
-        """Its samples: every `count`th video, with all that are parts of it."""
-        place = {video: i for i, video in enumerate(dict.fromkeys(s.video for s in samples))}
-        return [s for s in samples if place[s.video] % self.count == self.number - 1]
+        """The samples of this shard: those of every `count`th video, with all parts of it."""
+        position = {video: i for i, video in enumerate(dict.fromkeys(s.video for s in samples))}
+        return [s for s in samples if position[s.video] % self.count == self.number - 1]
+
+
+class VideoPart(NamedTuple):
+    """What one clip is made of. Several samples can share it."""
+
+    video: Path
+    part: Part
 
 
 @dataclass(frozen=True)
-class Task:
-    """A clip to make; `video` is as the journal names it, relative to `base`."""
+class ClipJob:
+    """A clip that a process is to make. Paths are relative to the workspace."""
 
-    base: str
-    video: str
-    part: Part
-    folder: str
+    workspace: Path
+    source: VideoPart
+    clips_folder: Path
     settings: ClipSettings
     overwrite: bool
 
 
 @dataclass(frozen=True)
 class Clips:
-    """The clip of each sample, or the reason why there is none, in the samples' order; and how many were new."""
+    """The clip of each sample, or the reason why it has none, in the order of the samples; and how many are new."""
 
     of_samples: list[MadeClip | str]
     new: int
@@ -78,158 +84,159 @@ def make_clips(
     overwrite: bool = False,
     shard: Shard | None = None,
 ) -> Clips:
-    """The clips of the samples (of the shard's), made where they are not there yet."""
+    """Make the clips of the samples, or of a shard of them. Existing clips are kept, unless `overwrite`."""
     samples = shard.of(samples) if shard else samples
-    folder = DataFolder(dataset.name)
-    known, settings = clip_index.read(folder), settings_key(dataset.clips)
-    of: dict[tuple[str, Part], MadeClip | str | None] = {}
-    for sample in samples:
-        place = (sample.video.as_posix(), sample.part)
-        if place not in of:
-            of[place] = _known(folder, sample, known, settings, overwrite)
-    tasks = [
-        Task(os.getcwd(), video, part, folder.clips.as_posix(), dataset.clips, overwrite)
-        for (video, part), made in of.items()
-        if made is None
-    ]
+    sources = [VideoPart(sample.video, sample.part) for sample in samples]
+    folder, settings = DataFolder(dataset.name), settings_key(dataset.clips)
+    index = {} if overwrite else clip_index.read(folder)
+    results: dict[VideoPart, MadeClip | str] = {}
+    jobs = []
+    for source in dict.fromkeys(sources):
+        if (result := _existing_result(source, folder.clips, index, settings)) is None:
+            jobs.append(ClipJob(Path.cwd(), source, folder.clips, dataset.clips, overwrite))
+        else:
+            results[source] = result
     new = 0
-    if tasks:
-        _remove_partial(folder.clips)
-        name = f"{shard.number}-of-{shard.count}" if shard else "all"
-        with closing(clip_index.Writer(folder, name)) as writer:
-            for task, made in progress(_side_by_side(tasks, workers), len(tasks), f"clips of {dataset.name}"):
-                of[task.video, task.part] = made
-                if isinstance(made, MadeClip):
-                    writer.add(made)
+    if jobs:
+        _remove_old_partial_files(folder.clips)
+        with clip_index.adding(folder, f"{shard.number}-of-{shard.count}" if shard else "all") as add_to_index:
+            for job, result in progress(_run_side_by_side(jobs, workers), len(jobs), f"clips of {dataset.name}"):
+                results[job.source] = result
+                if isinstance(result, MadeClip):
+                    add_to_index(result)
                     new += 1
-    done = [of[s.video.as_posix(), s.part] for s in samples]
-    return Clips([m for m in done if m is not None], new)
+    return Clips([results[source] for source in sources], new)
 
 
-def _known(
-    folder: DataFolder, sample: Sample, known: dict[clip_index.Key, MadeClip], settings: str, overwrite: bool
+def _existing_result(
+    source: VideoPart, clips_folder: Path, index: dict[ClipKey, MadeClip], settings: str
 ) -> MadeClip | str | None:
-    """The sample's clip if it is there as the journal says; the reason if there is no video; None if it is to make."""
-    path = sample.video.as_posix()
+    """The clip if it exists as the index says; the reason if the video cannot be used; None if a clip must be made."""
+    path = source.video.as_posix()
     try:
-        stat = os.stat(path)
-        made = known.get((path, stat.st_size, stat.st_mtime_ns, sample.part, settings))
-        if made and not overwrite and os.stat(folder.clips / made.clip).st_size == made.size:
+        video = os.stat(path)
+        made = index.get(ClipKey(path, video.st_size, video.st_mtime_ns, source.part, settings))
+        if made and os.stat(clips_folder / made.clip).st_size == made.size:
             return made
-    except OSError:  # one of the two is not there
+    except OSError:  # the video or the clip does not exist
         pass
     try:
-        require_file(sample.video)
+        require_file(source.video)
     except VideoError as error:
         return str(error)
     return None
 
 
-def _remove_partial(folder: Path) -> None:
+def _remove_old_partial_files(folder: Path) -> None:
     for partial in folder.glob(".*.part.mp4"):
         if time.time() - partial.stat().st_mtime > PARTIAL_AGE:
             partial.unlink(missing_ok=True)
 
 
-def _side_by_side(tasks: list[Task], workers: int | None) -> Iterator[tuple[Task, MadeClip | str]]:
-    """Each task with its clip or the reason why there is none, as they are done; each process has one at a time."""
+def _run_side_by_side(jobs: list[ClipJob], workers: int | None) -> Iterator[tuple[ClipJob, MadeClip | str]]:
+    """Each job with its clip, or the reason why there is none, as soon as it is done. A process has one job at a time.
+
+    Raises RbftError for what is not the fault of a video, such as a full disk.
+    """
     from multiprocessing import get_context
 
-    # No copies of this process, with its threads. A forkserver has the decoders loaded, but its socket lies in TMPDIR
-    # (such as a cluster gives), and a socket's path has at most 107 bytes, of which Python adds 32.
+    # Not fork, which would copy this process in the middle of its threads. A forkserver has the decoders loaded. Its
+    # socket lies in TMPDIR, and the path of a socket has at most 107 bytes, of which Python adds 32.
     context: Any = get_context("forkserver" if len(os.fsencode(gettempdir())) < 75 else "spawn")
     context.set_forkserver_preload(["__main__", "rbft_plugin.clips.decode"])
-    waiting, running = iter(tasks), {}  # connection -> process and its task
+    waiting = iter(jobs)
+    running: dict[Connection, tuple[BaseProcess, ClipJob]] = {}
 
-    def start() -> tuple[Connection, Any]:
+    def start() -> tuple[Connection, BaseProcess]:
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,), daemon=True)
         process.start()
         theirs.close()
         return ours, process
 
-    def give(connection: Connection, process: Any) -> None:
-        if task := next(waiting, None):
-            connection.send(task)
-            running[connection] = process, task
+    def send_next_job(connection: Connection, process: BaseProcess) -> None:
+        if job := next(waiting, None):
+            connection.send(job)
+            running[connection] = process, job
         else:
-            connection.close()  # which ends it
+            connection.close()  # the process ends then
 
     try:
-        for _ in range(min(workers or os.cpu_count() or 1, len(tasks))):
-            give(*start())
+        for _ in range(min(workers or os.cpu_count() or 1, len(jobs))):
+            send_next_job(*start())
         while running:
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                process, task = running.pop(ready)
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                process, job = running.pop(connection)
                 try:
-                    made = ready.recv()
+                    result = connection.recv()
                 except (EOFError, ConnectionError):
                     process.join()
-                    made = f"ends the process that decodes it (exit status {process.exitcode})"
-                    give(*start())
+                    result = f"ends the process that decodes it (exit status {process.exitcode})"
+                    send_next_job(*start())
                 else:
-                    give(ready, process)
-                if isinstance(made, RbftError):
-                    raise made
-                yield task, made
+                    send_next_job(connection, process)
+                if isinstance(result, RbftError):
+                    raise result
+                yield job, result
     finally:
         for process, _ in running.values():
             process.terminate()
 
 
-def _work(tasks: Connection) -> None:
-    """What each process does; it ends with the process that gives it tasks, however that ends."""
+def _work(jobs: Connection) -> None:
+    """What each process does until the process that sends it jobs ends or closes the connection."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the other process ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; the main process ends it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         while True:
-            tasks.send(_make(tasks.recv()))
+            jobs.send(_run(jobs.recv()))
     except (EOFError, ConnectionError):
         return
 
 
 @lru_cache(maxsize=16)
 def _source_hash(video: Path, size: int, mtime_ns: int) -> str:
-    """Of a video of which many parts are samples, read once."""
+    """The hash of a video, which is read once where many samples are parts of it."""
     return source_hash(video)
 
 
-def _make(task: Task) -> MadeClip | str | RbftError:
-    video = Path(task.base, task.video)
+def _run(job: ClipJob) -> MadeClip | str | RbftError:
+    """Make the clip of a job, unless its file is complete already."""
+    video, part = job.workspace / job.source.video, job.source.part
     try:
         require_file(video)
         stat = video.stat()
         source = _source_hash(video, stat.st_size, stat.st_mtime_ns)
-        name = name_of(source, task.settings, task.part)
-        target = Path(task.base, task.folder, name)
-        clip = None if task.overwrite else _whole(target)
-        clip = clip or make_clip(video, target, task.settings, task.part)
+        name = name_of(source, job.settings, part)
+        target = job.workspace / job.clips_folder / name
+        clip = None if job.overwrite else _complete(target)
+        clip = clip or make_clip(video, target, job.settings, part)
         size = target.stat().st_size
     except VideoError as error:
         return str(error)
-    except Exception as error:  # such as a full disk: not the video's fault, and the others would fare no better
-        return RbftError(f"the clip of {task.video} cannot be made: {type(error).__name__}: {error}")
+    except Exception as error:  # such as a full disk: no other clip could be made either
+        return RbftError(f"the clip of {job.source.video} cannot be made: {type(error).__name__}: {error}")
     return MadeClip(
-        task.video,
-        stat.st_size,
-        stat.st_mtime_ns,
-        task.part,
-        settings_key(task.settings),
-        source,
-        name,
-        clip.frames,
-        clip.width,
-        clip.height,
-        clip.fps,
-        size,
+        path=job.source.video.as_posix(),
+        bytes=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        part=part,
+        settings=settings_key(job.settings),
+        source=source,
+        clip=name,
+        frames=clip.frames,
+        width=clip.width,
+        height=clip.height,
+        fps=clip.fps,
+        size=size,
     )
 
 
-def _whole(file: Path) -> Clip | None:
-    """A clip, if it is there and can be opened (its index is at its end); a copy of a workspace may have cut it off."""
+def _complete(file: Path) -> Clip | None:
+    """An existing clip that can be opened, or None. A copy of a workspace may lack the end of a file."""
     try:
         clip = probe(file)
     except VideoError:

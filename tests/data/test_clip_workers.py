@@ -28,7 +28,7 @@ from builders import (
 from rbft_plugin.clips.video import Part, load_clip
 from rbft_plugin.data import clip_workers
 from rbft_plugin.data.clip_index import MadeClip
-from rbft_plugin.data.clip_workers import Shard
+from rbft_plugin.data.clip_workers import ClipJob, Shard, VideoPart
 from rbft_plugin.data.prepared import read_split
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec import dataset
@@ -226,13 +226,15 @@ def test_a_video_of_many_parts_is_hashed_once(ws: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(clip_workers, "source_hash", lambda path: hashed.append(path) or "x" * 64)
     settings = dataset.ClipSettings(frames=4, max_pixels=3136)
     parts = [Part(start, start + 1) for start in (0, 1, 2)]
-    made = [
-        clip_workers._make(clip_workers.Task(str(ws), video.name, part, "clips", settings, False)) for part in parts
-    ]
+
+    def job(part: Part) -> ClipJob:
+        return ClipJob(ws, VideoPart(Path(video.name), part), Path("clips"), settings, False)
+
+    made = [clip_workers._run(job(part)) for part in parts]
     assert len({m.clip for m in made if isinstance(m, MadeClip)}) == 3
     assert hashed == [ws / "long.mp4"]
     os.utime(video, ns=(0, 0))
-    clip_workers._make(clip_workers.Task(str(ws), video.name, parts[0], "clips", settings, False))
+    clip_workers._run(job(parts[0]))
     assert len(hashed) == 2  # it may be another video now
 
 
