@@ -46,7 +46,7 @@ def failure(ready: Plan, step: Step) -> str:
 
 
 def test_an_unknown_task(ready: Plan) -> None:
-    step = replace(step_of(ready, "score"), models=())
+    step = replace(step_of(ready, "score"), model=None)
     argv = [{"rbft_mine": "rbft_nothing"}.get(a, a) for a in step.argv]
     argv[argv.index("--model_args") + 1] = "pretrained=base"
     message = failure(ready, replace(step, argv=argv))
@@ -57,7 +57,7 @@ def test_an_unknown_task(ready: Plan) -> None:
 
 
 def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
-    step = replace(step_of(ready, "score"), models=())
+    step = replace(step_of(ready, "score"), model=None)
     argv = list(step.argv)
     argv[argv.index("--model_args") + 1] = "pretrained=base"
     argv[argv.index("--batch_size") + 1] = "2"
