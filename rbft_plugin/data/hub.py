@@ -35,7 +35,7 @@ def read(dataset: Dataset, hub: Hub) -> Source:
             there = shortened(part.column_names, 20)
             problems.append(f"split '{name}' has no column '{hub.video}' (annotations.hub.video); it has: {there}")
             continue
-        for number, cells in enumerate(_rows(part, hub.video, DataFolder(dataset.name).hub_videos)):
+        for number, cells in enumerate(_rows(part, hub.video, DataFolder(dataset.name).source)):
             if dataset.annotations.id is None:
                 cells.setdefault("id", f"{name}-{number}")
             rows.append(Row(f"{name} row {number + 1}", cells, split))

@@ -39,8 +39,8 @@ class DataFolder:
         return self.path / "sources"
 
     @property
-    def hub_videos(self) -> Path:
-        """Where videos go that a dataset of the hub holds as bytes."""
+    def source(self) -> Path:
+        """Videos that rbft writes itself: those that a dataset of the hub holds as bytes, and those of the demo."""
         return self.path / "source"
 
     @property

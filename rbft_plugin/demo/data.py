@@ -14,14 +14,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from rbft_plugin.data.prepared import DataFolder
 from rbft_plugin.errors import RbftError
 from rbft_plugin.files import write_bytes
 
 if TYPE_CHECKING:  # each process that draws videos would import it
     from rbft_plugin.data.clip_workers import Progress
 
-SOURCE = Path("data/demo/source")
-BASE = Path("data/demo/base")
+SOURCE = DataFolder("demo").source
+BASE = DataFolder("demo").path / "base"
 # The label of each event. The base model can describe the events, and has never seen these labels for them.
 LABEL_OF = {"pass": "normal", "stop": "loitering", "turn": "patrol", "drop": "delivery", "take": "theft"}
 # Samples of each label in each split; "extra" are training samples whose label is left blank.

@@ -145,7 +145,7 @@ def _of_class(metric: str, outcomes: Sequence[str]) -> Any:
     """A metric of one label, from each sample's tp, fp, fn or tn; 0 where it is undefined."""
     targets = ["yes" if outcome in ("tp", "fn") else "no" for outcome in outcomes]
     predictions = ["yes" if outcome in ("tp", "fp") else "no" for outcome in outcomes]
-    return counts.per_class(targets, predictions, ["yes", "no"])["yes"][metric]
+    return float(getattr(counts.per_class(targets, predictions, ["yes", "no"])["yes"], metric))
 
 
 def _of_pairs(metric: Metric, pairs: Sequence[Sequence[Any]]) -> float:

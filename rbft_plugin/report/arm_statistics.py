@@ -97,9 +97,11 @@ def _per_class(evaluations: Sequence[Evaluation], f1: list[Array]) -> dict[str, 
     tables = [per_class(first.targets, one.predictions, first.labels) for one in evaluations]
     return {
         label: ClassStatistics(
-            **{name: fmean(table[label][name] for table in tables) for name in ("precision", "recall", "f1")},
+            precision=fmean(table[label].precision for table in tables),
+            recall=fmean(table[label].recall for table in tables),
+            f1=fmean(table[label].f1 for table in tables),
             f1_ci95=_class_interval([one[:, code] for one in f1]),
-            support=tables[0][label]["support"],
+            support=tables[0][label].support,
         )
         for code, label in enumerate(first.labels)
     }

@@ -92,11 +92,11 @@ def _pair(new: Evaluation, old: Evaluation) -> SeedPair:
     return SeedPair(
         seed=new.seed,
         against_seed=old.seed,
-        accuracy_diff=(test["fixed"] - test["broken"]) / len(new.ids),  # exact, so that it is rounded alike
+        accuracy_diff=(test.fixed - test.broken) / len(new.ids),  # exact, so that it is rounded alike
         macro_f1_diff=figures(new)["macro_f1"] - figures(old)["macro_f1"],
-        fixed=test["fixed"],
-        broken=test["broken"],
-        mcnemar_p=test["p"],
+        fixed=test.fixed,
+        broken=test.broken,
+        mcnemar_p=test.p,
     )
 
 

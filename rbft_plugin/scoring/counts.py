@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rbft_plugin.scoring.answers import NO_ANSWER
 
@@ -110,19 +110,25 @@ def majority_accuracy(targets: Sequence[str]) -> float:
     return Counter(targets).most_common(1)[0][1] / len(targets)
 
 
+class ClassFigures(NamedTuple):
+    """A label's precision, recall and F1, from 0 to 1 and 0 where undefined, and its number of targets."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
 def per_class(
     targets: Sequence[str], predictions: Sequence[str | None], labels: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Each label's precision, recall, F1 (0 to 1; 0 where undefined) and support (number of targets), in label order.
-
-    It has the form {label: {"precision", "recall", "f1", "support"}}. Raises ValueError as `codes` does.
-    """
+) -> dict[str, ClassFigures]:
+    """The figures of each label, in label order. Raises ValueError as `codes` does."""
     from sklearn.metrics import precision_recall_fscore_support
 
     y_true, y_pred = codes(targets, predictions, labels)
     columns = precision_recall_fscore_support(y_true, y_pred, labels=range(len(labels)), zero_division=0)
     return {
-        label: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+        label: ClassFigures(float(precision), float(recall), float(f1), int(support))
         for label, precision, recall, f1, support in zip(labels, *columns, strict=True)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rbft_plugin.scoring import calibration
 from rbft_plugin.scoring.counts import Counts, correct, count
@@ -77,12 +77,21 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return float(interval.low), float(interval.high)
 
 
-def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> dict[str, Any]:
-    """The exact two-sided McNemar test (1947) of predictions `a` (the new arm) against `b`, on the same samples.
+class McNemar(NamedTuple):
+    """`fixed` is the number of samples that the new arm has right and the other one wrong, `broken` the reverse.
 
-    Returns "fixed", the number of samples that `a` has right and `b` has wrong, "broken", the reverse, and "p", the
-    probability of a split at least as uneven if both are equally likely (binomial), 1.0 if no sample differs. Raises
-    ValueError as `counts.correct` does.
+    `p` is the probability of a split at least as uneven if both are equally likely, 1.0 if no sample differs.
+    """
+
+    fixed: int
+    broken: int
+    p: float
+
+
+def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | None]) -> McNemar:
+    """The exact two-sided (binomial) McNemar test (1947) of predictions `a`, of the new arm, against `b`.
+
+    All are of the same samples. Raises ValueError as `counts.correct` does.
     """
     from scipy.stats import binomtest
 
@@ -90,4 +99,4 @@ def mcnemar(targets: Sequence[str], a: Sequence[str | None], b: Sequence[str | N
     fixed, broken = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     changed = fixed + broken
     p = float(binomtest(min(fixed, broken), changed, 0.5).pvalue) if changed else 1.0
-    return {"fixed": fixed, "broken": broken, "p": p}
+    return McNemar(fixed, broken, p)

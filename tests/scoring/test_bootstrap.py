@@ -62,7 +62,7 @@ def test_figures_of_resamples_are_those_of_the_repeated_clips() -> None:
         assert found["weighted_f1"][row] == pytest.approx(METRICS["weighted_f1"].of(y_true, y_pred, labels))
         assert found["no_answer"][row] == pytest.approx(METRICS["no_answer"].of(y_true, y_pred, labels))
         by_class = counts.per_class(y_true, y_pred, labels)
-        assert found["f1"][row] == pytest.approx([by_class[label]["f1"] for label in labels])
+        assert found["f1"][row] == pytest.approx([by_class[label].f1 for label in labels])
 
 
 def test_one_seed_has_the_quantiles_of_its_resamples() -> None:
