@@ -15,11 +15,11 @@ from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.spec.names import TASK_KINDS, task_kind
-from rbft_plugin.spec.recipe import Evaluation
+from rbft_plugin.spec.recipe import EvaluationSettings
 
 
 def argv(
-    checkpoint: Checkpoint, task: str, output: Path, evaluation: Evaluation, processes: int | None = None
+    checkpoint: Checkpoint, task: str, output: Path, evaluation: EvaluationSettings, processes: int | None = None
 ) -> list[str]:
     """The command of lmms-eval. With several processes, each takes a part of the samples."""
     model_args = [checkpoint.model_args(), *(f"{k}={v}" for k, v in evaluation.model_args.items())]

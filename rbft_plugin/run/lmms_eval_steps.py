@@ -15,7 +15,7 @@ from rbft_plugin.run import layout
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.sweep import WRITING, Cell, Place, in_cell, of_training
 from rbft_plugin.spec.names import TASK_KINDS, task_name
-from rbft_plugin.spec.recipe import Evaluation
+from rbft_plugin.spec.recipe import EvaluationSettings
 
 
 def write_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
@@ -61,7 +61,7 @@ def _step(
     model: Checkpoint,
     output: Path,
     kinds: Sequence[str],
-    settings: Evaluation,
+    settings: EvaluationSettings,
 ) -> Step:
     """One start for tasks that run on one split."""
     tasks = [task_name(plan.dataset.name, task) for task in kinds]

@@ -64,7 +64,7 @@ class Training(Strict):
     export: bool = False
 
 
-class Evaluation(Strict):
+class EvaluationSettings(Strict):
     """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
 
     tasks: tuple[Annotated[str, *one_of(scored_tasks)], ...] = ("label",)
@@ -128,7 +128,7 @@ class Recipe(Strict):
     launch: Launch = Launch()
     filters: Filters = Filters()  # of the base model's rationales
     training: Training
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
     @field_validator("arms")
     @classmethod

@@ -12,7 +12,7 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.lmms_eval.evaluation import EvaluationRow
 from rbft_plugin.model.checkpoint import Checkpoint
-from rbft_plugin.spec.recipe import Evaluation
+from rbft_plugin.spec.recipe import EvaluationSettings
 
 STAMP = "20260101_000000"
 
@@ -51,14 +51,14 @@ def samples(*names: str) -> list[dict[str, Any]]:
 
 
 def test_the_command_line_names_model_task_and_output() -> None:
-    assert evaluation.argv(Checkpoint("Qwen/base"), "rbft_mine", Path("runs/r/eval"), Evaluation()) == [
+    assert evaluation.argv(Checkpoint("Qwen/base"), "rbft_mine", Path("runs/r/eval"), EvaluationSettings()) == [
         *("lmms-eval", "--model", "rbft_vl", "--model_args", "pretrained=Qwen/base", "--tasks", "rbft_mine"),
         *("--batch_size", "1", "--log_samples", "--output_path", "runs/r/eval"),
     ]
 
 
 def test_model_arguments_join_those_of_the_checkpoint_and_options_get_their_dashes() -> None:
-    given = Evaluation(
+    given = EvaluationSettings(
         batch_size=8,
         model_args={"attn_implementation": "sdpa", "max_length": 100},
         args={

@@ -45,7 +45,7 @@ def test_a_recipe_of_required_keys_alone_has_defaults_for_the_others(tmp_path: P
     assert loaded.arms == {"zero_shot": (), "rbft": ("rationale", "label")}
     assert loaded.seeds == (0,)
     assert loaded.training.overrides == {} and loaded.training.stages["label"].overrides == {}
-    assert loaded.evaluation == recipe.Evaluation(tasks=("label",), batch_size=1, model_args={}, args={})
+    assert loaded.evaluation == recipe.EvaluationSettings(tasks=("label",), batch_size=1, model_args={}, args={})
     assert loaded.filters == Filters(keep=(), min_words=3, max_words=None, max_share=0.2)
 
 
