@@ -15,8 +15,7 @@ from rbft_plugin.clips.canonical import read_frames
 from rbft_plugin.clips.decode import window
 from rbft_plugin.clips.video import Clip, VideoError, probe
 from rbft_plugin.data import prompts, splits
-from rbft_plugin.data.annotations import Annotated, Sample
-from rbft_plugin.data.annotations import read as read_annotations
+from rbft_plugin.data.annotations import Annotated, Sample, read_annotations
 from rbft_plugin.data.clip_workers import Progress
 from rbft_plugin.data.prepare import counts
 from rbft_plugin.data.prepared import read_manifest, read_split

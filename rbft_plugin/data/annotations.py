@@ -52,12 +52,7 @@ class Annotated:
     raws: Counter[str]
 
 
-def samples(dataset: Dataset) -> list[Sample]:
-    """The annotated samples in the order of the source; see `read`."""
-    return read(dataset).samples
-
-
-def read(dataset: Dataset) -> Annotated:
+def read_annotations(dataset: Dataset) -> Annotated:
     """Samples and remarks; raises ProblemsError with every problem of the annotations.
 
     Where splits are by ids or ratio, `split` is that of `ids` or None: `splits.assign` decides.

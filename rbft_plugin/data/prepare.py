@@ -1,19 +1,20 @@
-"""`rbft check` and `rbft prepare`: annotations and videos -> clips, splits, training rows, registrations."""
+"""`rbft prepare`: makes the clips, splits, label rows and manifest of a dataset from its annotations and videos."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from rbft_plugin import files
 from rbft_plugin.data import prompts, splits
-from rbft_plugin.data.annotations import Sample, samples
+from rbft_plugin.data.annotations import Sample, read_annotations
 from rbft_plugin.data.clip_index import MadeClip
 from rbft_plugin.data.clip_workers import Progress, Shard, make_clips
 from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, MissingSample, PreparedSample, json_line
@@ -21,10 +22,28 @@ from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS
 
+MOST_LINES = 50  # of an error message about videos
+
+
+class Usable(NamedTuple):
+    """A sample with its clip."""
+
+    sample: Sample
+    clip: MadeClip
+
+
+class Unusable(NamedTuple):
+    """A sample whose video cannot be used, and why."""
+
+    sample: Sample
+    reason: str
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` did: the manifest; clips that were new; those that no sample uses any more, and their bytes."""
+    """The result of `prepare`: the manifest, how many clips are new, and how many files in the folder of clips belong
+    to no sample any more, with their size in bytes.
+    """
 
     manifest: Manifest
     new: int
@@ -33,122 +52,120 @@ class Prepared:
 
 
 def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, overwrite: bool = False) -> Prepared:
-    """Make all that training and evaluation read, and the registrations.
+    """Make everything that training and evaluation read. Existing clips are kept, unless `overwrite`.
 
-    Clips that are there already are kept, unless `overwrite`. Raises ProblemsError naming every sample whose video
-    cannot be used, if they are more than `dataset.max_missing`; the clips of the others stay, and nothing else is
-    written then.
+    Raises ProblemsError that names every sample whose video cannot be used, if they are more than
+    `dataset.max_missing`. The clips of the other samples are kept then, but the manifest is removed.
     """
-    annotated = samples_of(dataset)
-    clips = make_clips(dataset, annotated, progress, workers, overwrite)
+    samples = _annotated_samples(dataset)
+    clips = make_clips(dataset, samples, progress, workers, overwrite)
     folder = DataFolder(dataset.name)
-    with FileLock(folder.lock):  # two processes write the same files, but not at once
+    with FileLock(folder.lock):  # another process may prepare the same dataset
         try:
-            used, missing = parted(dataset, annotated, clips.of_samples)
+            usable, unusable = _divided(dataset, samples, clips.of_samples)
         except RbftError:
             folder.manifest.unlink(missing_ok=True)
             raise
-        row_files = [*(folder.samples(split) for split in SPLITS), folder.rows("label")]
+        # The lines are made when they are needed, and made twice, because together they are large.
+        row_files = {folder.samples(split): partial(_split_lines, dataset, usable, split) for split in SPLITS}
+        row_files[folder.rows("label")] = partial(_label_row_lines, dataset, usable)
         manifest = Manifest(
             dataset=dataset.name,
-            counts=counts(dataset, [sample for sample, _ in used]),
-            missing=Missing(counts=counts(dataset, [sample for sample, _ in missing]), samples=described(missing)),
+            counts=counts(dataset, [sample for sample, _ in usable]),
+            missing=_missing(dataset, unusable),
             display={label.name: label.display for label in dataset.labels if label.display},
             clips=dataset.clips,
-            largest_clip_pixels=max(made.width * made.height for _, made in used),
-            most_frames=max(made.frames for _, made in used),
-            sha256={path.name: files.sha256_of_lines(_lines(dataset, used, path)) for path in row_files},
+            largest_clip_pixels=max(clip.width * clip.height for _, clip in usable),
+            most_frames=max(clip.frames for _, clip in usable),
+            sha256={path.name: files.sha256_of_lines(lines()) for path, lines in row_files.items()},
         )
         text = files.json_text(manifest.model_dump())
-        present = {path.name: files.sha256(path) for path in row_files if path.is_file()}
-        if present != manifest.sha256 or not files.holds(folder.manifest, text):
+        existing = {path.name: files.sha256(path) for path in row_files if path.is_file()}
+        if existing != manifest.sha256 or not files.holds(folder.manifest, text):
             folder.manifest.unlink(missing_ok=True)
-            for path in row_files:
-                files.write_lines(path, _lines(dataset, used, path))
-            files.write_text(folder.manifest, text)  # last: its presence means that all else is complete
-    return Prepared(manifest, clips.new, *_unused(folder.clips, {made.clip for _, made in used}))
+            for path, lines in row_files.items():
+                files.write_lines(path, lines())
+            files.write_text(folder.manifest, text)  # last, because a manifest means that all files are complete
+    used_clips = {clip.clip for _, clip in usable}
+    unused_sizes = [file.stat().st_size for file in os.scandir(folder.clips) if file.name not in used_clips]
+    return Prepared(manifest, clips.new, len(unused_sizes), sum(unused_sizes))
 
 
 def make_shard(
     dataset: Dataset, progress: Progress, shard: Shard, workers: int | None = None, overwrite: bool = False
 ) -> tuple[int, int, list[str]]:
-    """Make the clips of a shard alone: how many it has and how many were new, and the problems with its videos."""
-    annotated = samples_of(dataset)
-    clips = make_clips(dataset, annotated, progress, workers, overwrite, shard)
-    pairs = zip(shard.of(annotated), clips.of_samples, strict=True)
-    return len(clips.of_samples), clips.new, [sample.problem(made) for sample, made in pairs if isinstance(made, str)]
+    """Make only the clips of a shard. Returns its numbers of samples and new clips, and the problems of its videos."""
+    samples = _annotated_samples(dataset)
+    clips = make_clips(dataset, samples, progress, workers, overwrite, shard)
+    results = zip(shard.of(samples), clips.of_samples, strict=True)
+    problems = [sample.problem(result) for sample, result in results if isinstance(result, str)]
+    return len(clips.of_samples), clips.new, problems
 
 
-def samples_of(dataset: Dataset) -> list[Sample]:
-    """All annotated samples with their splits; raises ProblemsError if none would train, or none test."""
-    found = splits.assign(samples(dataset), dataset.splits)
-    if empty := [f"split '{s}' has no sample" for s in ("train", "test") if not any(f.split == s for f in found)]:
-        raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
-    return found
-
-
-def _lines(dataset: Dataset, used: list[tuple[Sample, MadeClip]], path: Path) -> Iterator[str]:
-    """The lines of a file of samples or of label rows. One at a time, for they are large."""
-    labelled_rows = path == DataFolder(dataset.name).rows("label")
-    split = "train" if labelled_rows else path.stem
-    for sample, made in used:
-        if sample.split != split:
-            continue
-        prepared = _prepared(dataset, sample, made)
-        if not labelled_rows:
-            yield json_line(prepared.model_dump())
-        elif sample.label is not None:
-            yield json_line(prepared.training_row(prepared.label_prompt, sample.label).as_json())
-
-
-def _unused(folder: Path, used: set[str]) -> tuple[int, int]:
-    """How many files of the folder no sample uses, and their bytes."""
-    sizes = [entry.stat().st_size for entry in os.scandir(folder) if entry.name not in used]
-    return len(sizes), sum(sizes)
-
-
-def _prepared(dataset: Dataset, sample: Sample, made: MadeClip) -> PreparedSample:
-    hint = sample.label if sample.split == "train" else None
-    return PreparedSample(
-        id=sample.id,
-        video=(DataFolder(dataset.name).clips / made.clip).as_posix(),
-        label=sample.label,
-        labels=dataset.label_names,
-        rationale_prompt=prompts.rationale(dataset, sample.context),
-        hinted_prompt=prompts.hinted(dataset, hint, sample.context) if hint else None,
-        label_prompt=prompts.label(dataset, sample.context),
-        after_video=dataset.prompts.after_video,
-        meta=ClipMeta(
-            source=sample.video.as_posix(),
-            start=float(sample.part.start),
-            seconds=round(made.frames / made.fps, 3),
-            frames=made.frames,
-            width=made.width,
-            height=made.height,
-        ),
-    )
-
-
-MOST_LINES = 50  # of an error message about videos
-
-
-def counts(dataset: Dataset, found: list[Sample]) -> dict[str, dict[str, int]]:
-    """Samples by split and label; those without a label count under "" (last)."""
-    names = [*dataset.label_names, *([""] if any(s.label is None for s in found) else [])]
-    table = {split: Counter(s.label or "" for s in found if s.split == split) for split in SPLITS}
+def counts(dataset: Dataset, samples: list[Sample]) -> dict[str, dict[str, int]]:
+    """Numbers of samples by split and label. Samples without a label count under "", which comes last."""
+    names = [*dataset.label_names, *([""] if any(s.label is None for s in samples) else [])]
+    table = {split: Counter(s.label or "" for s in samples if s.split == split) for split in SPLITS}
     return {split: {name: table[split][name] for name in names} for split in SPLITS}
 
 
-def parted(
-    dataset: Dataset, found: list[Sample], made: list[MadeClip | str]
-) -> tuple[list[tuple[Sample, MadeClip]], list[tuple[Sample, str]]]:
-    """Samples with their clips, and those without with the reason; raises ProblemsError if one must not go on so."""
-    pairs = list(zip(found, made, strict=True))
-    used = [(s, m) for s, m in pairs if isinstance(m, MadeClip)]
-    missing = [(s, m) for s, m in pairs if isinstance(m, str)]
-    if len(missing) > dataset.max_missing:
-        raise ProblemsError(f"{dataset.name}: videos that cannot be used", _shortened(dataset, missing), _hint(dataset))
-    before, after = counts(dataset, found), counts(dataset, [s for s, _ in used])
+def _annotated_samples(dataset: Dataset) -> list[Sample]:
+    """All annotated samples with their splits. Raises ProblemsError if none is for training, or none for testing."""
+    samples = splits.assign(read_annotations(dataset).samples, dataset.splits)
+    present = {sample.split for sample in samples}
+    if empty := [f"split '{split}' has no sample" for split in ("train", "test") if split not in present]:
+        raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
+    return samples
+
+
+def _prepared_samples(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[PreparedSample]:
+    for sample, clip in usable:
+        if sample.split != split:
+            continue
+        hint = sample.label if split == "train" else None
+        yield PreparedSample(
+            id=sample.id,
+            video=(DataFolder(dataset.name).clips / clip.clip).as_posix(),
+            label=sample.label,
+            labels=dataset.label_names,
+            rationale_prompt=prompts.rationale(dataset, sample.context),
+            hinted_prompt=prompts.hinted(dataset, hint, sample.context) if hint else None,
+            label_prompt=prompts.label(dataset, sample.context),
+            after_video=dataset.prompts.after_video,
+            meta=ClipMeta(
+                source=sample.video.as_posix(),
+                start=float(sample.part.start),
+                seconds=round(clip.frames / clip.fps, 3),
+                frames=clip.frames,
+                width=clip.width,
+                height=clip.height,
+            ),
+        )
+
+
+def _split_lines(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[str]:
+    for sample in _prepared_samples(dataset, usable, split):
+        yield json_line(sample.model_dump())
+
+
+def _label_row_lines(dataset: Dataset, usable: list[Usable]) -> Iterator[str]:
+    for sample in _prepared_samples(dataset, usable, "train"):
+        if sample.label is not None:
+            yield json_line(sample.training_row(sample.label_prompt, sample.label).as_json())
+
+
+def _divided(
+    dataset: Dataset, samples: list[Sample], results: list[MadeClip | str]
+) -> tuple[list[Usable], list[Unusable]]:
+    """Samples with a clip, and samples without. Raises ProblemsError if the dataset cannot be used like that."""
+    pairs = list(zip(samples, results, strict=True))
+    usable = [Usable(sample, result) for sample, result in pairs if isinstance(result, MadeClip)]
+    unusable = [Unusable(sample, result) for sample, result in pairs if isinstance(result, str)]
+    if len(unusable) > dataset.max_missing:
+        allowed = f" (max_missing in its YAML allows {dataset.max_missing})" if dataset.max_missing else ""
+        hint = f"Repair them, or remove their rows{allowed}; then prepare again."
+        raise ProblemsError(f"{dataset.name}: videos that cannot be used", _video_problems(dataset, unusable), hint)
+    before, after = counts(dataset, samples), counts(dataset, [sample for sample, _ in usable])
     emptied = [
         f"split '{split}' has no sample " + (f"of label '{name}' " if name else "without a label ") + "that can be used"
         for split in ("train", "test")
@@ -157,49 +174,45 @@ def parted(
     ]
     if emptied:
         raise ProblemsError(dataset.name, emptied, "Get their videos; then prepare again.")
-    if leaks := _leaks(used):
+    if leaks := _leaks(usable):
         raise ProblemsError(f"{dataset.name}: the same video in two splits", leaks, "Remove all but one of its rows.")
-    return used, missing
+    return usable, unusable
 
 
-def _hint(dataset: Dataset) -> str:
-    allowed = f" (max_missing in its YAML allows {dataset.max_missing})" if dataset.max_missing else ""
-    return f"Mend them, or remove their rows{allowed}; then prepare again."
-
-
-def _shortened(dataset: Dataset, missing: list[tuple[Sample, str]]) -> list[str]:
-    """A line a video; where there are many, a line a kind of reason, and a file of all."""
-    lines = [s.problem(reason) for s, reason in missing]
-    if len(lines) <= MOST_LINES:
-        return lines
-    groups: dict[str, list[tuple[Sample, str]]] = {}
-    for sample, reason in missing:
-        groups.setdefault(re.sub(r"\d+(\.\d+)?", "N", reason), []).append((sample, reason))
+def _video_problems(dataset: Dataset, unusable: list[Unusable]) -> list[str]:
+    """A line for each video. Where these are many: a line for each kind of reason, and a file that lists all."""
+    problems = [sample.problem(reason) for sample, reason in unusable]
+    if len(problems) <= MOST_LINES:
+        return problems
     file = DataFolder(dataset.name).unusable_videos
-    files.write_text(file, "".join(f"{line}\n" for line in lines))
-    said = [
-        f"{len(group)} videos: {group[0][1] if len(group) == 1 else kind}, such as "
-        + shortened([f"{s.named}: {s.video}" for s, _ in group], 3)
-        for kind, group in sorted(groups.items(), key=lambda item: -len(item[1]))
+    files.write_text(file, "".join(f"{problem}\n" for problem in problems))
+    by_kind: dict[str, list[Unusable]] = defaultdict(list)
+    for sample, reason in unusable:
+        by_kind[re.sub(r"\d+(\.\d+)?", "N", reason)].append(Unusable(sample, reason))
+    summary = [
+        f"{len(group)} videos: {group[0].reason if len(group) == 1 else kind}, such as "
+        + shortened([f"{sample.named}: {sample.video}" for sample, _ in group], 3)
+        for kind, group in sorted(by_kind.items(), key=lambda item: -len(item[1]))
     ]
-    return [*said, f"all {len(lines)} are listed in {file}"]
+    return [*summary, f"all {len(problems)} are listed in {file}"]
 
 
-def described(missing: list[tuple[Sample, str]]) -> list[MissingSample]:
-    return [
+def _missing(dataset: Dataset, unusable: list[Unusable]) -> Missing:
+    samples = [
         MissingSample(id=s.id, split=s.split, label=s.label, video=s.video.as_posix(), reason=reason)
-        for s, reason in missing
+        for s, reason in unusable
     ]
+    return Missing(counts=counts(dataset, [sample for sample, _ in unusable]), samples=samples)
 
 
-def _leaks(used: list[tuple[Sample, MadeClip]]) -> list[str]:
-    """The same moments of one video in different splits: a model would be tested on what it was trained on."""
-    seen: dict[str, list[Sample]] = {}
-    said = []
-    for sample, made in used:
-        others = seen.setdefault(made.source, [])
-        if other := next((o for o in others if o.split != sample.split and o.part.overlaps(sample.part)), None):
+def _leaks(usable: list[Usable]) -> list[str]:
+    """Samples of different splits that share moments of a video: a model would be tested on what it was trained on."""
+    seen: dict[str, list[Sample]] = defaultdict(list)
+    leaks = []
+    for sample, clip in usable:
+        earlier = seen[clip.source]
+        if other := next((e for e in earlier if e.split != sample.split and e.part.overlaps(sample.part)), None):
             both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
-            said.append(f"{both}: {sample.video}")
-        others.append(sample)
-    return said
+            leaks.append(f"{both}: {sample.video}")
+        earlier.append(sample)
+    return leaks

@@ -1,4 +1,4 @@
-"""Prepared data in data/<name>, as `rbft prepare` leaves it: its paths, manifest, samples and training rows."""
+"""Prepared data in data/<name>: the paths, manifest, samples and training rows that `rbft prepare` makes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class DataFolder:
 
     @property
     def clip_index(self) -> Path:
-        """The folder of the files that say from which source each clip was made."""
+        """The folder of the files that say from which video each clip was made."""
         return self.path / "sources"
 
     @property
     def source(self) -> Path:
-        """Videos that rbft writes itself: those that a dataset of the hub holds as bytes, and those of the demo."""
+        """The folder of the videos that rbft writes: those that a dataset of the hub holds as bytes, and the demo's."""
         return self.path / "source"
 
     @property
@@ -53,19 +53,19 @@ class DataFolder:
 
     @property
     def unusable_videos(self) -> Path:
-        """The list of all unusable videos, where a message names only some of them."""
+        """The list of all videos that cannot be used, for a message that names only some of them."""
         return self.path / "missing.txt"
 
     def samples(self, split: str) -> Path:
         return self.path / f"{split}.jsonl"
 
     def rows(self, stage: str) -> Path:
-        """LLaMA-Factory's rows of a stage, "rationale" or "label"."""
+        """The training rows of a stage, "rationale" or "label"."""
         return self.path / f"{stage}.jsonl"
 
 
 class ClipMeta(BaseModel):
-    """What a sample's clip was made of, and what it is: sizes in pixels, times in seconds."""
+    """The video and start of a sample, and its clip. Sizes are in pixels, times in seconds."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,7 +78,7 @@ class ClipMeta(BaseModel):
 
 
 class PreparedSample(BaseModel):
-    """A sample of a prepared split. `label` is None for an unlabelled one; `hinted_prompt` shows the label."""
+    """A sample of a prepared split. `label` is None if it has none. `hinted_prompt` shows the label."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,13 +93,13 @@ class PreparedSample(BaseModel):
     meta: ClipMeta
 
     def training_row(self, prompt: str, answer: str) -> TrainingRow:
-        """A row that trains `answer` to `prompt` on this sample's clip."""
+        """A row that trains a model to answer `prompt` about this sample's clip with `answer`."""
         return TrainingRow(self.id, f"{MEDIA_MARK}{self.after_video}{prompt}", answer, self.video)
 
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """A row of LLaMA-Factory's sharegpt format. `message` is the user's, with the mark that stands for the video."""
+    """A row of LLaMA-Factory's sharegpt format. `message` is the user's, and has MEDIA_MARK for the video."""
 
     id: str
     message: str
@@ -107,8 +107,8 @@ class TrainingRow:
     video: str
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> TrainingRow:
-        """From a JSON row. Raises KeyError, IndexError or TypeError if it is none."""
+    def from_json(cls, row: dict[str, Any]) -> TrainingRow:
+        """The row that a JSON value holds. Raises KeyError, IndexError, TypeError or ValueError if it holds none."""
         user, assistant = row["messages"]
         return cls(str(row.get("id", "")), user["content"], assistant["content"], row["videos"][0])
 
@@ -118,7 +118,7 @@ class TrainingRow:
 
 
 class MissingSample(BaseModel):
-    """A sample that is in no split, for its video cannot be used."""
+    """A sample that was left out, because its video cannot be used."""
 
     id: str
     split: str | None
@@ -128,14 +128,14 @@ class MissingSample(BaseModel):
 
 
 class Missing(BaseModel):
-    """The samples without a usable video: their numbers by split and label, and each with its reason."""
+    """The samples that were left out, and their numbers by split and label."""
 
     counts: dict[str, dict[str, int]] = {}
     samples: list[MissingSample] = []
 
 
 class Manifest(BaseModel):
-    """What `prepare` made. `counts` are by split and label ("" for none); `sha256` is of each file of rows."""
+    """What `rbft prepare` made. `counts` are by split and label ("" for none). `sha256` has each JSON lines file."""
 
     dataset: str
     counts: dict[str, dict[str, int]]
@@ -155,28 +155,31 @@ def read_manifest(name: str) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise RbftError(f"{path}: damaged ({_first(error)}); run `rbft prepare {name}` again") from None
+        raise RbftError(f"{path}: damaged ({_first_problem(error)}); run `rbft prepare {name}` again") from None
 
 
 def read_split(name: str, split: str) -> list[PreparedSample]:
     """The samples of a prepared split. Raises RbftError if the dataset is not prepared, or a line is damaged."""
     read_manifest(name)
-    path, samples = DataFolder(name).samples(split), []
+    path = DataFolder(name).samples(split)
+    samples = []
     for number, row in _lines(path):
         try:
             samples.append(PreparedSample.model_validate(row))
         except ValidationError as error:
-            raise RbftError(f"{path}: line {number}: {_first(error)}; run `rbft prepare {name}` again") from None
+            raise RbftError(
+                f"{path}: line {number}: {_first_problem(error)}; run `rbft prepare {name}` again"
+            ) from None
     return samples
 
 
 def read_training_rows(path: Path) -> list[TrainingRow]:
-    """Training rows, such as `rbft collect` writes. Raises RbftError for the first line that is none."""
+    """Training rows, such as `rbft collect` writes. Raises RbftError for the first line that is no row."""
     rows = []
     for number, row in _lines(path):
         try:
-            rows.append(TrainingRow.of(row))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            rows.append(TrainingRow.from_json(row))
+        except (KeyError, IndexError, TypeError, ValueError):
             raise RbftError(f"{path}: line {number}: not a row with 'messages' and 'videos'") from None
     return rows
 
@@ -211,6 +214,6 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                     raise RbftError(f"{path}: line {number}: not JSON ({error.msg})") from None
 
 
-def _first(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

@@ -53,7 +53,7 @@ def train(
             return [f"{file} is missing"]
         given = read_jsonl(file)
         problems = checks.row_problems(given)
-        parsed = [] if problems else [TrainingRow.of(row) for row in given]
+        parsed = [] if problems else [TrainingRow.from_json(row) for row in given]
         return problems or model_fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, parsed)
 
     def problems_after(log: str) -> list[str]:

@@ -20,7 +20,7 @@ ROWS = [{"id": "a", "split": "train", "label": "calm"}, {"id": "b", "split": "te
 
 def read(**changes: Any) -> list[Sample]:
     write_yaml(small_yaml(**changes))
-    return annotations.samples(dataset.load("mine"))
+    return annotations.read_annotations(dataset.load("mine")).samples
 
 
 def said(**changes: Any) -> str:
@@ -172,7 +172,7 @@ def test_dropped_values_are_left_out_and_counted(ws: Path) -> None:
     rows = [*ROWS, {"id": "c", "split": "test", "label": "unclear"}, {"id": "d", "split": "test", "label": " bad"}]
     write_csv("mine.csv", [*rows, {"id": "e", "split": "test", "label": "unclear"}])
     write_yaml(small_yaml(**mine(drop=["unclear", "bad", "never"])))
-    found = annotations.read(dataset.load("mine"))
+    found = annotations.read_annotations(dataset.load("mine"))
     assert [s.id for s in found.samples] == ["a", "b"]
     assert found.dropped == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
 
@@ -181,7 +181,7 @@ def test_remarks_of_the_source_are_kept(ws: Path) -> None:
     write_csv("mine.csv", ROWS)
     write_csv("title.csv", [{"id": "a", "title": "A"}])
     write_yaml(small_yaml(**mine(join=[{"file": "title.csv"}])))
-    assert annotations.read(dataset.load("mine")).doubts == (
+    assert annotations.read_annotations(dataset.load("mine")).doubts == (
         "title.csv: no row for 1 of 2 samples; their title is empty",
     )
 
@@ -189,9 +189,9 @@ def test_remarks_of_the_source_are_kept(ws: Path) -> None:
 def test_hidden_columns_that_are_not_there_are_a_remark(ws: Path) -> None:
     write_csv("mine.csv", [row | {"reason": "x"} for row in ROWS])
     write_yaml(small_yaml(**mine(hidden=["reason"])))
-    assert annotations.read(dataset.load("mine")).doubts == ()
+    assert annotations.read_annotations(dataset.load("mine")).doubts == ()
     write_yaml(small_yaml(**mine(hidden=["reasons", "reason", "Votes"])))
-    assert annotations.read(dataset.load("mine")).doubts == (
+    assert annotations.read_annotations(dataset.load("mine")).doubts == (
         "annotations.hidden names columns that no row has, and so keeps nothing from prompts: 'reasons', 'Votes'",
     )
 

@@ -134,7 +134,7 @@ def outcome(folder: Path, text: bytes, **files: bytes) -> str | None:
         patch.chdir(folder)
         try:
             mine = dataset.load("mine")
-            for sample in splits.assign(annotations.samples(mine), mine.splits):
+            for sample in splits.assign(annotations.read_annotations(mine).samples, mine.splits):
                 for made in (prompts.label, prompts.rationale):
                     assert made(mine, sample.context).encode()
                 assert sample.split in ("train", "val", "test")

@@ -129,7 +129,7 @@ def test_videos_that_cannot_be_used_are_all_named_and_nothing_but_clips_is_left(
         "  - row 1 (id 'train0'): mine_videos/train0.mp4 does not exist\n"
         "  - row 3 (id 'val0'): mine_videos/val0.mp4 is empty\n"
         "  - row 5 (id 'test1'): mine_videos/test1.mp4 cannot be opened (Invalid data found when processing input)\n"
-        "Mend them, or remove their rows; then prepare again."
+        "Repair them, or remove their rows; then prepare again."
     )
     assert {p: p.read_bytes() for p in Path("data/mine").glob("*.jsonl")} == rows
     assert not Path("data/mine/manifest.json").exists()
@@ -255,7 +255,7 @@ def test_as_many_videos_may_be_missing_as_the_yaml_allows(ws: Path) -> None:
         prepare_mine()
     assert str(error.value).splitlines()[0] == "mine: videos that cannot be used: 3 problems"
     assert str(error.value).splitlines()[-1] == (
-        "Mend them, or remove their rows (max_missing in its YAML allows 2); then prepare again."
+        "Repair them, or remove their rows (max_missing in its YAML allows 2); then prepare again."
     )
     assert not Path("data/mine/manifest.json").exists()
 
@@ -292,7 +292,7 @@ def test_many_videos_that_cannot_be_used_are_told_by_reason_and_listed_in_a_file
         "row 7 (id 'gone1'): mine_videos/gone1.mp4, row 8 (id 'gone2'): mine_videos/gone2.mp4 and 57 more\n"
         "  - 1 videos: is empty, such as row 3 (id 'val0'): mine_videos/val0.mp4\n"
         "  - all 61 are listed in data/mine/missing.txt\n"
-        "Mend them, or remove their rows; then prepare again."
+        "Repair them, or remove their rows; then prepare again."
     )
     listed = Path("data/mine/missing.txt").read_text().splitlines()
     assert len(listed) == 61 and listed[0] == "row 3 (id 'val0'): mine_videos/val0.mp4 is empty"

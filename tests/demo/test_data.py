@@ -19,7 +19,7 @@ from rbft_plugin import workspace
 from rbft_plugin.check import dataset_check as check
 from rbft_plugin.clips.video import probe
 from rbft_plugin.data import splits
-from rbft_plugin.data.annotations import samples
+from rbft_plugin.data.annotations import read_annotations
 from rbft_plugin.demo import data
 from rbft_plugin.demo import synthetic_video as world
 from rbft_plugin.demo.data import write_source
@@ -154,7 +154,7 @@ def source(made: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_the_shipped_dataset_takes_what_is_written(source: dict[str, str]) -> None:
-    found = splits.assign(samples(load("demo")), load("demo").splits)
+    found = splits.assign(read_annotations(load("demo")).samples, load("demo").splits)
     assert Counter((s.split, s.label) for s in found) == Counter(
         {(split, label): SIZES[split] for split in ("train", "val", "test") for label in load("demo").label_names}
         | {("train", None): 5}

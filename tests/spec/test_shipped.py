@@ -22,7 +22,7 @@ TAGS = ("Normal", "Abnormal", "Vague Abnormal")
 
 def read(name: str) -> list[Sample]:
     shipped = dataset.load(name)
-    return splits.assign(annotations.samples(shipped), shipped.splits)
+    return splits.assign(annotations.read_annotations(shipped).samples, shipped.splits)
 
 
 @pytest.mark.parametrize("name", NAMES)
