@@ -140,7 +140,7 @@ def _splits(dataset: Dataset, rows: list[Row]) -> tuple[dict[str, str], list[str
     decided: dict[str, str] = {}
     there = {row.cells[id_column] for row in rows}
     for split in [s for s in SPLITS if s in splits.ids]:
-        file = readers.place(splits.ids[split])
+        file = readers.expanded(splits.ids[split])
         named = _ids(file, f"splits.ids.{split}")
         if strange := [i for i in named if i not in there]:
             problems.append(f"{file} (splits.ids.{split}) names ids that are in no row: {shortened(strange)}")
@@ -154,7 +154,7 @@ def _ids(file: Path, key: str) -> list[str]:
     """Ids of a text file: one a line, without empty lines and those that begin with #."""
     if not os.path.isfile(file):
         raise RbftError(f"{file}: no such file ({key}, relative to the workspace {Path.cwd()})")
-    lines = [line.strip() for line in readers.decoded(file).splitlines()]
+    lines = [line.strip() for line in readers.utf8_text(file).splitlines()]
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 

@@ -1,13 +1,13 @@
-"""Where a dataset's rows come from: files, a folder of class folders, a Hugging Face dataset; files joined to them."""
+"""Reads the rows of a dataset: files, a folder of class folders or a Hugging Face dataset, and files joined to them."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from rbft_plugin.data import hub, readers
 from rbft_plugin.data.readers import Cells, Row, Source
@@ -17,99 +17,124 @@ from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS, Annotations, Join
 from rbft_plugin.spec.yaml_models import UNUSABLE
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class JoinedFile(NamedTuple):
+    """The columns that are taken from a joined file, and its rows by id with these columns only."""
+
+    columns: list[str]
+    rows: dict[str, Cells]
+
 
 def read(dataset: Dataset) -> Source:
-    """All rows, with joined columns; raises RbftError with what is wrong with the files, all at once."""
-    given = dataset.annotations
-    if given.hub:
-        source = hub.read(dataset, given.hub)
-    elif given.file:
-        source = _files(_in_order(given.file), given.id_column)
+    """All rows, with joined columns. Raises RbftError with all that is wrong with the files."""
+    annotations = dataset.annotations
+    if annotations.hub:
+        source = hub.read(dataset, annotations.hub)
     else:
-        source = _folders(_in_order(given.folder or {}))
-    return _joined(source, given) if given.join else source
+        given = annotations.file or annotations.folder or {}
+        order = ("all", *SPLITS)
+        paths: dict[str, Path] = dict(sorted(given.items(), key=lambda item: order.index(item[0])))
+        name = ", ".join(str(readers.expanded(path)) for path in paths.values())
+        if annotations.file:
+            source = Source(name, _rows_of_files(paths, annotations.id_column))
+        else:
+            rows, notes = _rows_of_folders(paths)
+            source = Source(name, rows, notes, videos="{path}")
+    return _joined(source, annotations) if annotations.join else source
 
 
-def _files(paths: dict[str, Path], id_column: str) -> Source:
+def columns_of(rows: Iterable[Cells]) -> list[str]:
+    """The columns that rows have, in the order in which they first come."""
+    return list(dict.fromkeys(column for cells in rows for column in cells))
+
+
+def no_column(column: str, key: str, existing_columns: list[str]) -> str:
+    """A message about a column that a key of the YAML names and that does not exist."""
+    shown = [name if name == name.strip() else repr(name) for name in existing_columns]
+    return f"no column '{column}', which {key} names; the columns are: {shortened(shown, 20)}"
+
+
+def _rows_of_files(paths: dict[str, Path], id_column: str) -> list[Row]:
     names = [path.name for path in paths.values()]
-    read = _all(
-        lambda path=path: readers.read(path, "annotations.file", id_column)  # type: ignore[misc]
-        for path in paths.values()
-    )
+    tables = _for_all(paths.values(), lambda path: readers.read(path, "annotations.file", id_column))
     rows = []
-    for (split, path), found in zip(paths.items(), read, strict=True):
+    for (split, path), table in zip(paths.items(), tables, strict=True):
         if split == "all":
-            rows += [Row(f"row {n}", cells) for n, cells in enumerate(found, 1)]
+            rows += [Row(f"row {number}", cells) for number, cells in enumerate(table, 1)]
         else:
             file = path.name if names.count(path.name) == 1 else path.as_posix()
-            rows += [Row(f"{file} row {n}", cells, split) for n, cells in enumerate(found, 1)]
-    return Source(", ".join(str(readers.place(path)) for path in paths.values()), rows)
+            rows += [Row(f"{file} row {number}", cells, split) for number, cells in enumerate(table, 1)]
+    return rows
 
 
-def _folders(paths: dict[str, Path]) -> Source:
-    """A row for each video below a class folder: its id (path below the folder), label and path."""
-    rows, other, problems = [], [], []
+def _rows_of_folders(paths: dict[str, Path]) -> tuple[list[Row], tuple[str, ...]]:
+    """A row with id (the path below the folder), label and path for each video below a class folder; and notes."""
+    rows, others, problems = [], [], []
     for split, folder in paths.items():
-        top = readers.place(folder)
+        top = readers.expanded(folder)
         if not os.path.isdir(top):
             problems.append(f"{top}: no such folder (annotations.folder, relative to the workspace {Path.cwd()})")
             continue
-        for file in _below(top):
+        for file in _files_below(top):
             below = file.relative_to(top)
             if file.suffix.lower() not in VIDEO_SUFFIXES:
-                other.append(str(file))
+                others.append(file)
             elif len(below.parts) == 1:
                 problems.append(f"{file}: is in no class folder ({top}/<label>/{file.name})")
             elif UNUSABLE.search(str(below)):
                 problems.append(f"{str(file).encode(errors='replace').decode()}: its name is not UTF-8 text")
             else:
-                name = below.as_posix() if split == "all" else f"{split}/{below.as_posix()}"
-                cells = {"id": name, "label": below.parts[0], "path": str(file)}
-                rows.append(Row(name, cells, None if split == "all" else split))
+                sample_id = below.as_posix() if split == "all" else f"{split}/{below.as_posix()}"
+                cells = {"id": sample_id, "label": below.parts[0], "path": str(file)}
+                rows.append(Row(sample_id, cells, None if split == "all" else split))
     if problems:
         raise ProblemsError("annotations.folder", problems)
-    notes = [f"{len(other)} files that are no videos are left out: {shortened(other)}"] if other else []
-    return Source(", ".join(str(readers.place(path)) for path in paths.values()), rows, tuple(notes), "{path}")
+    return rows, (f"{len(others)} files that are no videos are left out: {shortened(others)}",) if others else ()
 
 
-def _below(top: Path) -> Iterator[Path]:
-    """Files below a folder in the order of their names; hidden ones, such as macOS's ._x.mp4, are not the user's.
+def _files_below(top: Path) -> Iterator[Path]:
+    """Files below a folder in the order of their names, without hidden files such as macOS's ._x.mp4.
 
-    Raises RbftError for a folder that cannot be read, which os.walk would pass over.
+    Raises RbftError for a folder that cannot be read. os.walk would skip it.
     """
 
-    def unread(error: OSError) -> None:
+    def fail(error: OSError) -> None:
         raise RbftError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    for folder, folders, files in os.walk(top, onerror=unread, followlinks=True):
-        here = Path(folder)
-        real = here.resolve()
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and (here / f).resolve() not in (real, *real.parents)
-        )
-        yield from (here / name for name in sorted(files) if not name.startswith("."))
+    for name, folders, files in os.walk(top, onerror=fail, followlinks=True):
+        folder = Path(name)
+        real = folder.resolve()
+        ancestors = (real, *real.parents)  # a link to one of these would have no end
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (folder / f).resolve() not in ancestors)
+        yield from (folder / file for file in sorted(files) if not file.startswith("."))
 
 
-def _joined(source: Source, given: Annotations) -> Source:
-    """Rows with the columns of the files in `join`; a row without a partner there gets "" and is counted in a note."""
-    read = _all(
-        lambda n=n, join=join: _by_id(join, f"annotations.join[{n}]", given.id_column)  # type: ignore[misc]
-        for n, join in enumerate(given.join)
-    )
-    there = list(dict.fromkeys(column for row in source.rows for column in row.cells))
-    if source.rows and given.id_column not in there:
-        raise ProblemsError(source.name, [no_column(given.id_column, "annotations.id", there)])
+def _joined(source: Source, annotations: Annotations) -> Source:
+    """Rows with the columns of joined files. A row without a partner in a file gets ""; a note counts such rows."""
+    id_column = annotations.id_column
+
+    def read_numbered(numbered: tuple[int, Join]) -> JoinedFile:
+        number, join = numbered
+        return _joined_file(join, f"annotations.join[{number}]", id_column)
+
+    joined_files = _for_all(enumerate(annotations.join), read_numbered)
+    existing_columns = columns_of(row.cells for row in source.rows)
+    if source.rows and id_column not in existing_columns:
+        raise ProblemsError(source.name, [no_column(id_column, "annotations.id", existing_columns)])
     rows, notes, problems = source.rows, list(source.notes), []
-    for n, (join, (columns, partners)) in enumerate(zip(given.join, read, strict=True)):
-        here = {column for row in rows for column in row.cells}
-        file = readers.place(join.file)
-        if clashing := [f"'{c}'" for c in columns if c in here]:
+    ids = [row.cells.get(id_column, "") for row in rows]
+    for number, (join, (columns, partners)) in enumerate(zip(annotations.join, joined_files, strict=True)):
+        file = readers.expanded(join.file)
+        existing_columns = columns_of(row.cells for row in rows)
+        if clashing := [f"'{column}'" for column in columns if column in existing_columns]:
             problems.append(
                 f"{file}: has columns that are there already: {', '.join(clashing)}; name those to take in "
-                f"annotations.join[{n}].columns"
+                f"annotations.join[{number}].columns"
             )
             continue
-        ids = [row.cells.get(given.id_column, "") for row in rows]
         alone = sum(i not in partners for i in ids)
         if alone and alone == len(ids):
             problems.append(f"{file}: has no row for any id of the annotations, such as '{ids[0]}'")
@@ -122,45 +147,29 @@ def _joined(source: Source, given: Annotations) -> Source:
     return replace(source, rows=rows, notes=tuple(notes))
 
 
-def _by_id(join: Join, key: str, id_column: str) -> tuple[list[str], dict[str, Cells]]:
-    """The columns to take from a joined file, and its rows with these alone, by id."""
-    column = join.id or id_column
-    found = readers.read(join.file, f"{key}.file", column)
-    there = list(dict.fromkeys(c for row in found for c in row))
-    columns = list(join.columns) or [c for c in there if c != column]
-    problems = [
-        no_column(name, named, there)
-        for named, name in (
-            (f"{key}.id" if join.id else "annotations.id", column),
-            *((f"{key}.columns", c) for c in columns),
-        )
-        if name not in there
-    ]
-    counts = Counter(row.get(column, "") for row in found)
-    problems += [f"id '{i}' stands in {n} rows" for i, n in counts.items() if n > 1 and column in there]
+def _joined_file(join: Join, key: str, annotations_id: str) -> JoinedFile:
+    id_column = join.id or annotations_id
+    rows = readers.read(join.file, f"{key}.file", id_column)
+    existing_columns = columns_of(rows)
+    columns = list(join.columns) or [column for column in existing_columns if column != id_column]
+    named = [(f"{key}.id" if join.id else "annotations.id", id_column), *((f"{key}.columns", c) for c in columns)]
+    problems = [no_column(c, by_key, existing_columns) for by_key, c in named if c not in existing_columns]
+    if id_column in existing_columns:
+        counts = Counter(row.get(id_column, "") for row in rows)
+        problems += [f"id '{i}' stands in {count} rows" for i, count in counts.items() if count > 1]
     if problems:
-        raise ProblemsError(readers.place(join.file), problems)
-    return columns, {row.get(column, ""): {c: row.get(c, "") for c in columns} for row in found}
+        raise ProblemsError(readers.expanded(join.file), problems)
+    return JoinedFile(columns, {row.get(id_column, ""): {c: row.get(c, "") for c in columns} for row in rows})
 
 
-def no_column(column: str, key: str, there: list[str]) -> str:
-    """What is said of a column that a key of the YAML names and that is not there."""
-    shown = [name if name == name.strip() else repr(name) for name in there]
-    return f"no column '{column}', which {key} names; the columns are: {shortened(shown, 20)}"
-
-
-def _in_order(paths: Any) -> dict[str, Path]:
-    return {split: paths[split] for split in ("all", *SPLITS) if split in paths}
-
-
-def _all(calls: Iterator[Callable[[], Any]]) -> list[Any]:
-    """Results of all calls; raises RbftError with the messages of all that fail."""
-    results, said = [], []
-    for call in calls:
+def _for_all(items: Iterable[Item], function: Callable[[Item], Result]) -> list[Result]:
+    """The results of a function for all items. Raises RbftError with the messages of all calls that fail."""
+    results, messages = [], []
+    for item in items:
         try:
-            results.append(call())
+            results.append(function(item))
         except RbftError as error:
-            said.append(str(error))
-    if said:
-        raise RbftError("\n".join(said))
+            messages.append(str(error))
+    if messages:
+        raise RbftError("\n".join(messages))
     return results

@@ -1,4 +1,4 @@
-"""tables: real files of every format, odd ones among them, and the whole text of every complaint."""
+"""readers: real files of every format, odd ones among them, and the whole text of every complaint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rbft_plugin.data import readers as tables
+from rbft_plugin.data import readers
 from rbft_plugin.errors import RbftError
 
 
@@ -16,7 +16,7 @@ def read(name: str, content: Any, id_column: str = "id") -> list[dict[str, str]]
     """Rows of a file with this content: bytes, text, or what to write as JSON."""
     raw = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else None
     Path(name).write_bytes(json.dumps(content).encode() if raw is None else raw)
-    return tables.read(Path(name), "annotations.file", id_column)
+    return readers.read(Path(name), "annotations.file", id_column)
 
 
 def said(name: str, content: Any) -> str:
@@ -81,7 +81,7 @@ def test_a_parquet_file_has_numbers_as_a_person_writes_them_and_no_binary_column
         "raw": pa.array([b"\xff", b""]),
     }
     pq.write_table(pa.table(columns), "a.parquet")
-    assert tables.read(Path("a.parquet"), "key", "id") == [
+    assert readers.read(Path("a.parquet"), "key", "id") == [
         {"id": "1", "pandas": "3", "single": "0.1", "flag": "true", "text": "é", "list": '["a"]'},
         {"id": "2", "pandas": "", "single": "", "flag": "", "text": "", "list": "[]"},
     ]
@@ -92,13 +92,13 @@ def test_a_path_may_hold_variables_and_the_home_folder(monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("NAME", "a")
     for path in ("~/$NAME.csv", "${NAME}.csv", str(here / "a.csv")):
-        assert tables.read(Path(path), "key", "id") == [{"id": "x"}]
+        assert readers.read(Path(path), "key", "id") == [{"id": "x"}]
 
 
 def test_a_file_that_is_not_there_is_named_with_its_key_and_the_workspace(here: Path) -> None:
     for name in ("a.csv", "a" * 300 + ".csv"):
         with pytest.raises(RbftError) as raised:
-            tables.read(Path(name), "annotations.file", "id")
+            readers.read(Path(name), "annotations.file", "id")
         assert str(raised.value) == f"{name}: no such file (annotations.file, relative to the workspace {here})"
 
 
@@ -144,5 +144,5 @@ def test_a_parquet_file_with_two_columns_of_one_name_is_refused() -> None:
 
     pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["id", "id"]), "a.parquet")
     with pytest.raises(RbftError) as raised:
-        tables.read(Path("a.parquet"), "key", "id")
+        readers.read(Path("a.parquet"), "key", "id")
     assert str(raised.value) == "a.parquet: columns that stand twice in the header: id"

@@ -1,4 +1,4 @@
-"""places: where a sample's video is, in real folders."""
+"""video_lookup: where a sample's video is, in real folders."""
 
 from __future__ import annotations
 
