@@ -151,13 +151,13 @@ def _short(videos: Sequence[VideoCheck]) -> list[Finding]:
 
 def _remarks(dataset: Dataset, annotated: Annotated) -> list[Finding]:
     """What the annotations leave out or lack, and what the YAML names that they do not have."""
-    given, raws = dataset.annotations, annotated.raws
-    findings = [Finding("warning", "annotations", "annotations", text) for text in annotated.doubts]
+    given, values = dataset.annotations, annotated.label_values
+    findings = [Finding("warning", "annotations", "annotations", text) for text in annotated.warnings]
     findings += [Finding("note", "dropped", "annotations", text) for text in annotated.dropped]
     for label in dataset.labels:
-        findings += annotation_checks.unused(f"values of label '{label.name}'", label.values, raws)
-    findings += annotation_checks.unused("annotations.drop", given.drop, raws)
-    return findings + annotation_checks.unused("annotations.unlabelled", given.unlabelled, raws)
+        findings += annotation_checks.unused(f"values of label '{label.name}'", label.values, values)
+    findings += annotation_checks.unused("annotations.drop", given.drop, values)
+    return findings + annotation_checks.unused("annotations.unlabelled", given.unlabelled, values)
 
 
 def _no_recipe(name: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The one place where the text that a model is shown is made. The wording is ours; the paper's is not public."""
+"""Makes the prompts that a model is shown. The wording is ours, because that of the paper is not public."""
 
 from __future__ import annotations
 
@@ -42,33 +42,33 @@ Answer with the name of one class and nothing else."""
 
 
 def rationale(dataset: Dataset, context: Context = ()) -> str:
-    """What the base model is asked about a training video; it never shows the label."""
+    """The prompt for a rationale of a training video. It does not show the label."""
     return _filled(dataset.prompts.rationale or RATIONALE, dataset, context)
 
 
 def hinted(dataset: Dataset, label: str, context: Context = ()) -> str:
-    """What the base model is asked where the mode is to show it the label; the rationale is not to say so."""
-    return _filled(dataset.prompts.hinted or HINTED, dataset, context, {"label": label})
+    """The prompt for a rationale that shows the label. The rationale should not say that it was shown."""
+    return _filled(dataset.prompts.hinted or HINTED, dataset, context, label=label)
 
 
 def label(dataset: Dataset, context: Context = ()) -> str:
-    """What stage 2 trains and the evaluation asks; the wanted answer is the label's name alone."""
+    """The prompt of stage 2 and of the evaluation. The answer is the name of the label and nothing else."""
     return _filled(dataset.prompts.label or LABEL, dataset, context)
 
 
-def _filled(template: str, dataset: Dataset, context: Context, more: dict[str, str] | None = None) -> str:
-    """The template with its fields filled in; what is empty goes with the line breaks after it."""
+def _filled(template: str, dataset: Dataset, context: Context, **more: str) -> str:
+    """The template with its fields filled in. An empty field is removed with the line breaks after it."""
     names = [label.name for label in dataset.labels]
     fields = {
         "domain": dataset.prompts.domain.strip(),
         "labels": "\n".join(f"- {label.name}: {label.description.strip()}" for label in dataset.labels),
         "names": f"{', '.join(names[:-1])} or {names[-1]}",
         "context": "\n".join(f"{name}: {text}" for name, text in context),
-        **(more or {}),
-    }
+    } | more
     if "{context}" not in template:
         template = "{context}\n\n" + template
-    for name in (name for name, text in fields.items() if not text):
-        template = re.sub(rf"\{{{name}\}}\n*", "", template)
-    # in one pass: a description may hold {names} as a word of its own
+    for name, text in fields.items():
+        if not text:
+            template = re.sub(rf"\{{{name}\}}\n*", "", template)
+    # In one pass, because a description may have {names} as a word of its own.
     return re.sub(rf"\{{({'|'.join(fields)})\}}", lambda m: fields[m.group(1)], template).strip()

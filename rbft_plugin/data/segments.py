@@ -1,4 +1,4 @@
-"""Which part of its video a sample is."""
+"""Finds out which part of its video a sample is."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from rbft_plugin.spec.dataset_sources import Segment
 
 
 def part(segment: Segment, cells: Mapping[str, str]) -> Part | str:
-    """The part that a row's cells mean, or what is wrong with them.
+    """The part that the cells of a row describe, or what is wrong with them.
 
-    A trim above 0 drops so many seconds of the end, one below 0 of the start; both count from `end` and `start` where
-    these are given too.
+    A positive trim drops so many seconds from the end of the part, a negative one from its start.
     """
-    given = {key: cells.get(column, "").strip() for key, column in dict(segment).items() if column}
-    times = {key: seconds(text, signed=key == "trim") for key, text in given.items() if text}
-    if bad := [f"{key} '{given[key]}'" for key, time in times.items() if time is None]:
+    texts = {key: cells.get(column, "").strip() for key, column in dict(segment).items() if column}
+    times = {key: seconds(text, signed=key == "trim") for key, text in texts.items() if text}
+    if bad := [f"{key} '{texts[key]}'" for key, time in times.items() if time is None]:
         return f"{' and '.join(bad)} (segment): must be seconds or hours:minutes:seconds"
     start, end, trim = times.get("start") or 0.0, times.get("end"), times.get("trim") or 0.0
-    found = Part(start + max(0.0, -trim), end, max(0.0, trim))
-    if end is not None and end - found.cut <= found.start:
-        return f"nothing is left between {found.start:g} s and {end - found.cut:g} s (segment)"
-    return found
+    part = Part(start + max(0.0, -trim), end, max(0.0, trim))
+    if end is not None and end - part.cut <= part.start:
+        return f"nothing is left between {part.start:g} s and {end - part.cut:g} s (segment)"
+    return part
 
 
 def seconds(text: str, signed: bool = False) -> float | None:
-    """Seconds that 12.5, 1:02 or 0:01:02.5 mean; None if it is no time."""
+    """The seconds of a time such as 12.5, 1:02 or 0:01:02.5, or None if the text is no time."""
     sign, text = (-1.0, text[1:]) if signed and text.startswith("-") else (1.0, text)
     if not re.fullmatch(r"(\d+:){0,2}(\d+\.?\d*|\.\d+)", text):
         return None

@@ -1,4 +1,4 @@
-"""Where a sample's video is."""
+"""Finds the videos of samples."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".ts")
 
 
-class Places:
-    """Finds videos whose extension is another than their path says; each folder is listed once."""
+class VideoLookup:
+    """Finds videos, also where their extension differs from the path. It lists each folder once."""
 
     def __init__(self) -> None:
         self._folders: dict[str, dict[str, list[str]]] = {}
 
     def find(self, path: str) -> Path | str:
-        """The video at a path; where nothing is there, the one whose name differs in its extension, or has one where
-        the path has none; where there is none, the path itself. A text says why there is no one answer.
+        """The video at a path, or why there is none that could be meant.
+
+        If the path does not exist, the video is the one file there with the same name and another extension, or with
+        an extension where the path has none. If there is no such file, the result is the path.
         """
         path = os.path.expanduser(path)
         folder, name = os.path.split(path)
@@ -28,7 +30,7 @@ class Places:
             return Path(path)
         except (FileNotFoundError, NotADirectoryError):
             pass
-        except OSError as error:  # a name that is too long, a folder that may not be read
+        except OSError as error:  # such as a name that is too long, or a folder that may not be read
             return f"{path:.100}: {error.strerror}"
         stem, suffix = os.path.splitext(name)
         videos = self._videos(folder or ".")
@@ -38,7 +40,7 @@ class Places:
         return Path(folder, fitting[0]) if fitting else Path(path)
 
     def _videos(self, folder: str) -> dict[str, list[str]]:
-        """Names of a folder's videos, by what stands before their extension."""
+        """The names of a folder's videos by their stem."""
         if folder not in self._folders:
             by_stem = defaultdict(list)
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:

@@ -181,7 +181,7 @@ def test_remarks_of_the_source_are_kept(ws: Path) -> None:
     write_csv("mine.csv", ROWS)
     write_csv("title.csv", [{"id": "a", "title": "A"}])
     write_yaml(small_yaml(**mine(join=[{"file": "title.csv"}])))
-    assert annotations.read_annotations(dataset.load("mine")).doubts == (
+    assert annotations.read_annotations(dataset.load("mine")).warnings == (
         "title.csv: no row for 1 of 2 samples; their title is empty",
     )
 
@@ -189,9 +189,9 @@ def test_remarks_of_the_source_are_kept(ws: Path) -> None:
 def test_hidden_columns_that_are_not_there_are_a_remark(ws: Path) -> None:
     write_csv("mine.csv", [row | {"reason": "x"} for row in ROWS])
     write_yaml(small_yaml(**mine(hidden=["reason"])))
-    assert annotations.read_annotations(dataset.load("mine")).doubts == ()
+    assert annotations.read_annotations(dataset.load("mine")).warnings == ()
     write_yaml(small_yaml(**mine(hidden=["reasons", "reason", "Votes"])))
-    assert annotations.read_annotations(dataset.load("mine")).doubts == (
+    assert annotations.read_annotations(dataset.load("mine")).warnings == (
         "annotations.hidden names columns that no row has, and so keeps nothing from prompts: 'reasons', 'Votes'",
     )
 

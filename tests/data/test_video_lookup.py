@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rbft_plugin.data.video_lookup import Places
+from rbft_plugin.data.video_lookup import VideoLookup
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def find(path: str, *there: str) -> Path | str:
     for name in there:
         Path("v", name).touch()
-    return Places().find(path)
+    return VideoLookup().find(path)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_video_is_found_by_its_name_whatever_its_extension(path: str, there: l
 def test_a_video_in_the_current_or_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Path("a.avi").touch()
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert (Places().find("a"), Places().find("~/a.mp4")) == (Path("a.avi"), tmp_path / "a.avi")
+    assert (VideoLookup().find("a"), VideoLookup().find("~/a.mp4")) == (Path("a.avi"), tmp_path / "a.avi")
 
 
 def test_several_videos_of_one_name_are_no_answer() -> None:
@@ -61,6 +61,6 @@ def test_each_folder_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     listed = []
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or real(folder))
-    places = Places()
-    assert [places.find(f"v/{n}.mp4") for n in range(100)] == [Path(f"v/{n}.mp4") for n in range(100)]
+    lookup = VideoLookup()
+    assert [lookup.find(f"v/{n}.mp4") for n in range(100)] == [Path(f"v/{n}.mp4") for n in range(100)]
     assert listed == ["v"]
