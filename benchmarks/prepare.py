@@ -46,7 +46,7 @@ def main() -> None:
 
 def run(folder: Path, count: int, processes: int) -> None:
     from rbft_plugin import workspace
-    from rbft_plugin.clips import decode as decoding
+    from rbft_plugin.clips import decode
     from rbft_plugin.clips.canonical import make_clip, write_clip
     from rbft_plugin.clips.video import WHOLE
     from rbft_plugin.spec.dataset import ClipSettings
@@ -68,7 +68,7 @@ def run(folder: Path, count: int, processes: int) -> None:
     }
     (folder / "dataset_info/bench.yaml").write_text(yaml.safe_dump(content))
     settings = ClipSettings()
-    choices = [decoding.choose(video, settings, WHOLE) for video in videos]
+    choices = [decode.choose(video, settings, WHOLE) for video in videos]
 
     def prepare() -> None:
         code = "from rbft_plugin.cli.main import main; main()"
@@ -87,7 +87,7 @@ def run(folder: Path, count: int, processes: int) -> None:
         for choice in choices:
             by = choice if skips else replace(choice, track=replace(choice.track, skips=False))
             target, fps = folder / "out/clip.mp4", Fraction(1, 2)
-            decoding.with_either_decoder(by, lambda frames, to=target, at=fps: write_clip(to, frames, at, settings.crf))
+            decode.with_either_decoder(by, lambda frames, to=target, at=fps: write_clip(to, frames, at, settings.crf))
 
     alone = timing.rounds(
         {

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rbft_plugin import files
 from rbft_plugin.clips.video import WHOLE, Clip, Part
 from rbft_plugin.spec.dataset import ClipSettings
 
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 WAY = 2  # of choosing, resizing and encoding frames: part of each clip's name, to be raised when it changes
 
 
-def source_hash(video: Path) -> str:
-    """Hash of the video's bytes."""
-    digest = hashlib.sha256()
-    with video.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def settings_key(settings: ClipSettings) -> str:
     """What tells clips of these settings from those of others."""
     return hashlib.sha256(repr((WAY, sorted(settings.model_dump().items()))).encode()).hexdigest()[:16]
@@ -40,7 +32,7 @@ def settings_key(settings: ClipSettings) -> str:
 
 def clip_name(video: Path, settings: ClipSettings, part: Part = WHOLE) -> str:
     """File name of the clip of a part of the video: a hash of its bytes, the part and the settings."""
-    return name_of(source_hash(video), settings, part)
+    return name_of(files.sha256(video), settings, part)
 
 
 def name_of(source: str, settings: ClipSettings, part: Part) -> str:
@@ -54,12 +46,12 @@ def make_clip(video: Path, target: Path, settings: ClipSettings, part: Part = WH
 
     Of the source, one full-size frame is held at a time, of the clip one frame too.
     """
-    from rbft_plugin.clips import decode as decoding
+    from rbft_plugin.clips import decode
 
-    choice = decoding.choose(video, settings, part)
+    choice = decode.choose(video, settings, part)
     # Whole milliseconds a frame: exact in the container, so that each reader computes one and the same frame rate.
     fps = Fraction(1000, max(1, round(1000 * choice.duration / len(choice.indices))))
-    decoding.with_either_decoder(choice, lambda frames: write_clip(target, frames, fps, settings.crf))
+    decode.with_either_decoder(choice, lambda frames: write_clip(target, frames, fps, settings.crf))
     return Clip(len(choice.indices), choice.width, choice.height, float(fps))
 
 
@@ -71,10 +63,10 @@ def read_frames(video: Path, settings: ClipSettings, part: Part = WHOLE) -> tupl
     """
     import numpy as np
 
-    from rbft_plugin.clips import decode as decoding
+    from rbft_plugin.clips import decode
 
-    choice = decoding.choose(video, settings, part)
-    return decoding.with_either_decoder(choice, lambda frames: np.stack(list(frames))), choice.duration
+    choice = decode.choose(video, settings, part)
+    return decode.with_either_decoder(choice, lambda frames: np.stack(list(frames))), choice.duration
 
 
 def write_clip(target: Path, frames: Iterable[np.ndarray], fps: Fraction, crf: int) -> None:

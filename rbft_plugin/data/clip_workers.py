@@ -16,7 +16,8 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
 
-from rbft_plugin.clips.canonical import make_clip, name_of, settings_key, source_hash
+from rbft_plugin import files
+from rbft_plugin.clips.canonical import make_clip, name_of, settings_key
 from rbft_plugin.clips.video import Clip, Part, VideoError, probe, require_file
 from rbft_plugin.data import clip_index
 from rbft_plugin.data.annotations import Sample
@@ -198,9 +199,9 @@ def _work(jobs: Connection) -> None:
 
 
 @lru_cache(maxsize=16)
-def _source_hash(video: Path, size: int, mtime_ns: int) -> str:
+def _source_sha256(video: Path, size: int, mtime_ns: int) -> str:
     """The hash of a video, which is read once where many samples are parts of it."""
-    return source_hash(video)
+    return files.sha256(video)
 
 
 def _run(job: ClipJob) -> MadeClip | str | RbftError:
@@ -209,7 +210,7 @@ def _run(job: ClipJob) -> MadeClip | str | RbftError:
     try:
         require_file(video)
         stat = video.stat()
-        source = _source_hash(video, stat.st_size, stat.st_mtime_ns)
+        source = _source_sha256(video, stat.st_size, stat.st_mtime_ns)
         name = name_of(source, job.settings, part)
         target = job.workspace / job.clips_folder / name
         clip = None if job.overwrite else _complete(target)

@@ -25,6 +25,7 @@ from builders import (
     write_yaml,
 )
 
+from rbft_plugin import files
 from rbft_plugin.clips.video import Part, load_clip
 from rbft_plugin.data import clip_workers
 from rbft_plugin.data.clip_index import MadeClip
@@ -223,7 +224,7 @@ def test_a_long_path_of_temporary_files_is_no_obstacle(ws: Path) -> None:
 
 def test_a_video_of_many_parts_is_hashed_once(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video, hashed = write_video(Path("long.mp4"), seconds=4), []
-    monkeypatch.setattr(clip_workers, "source_hash", lambda path: hashed.append(path) or "x" * 64)
+    monkeypatch.setattr(files, "sha256", lambda path: hashed.append(path) or "x" * 64)
     settings = dataset.ClipSettings(frames=4, max_pixels=3136)
     parts = [Part(start, start + 1) for start in (0, 1, 2)]
 
