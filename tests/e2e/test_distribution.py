@@ -17,7 +17,7 @@ from builders import QUIET, prepare, small_dataset
 from families import build
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.data.prepared import read_jsonl
+from rbft_plugin.data.prepared import read_training_rows
 from rbft_plugin.llamafactory import checks, training
 from rbft_plugin.run import subprocesses as processes
 from rbft_plugin.spec.dataset import load
@@ -62,7 +62,7 @@ def finished(name: str, command: list[str], launch: Launch) -> list[float]:
     merged = read_yaml(RECIPE) | KEYS | accumulated(launch)
     assert processes.run(command, log, lambda line: None, processes.Processes()) == 0, log.read_text()[-3000:]
     output = Path("runs") / name
-    tokens = fit.run_tokens("model", read_jsonl(Path("data/mine/label.jsonl")))
+    tokens = fit.run_tokens("model", read_training_rows(Path("data/mine/label.jsonl")))
     assert checks.output_problems(output, log.read_text(), 16, merged, launch, tokens) == []
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
     return [entry["loss"] for entry in history if "loss" in entry]

@@ -90,7 +90,7 @@ def test_a_training_that_stops_early_and_cuts_an_answer(ready: Plan) -> None:
     write_jsonl(Path("data/mine/label.jsonl"), rows)
     step = step_of(ready, "train")
     assert step.problems_before() == []
-    lengths = [fit.run_tokens("base", [TrainingRow.of(row)]) or 0 for row in rows]
+    lengths = [fit.run_tokens("base", [TrainingRow.from_json(row)]) or 0 for row in rows]
     cutoff = max(lengths) - 1
     message = failure(ready, replace(step, argv=[*step.argv, f"cutoff_len={cutoff}", "max_steps=2"]))
     assert message.split("\nIts log is ")[0].splitlines() == [
