@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from typing import Any, NamedTuple
 
-from rbft_plugin.clips.video import Part
+from rbft_plugin.clips.video import Clip, Part
 from rbft_plugin.data.prepared import DataFolder
 
 
 class ClipKey(NamedTuple):
-    """What a clip is looked up by. A video that was changed has another size or time; `settings` is a hash."""
+    """What a clip is looked up by: its video with size and time of the last change, part, and hash of the settings."""
 
     path: str
     bytes: int
@@ -28,22 +28,12 @@ class ClipKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MadeClip:
-    """A clip and the video that it was made of. `path`, `bytes`, `mtime_ns`, `part` and `settings` are its `ClipKey`.
+    """A clip and what it was made of. `source` is the hash of the video, `size` that of the clip's file in bytes."""
 
-    `source` is the hash of the video, `clip` the name of the clip's file, and `size` the size of that file in bytes.
-    """
-
-    path: str
-    bytes: int
-    mtime_ns: int
-    part: Part
-    settings: str
+    key: ClipKey
     source: str
-    clip: str
-    frames: int
-    width: int
-    height: int
-    fps: float
+    name: str
+    clip: Clip
     size: int
 
 
@@ -53,11 +43,12 @@ def read(folder: DataFolder) -> dict[ClipKey, MadeClip]:
     for file in sorted(folder.clip_index.glob("*.jsonl")):
         for line in file.read_bytes().splitlines():
             try:
-                fields: dict[str, Any] = json.loads(line)
-                made = MadeClip(**fields | {"part": Part(*fields["part"])})
+                row: dict[str, Any] = json.loads(line)
+                key = ClipKey(row["path"], row["bytes"], row["mtime_ns"], Part(*row["part"]), row["settings"])
+                clip = Clip(row["frames"], row["width"], row["height"], row["fps"])
+                index[key] = MadeClip(key, row["source"], row["clip"], clip, row["size"])
             except (ValueError, TypeError, KeyError):
                 continue
-            index[ClipKey(made.path, made.bytes, made.mtime_ns, made.part, made.settings)] = made
     return index
 
 
@@ -72,8 +63,9 @@ def adding(folder: DataFolder, name: str) -> Iterator[Callable[[MadeClip], None]
     with path.open("a+b", buffering=0) as file:
 
         def add(made: MadeClip) -> None:
-            fields = asdict(made) | {"part": astuple(made.part)}
-            file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode())
+            key = made.key._asdict() | {"part": astuple(made.key.part)}
+            row = key | {"source": made.source, "clip": made.name} | asdict(made.clip) | {"size": made.size}
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
 
         if size := file.seek(0, os.SEEK_END):
             file.seek(size - 1)

@@ -117,7 +117,7 @@ def _existing_result(
     try:
         video = os.stat(path)
         made = index.get(ClipKey(path, video.st_size, video.st_mtime_ns, source.part, settings))
-        if made and os.stat(clips_folder / made.clip).st_size == made.size:
+        if made and os.stat(clips_folder / made.name).st_size == made.size:
             return made
     except OSError:  # the video or the clip does not exist
         pass
@@ -220,20 +220,8 @@ def _run(job: ClipJob) -> MadeClip | str | RbftError:
         return str(error)
     except Exception as error:  # such as a full disk: no other clip could be made either
         return RbftError(f"the clip of {job.source.video} cannot be made: {type(error).__name__}: {error}")
-    return MadeClip(
-        path=job.source.video.as_posix(),
-        bytes=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        part=part,
-        settings=settings_key(job.settings),
-        source=source,
-        clip=name,
-        frames=clip.frames,
-        width=clip.width,
-        height=clip.height,
-        fps=clip.fps,
-        size=size,
-    )
+    key = ClipKey(job.source.video.as_posix(), stat.st_size, stat.st_mtime_ns, part, settings_key(job.settings))
+    return MadeClip(key, source, name, clip, size)
 
 
 def _complete(file: Path) -> Clip | None:

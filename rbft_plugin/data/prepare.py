@@ -29,7 +29,7 @@ class Usable(NamedTuple):
     """A sample with its clip."""
 
     sample: Sample
-    clip: MadeClip
+    made: MadeClip
 
 
 class Unusable(NamedTuple):
@@ -75,8 +75,8 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
             missing=_missing(dataset, unusable),
             display={label.name: label.display for label in dataset.labels if label.display},
             clips=dataset.clips,
-            largest_clip_pixels=max(clip.width * clip.height for _, clip in usable),
-            most_frames=max(clip.frames for _, clip in usable),
+            largest_clip_pixels=max(made.clip.width * made.clip.height for _, made in usable),
+            most_frames=max(made.clip.frames for _, made in usable),
             sha256={path.name: files.sha256_of_lines(lines()) for path, lines in row_files.items()},
         )
         text = files.json_text(manifest.model_dump())
@@ -86,8 +86,8 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
             for path, lines in row_files.items():
                 files.write_lines(path, lines())
             files.write_text(folder.manifest, text)  # last, because a manifest means that all files are complete
-    used_clips = {clip.clip for _, clip in usable}
-    unused_sizes = [file.stat().st_size for file in os.scandir(folder.clips) if file.name not in used_clips]
+    used_names = {made.name for _, made in usable}
+    unused_sizes = [file.stat().st_size for file in os.scandir(folder.clips) if file.name not in used_names]
     return Prepared(manifest, clips.new, len(unused_sizes), sum(unused_sizes))
 
 
@@ -119,13 +119,14 @@ def _annotated_samples(dataset: Dataset) -> list[Sample]:
 
 
 def _prepared_samples(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[PreparedSample]:
-    for sample, clip in usable:
+    for sample, made in usable:
         if sample.split != split:
             continue
+        clip = made.clip
         hint = sample.label if split == "train" else None
         yield PreparedSample(
             id=sample.id,
-            video=(DataFolder(dataset.name).clips / clip.clip).as_posix(),
+            video=(DataFolder(dataset.name).clips / made.name).as_posix(),
             label=sample.label,
             labels=dataset.label_names,
             rationale_prompt=prompts.rationale(dataset, sample.context),
@@ -209,8 +210,8 @@ def _leaks(usable: list[Usable]) -> list[str]:
     """Samples of different splits that share moments of a video: a model would be tested on what it was trained on."""
     seen: dict[str, list[Sample]] = defaultdict(list)
     leaks = []
-    for sample, clip in usable:
-        earlier = seen[clip.source]
+    for sample, made in usable:
+        earlier = seen[made.source]
         if other := next((e for e in earlier if e.split != sample.split and e.part.overlaps(sample.part)), None):
             both = " and ".join(f"{s.where} (id '{s.id}', {s.split})" for s in (other, sample))
             leaks.append(f"{both}: {sample.video}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
@@ -19,42 +19,17 @@ REGISTRATION_LOCK = ROOT / ".registrations.lock"
 MEDIA_MARK = "<video>"  # LLaMA-Factory puts the video's tokens in its place
 
 
-@dataclass(frozen=True)
 class DataFolder:
     """Every path of a dataset's data, relative to the workspace."""
 
-    dataset: str
-
-    @property
-    def path(self) -> Path:
-        return ROOT / self.dataset
-
-    @property
-    def clips(self) -> Path:
-        return self.path / "clips"
-
-    @property
-    def clip_index(self) -> Path:
-        """The folder of the files that say from which video each clip was made."""
-        return self.path / "sources"
-
-    @property
-    def source(self) -> Path:
-        """The folder of the videos that rbft writes: those that a dataset of the hub holds as bytes, and the demo's."""
-        return self.path / "source"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def lock(self) -> Path:
-        return self.path / ".prepare.lock"
-
-    @property
-    def unusable_videos(self) -> Path:
-        """The list of all videos that cannot be used, for a message that names only some of them."""
-        return self.path / "missing.txt"
+    def __init__(self, dataset: str) -> None:
+        self.path = ROOT / dataset
+        self.clips = self.path / "clips"
+        self.clip_index = self.path / "sources"  # a folder; its files say from which video each clip was made
+        self.source = self.path / "source"  # videos that rbft writes: the demo's, and those that come as bytes
+        self.manifest = self.path / "manifest.json"
+        self.unusable_videos = self.path / "missing.txt"  # all of them, where a message names only some
+        self.lock = self.path / ".prepare.lock"
 
     def samples(self, split: str) -> Path:
         return self.path / f"{split}.jsonl"
@@ -64,10 +39,8 @@ class DataFolder:
         return self.path / f"{stage}.jsonl"
 
 
-class ClipMeta(BaseModel):
+class ClipMeta(BaseModel, frozen=True):
     """The video and start of a sample, and its clip. Sizes are in pixels, times in seconds."""
-
-    model_config = ConfigDict(frozen=True)
 
     source: str
     start: float
@@ -77,10 +50,8 @@ class ClipMeta(BaseModel):
     height: int
 
 
-class PreparedSample(BaseModel):
+class PreparedSample(BaseModel, frozen=True):
     """A sample of a prepared split. `label` is None if it has none. `hinted_prompt` shows the label."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     video: str
@@ -163,7 +134,7 @@ def read_split(name: str, split: str) -> list[PreparedSample]:
     read_manifest(name)
     path = DataFolder(name).samples(split)
     samples = []
-    for number, row in _lines(path):
+    for number, row in _numbered_values(path):
         try:
             samples.append(PreparedSample.model_validate(row))
         except ValidationError as error:
@@ -176,7 +147,7 @@ def read_split(name: str, split: str) -> list[PreparedSample]:
 def read_training_rows(path: Path) -> list[TrainingRow]:
     """Training rows, such as `rbft collect` writes. Raises RbftError for the first line that is no row."""
     rows = []
-    for number, row in _lines(path):
+    for number, row in _numbered_values(path):
         try:
             rows.append(TrainingRow.from_json(row))
         except (KeyError, IndexError, TypeError, ValueError):
@@ -186,7 +157,7 @@ def read_training_rows(path: Path) -> list[TrainingRow]:
 
 def read_jsonl(path: Path) -> list[Any]:
     """The values of a file of JSON lines. Raises RbftError for the first line that is no JSON."""
-    return [value for _, value in _lines(path)]
+    return [value for _, value in _numbered_values(path)]
 
 
 def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> str:
@@ -204,7 +175,7 @@ def json_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+def _numbered_values(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

@@ -232,7 +232,7 @@ def test_a_video_of_many_parts_is_hashed_once(ws: Path, monkeypatch: pytest.Monk
         return ClipJob(ws, VideoPart(Path(video.name), part), Path("clips"), settings, False)
 
     made = [clip_workers._run(job(part)) for part in parts]
-    assert len({m.clip for m in made if isinstance(m, MadeClip)}) == 3
+    assert len({m.name for m in made if isinstance(m, MadeClip)}) == 3
     assert hashed == [ws / "long.mp4"]
     os.utime(video, ns=(0, 0))
     clip_workers._run(job(parts[0]))
