@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model.checkpoint import Checkpoint, adapter_list
-from rbft_plugin.model.generate import generate, seed_of, settings_of
+from rbft_plugin.model.generate import generate, generation_settings, seed_of
 from rbft_plugin.model.inputs import ModelInput, batches, default_workers
 from rbft_plugin.model.load import load_model
 from rbft_plugin.model.loglikelihood import answer_ids, score
@@ -96,7 +96,7 @@ class RbftVL(lmms):
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             _, given, _, doc_id, task, split = request.args
-            seed = settings_of(given).seed
+            seed = generation_settings(given).seed
             seed = torch.initial_seed() if seed is None else seed
             seeds.append(seed_of(seed, task, split, doc_id, repeats[id(request)]))
             repeats[id(request)] += 1

@@ -11,7 +11,7 @@ from builders import BASE, write_clips
 from scipy.stats import chisquare
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.model.generate import Draw, Settings, _limits, generate, seed_of, settings_of
+from rbft_plugin.model.generate import Draw, GenerationSettings, _limits, generate, generation_settings, seed_of
 from rbft_plugin.model.inputs import batch_inputs
 from rbft_plugin.model.load import load_model
 
@@ -43,18 +43,20 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ],
 )
 def test_when_answers_are_sampled(given: dict[str, Any], sampling: dict[str, float] | None) -> None:
-    assert settings_of(given) == Settings(512, (), sampling, None, {})
+    assert generation_settings(given) == GenerationSettings(512, (), sampling, None, {})
 
 
 def test_what_the_settings_mean() -> None:
     given = {"until": ["\n\n", ""], "max_new_tokens": 7, "seed": 3, "num_beams": 2, "repetition_penalty": 1.1}
-    assert settings_of(given) == Settings(7, ("\n\n",), None, 3, {"num_beams": 2, "repetition_penalty": 1.1})
-    assert settings_of({"until": "."}).until == (".",)
+    assert generation_settings(given) == GenerationSettings(
+        7, ("\n\n",), None, 3, {"num_beams": 2, "repetition_penalty": 1.1}
+    )
+    assert generation_settings({"until": "."}).until == (".",)
 
 
 def test_all_wrong_settings_are_said_at_once() -> None:
     with pytest.raises(RbftError) as error:
-        settings_of(
+        generation_settings(
             {"max_gen_toks": 5, "max_new_tokens": 0, "temperature": "hot", "seed": 1.5, "num_return_sequences": 4}
         )
     assert str(error.value).splitlines() == [
@@ -66,7 +68,7 @@ def test_all_wrong_settings_are_said_at_once() -> None:
         "  - num_return_sequences: for several answers a sample use lmms-eval's --repeats",
     ]
     with pytest.raises(RbftError, match="num_beams: cannot be sampled"):
-        settings_of({"temperature": 1.0, "num_beams": 2})
+        generation_settings({"temperature": 1.0, "num_beams": 2})
 
 
 def test_until_ends_an_answer_and_the_work_on_it(loaded: Any, videos: list[Path]) -> None:
