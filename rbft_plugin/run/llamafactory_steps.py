@@ -89,8 +89,7 @@ def train(
         return step, result
 
     key = ("train", seed, start, file, str(recipe), repr(overrides), own.adapters if start.adapters else None)
-    trained: Checkpoint = plan.once(key, make)
-    return trained
+    return plan.once(key, make)
 
 
 def export(
@@ -114,5 +113,4 @@ def export(
         )
         return step, replace(model, base=output.as_posix(), adapters=())
 
-    exported: Checkpoint = plan.once(("export", model), make)
-    return exported
+    return plan.once(("export", model), make)

@@ -35,8 +35,7 @@ def write_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
         return replace(step, cache=cache, cell=part), output
 
     settings = (given.batch_size, given.model_args, given.args)
-    written: Path = plan.once(("write", hinted, cell.recipe.base_model, str(settings)), make)
-    return written
+    return plan.once(("write", hinted, cell.recipe.base_model, str(settings)), make)
 
 
 def score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], model: Checkpoint) -> Path:
@@ -49,8 +48,7 @@ def score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], mo
         step = _step(plan, cell, f"score {place}", "score", model, output, settings.tasks, settings)
         return replace(step, arm=arm, seed=seed, cell=place.cell), output
 
-    scored: Path = plan.once(("score", model, str(settings)), make)
-    return scored
+    return plan.once(("score", model, str(settings)), make)
 
 
 def _step(

@@ -64,8 +64,7 @@ def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
         name = f"collect {in_cell(part, 'hinted rationales' if hinted else 'rationales')}"
         return Step(name, "collect", argv, cell=part, leaves=(target,), files=read), target
 
-    collected: Path = plan.once(("collect", source, str(cell.recipe.filters)), collect)
-    return collected
+    return plan.once(("collect", source, str(cell.recipe.filters)), collect)
 
 
 def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
@@ -93,7 +92,7 @@ def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
         step = Step(f"rows {in_cell(of_cell, name)}", "rows", argv, cell=of_cell, leaves=(target,), files=read)
         return step, target
 
-    made: Path = plan.once(("rows", name, source, *part), derive)
+    made = plan.once(("rows", name, source, *part), derive)
     return made, made.parent
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from rbft_plugin import files
 from rbft_plugin.lmms_eval import evaluation
@@ -17,6 +17,8 @@ from rbft_plugin.run import layout
 from rbft_plugin.run.records import Inputs, PlannedEvaluation, PlanRecord, StepKind
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.recipe import Recipe
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,12 @@ class Plan:
         """What the report has to know of the run."""
         return PlanRecord(arms=tuple(self.recipe.arms), scored=tuple(self.scored))
 
-    def once(self, key: Hashable, make: Callable[[], tuple[Step, Any]]) -> Any:
+    def once(self, key: Hashable, make: Callable[[], tuple[Step, T]]) -> T:
         """What the step of this key makes; the step is added when it is asked for first."""
         if key not in self.made:
             step, self.made[key] = make()
             self.steps.append(step)
-        return self.made[key]
+        return cast(T, self.made[key])
 
 
 def _content(path: Path) -> str:
