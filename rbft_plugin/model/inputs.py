@@ -1,7 +1,7 @@
-"""Clips and prompts -> the tensors that a model takes: those that LLaMA-Factory trains on, in padded batches.
+"""The tensors that a model takes for clips and prompts: those that LLaMA-Factory trains on, in padded batches.
 
-Every sample goes through the processor alone, and batches are put together here: some families' processors take only
-videos of one length at a time, and so a batch cannot differ from its samples.
+Every sample goes through the processor alone, and this module joins the samples into batches. So a batch cannot differ
+from its samples, and videos of several lengths share a batch although some families' processors refuse that.
 """
 
 from __future__ import annotations
@@ -19,49 +19,51 @@ from rbft_plugin.clips.video import VideoError, load_clip
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model.chat import chat_text, video_metadata
 
-MOST_WORKERS = 4  # by default: more rarely helps, and each holds two batches in shared memory
+MOST_WORKERS = 4  # the default limit: more rarely help, and each holds two batches in shared memory
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What the model is shown. `size` is a measure of its length; batches are made of inputs of similar size."""
+    """What the model is shown. `size` measures its length; a batch holds inputs of similar size."""
 
     prompt: str
-    video: str | None = None  # a canonical clip
+    video: str | None = None  # path of a canonical clip
     size: int = 0
 
 
 def batch_inputs(processor: Any, videos: Sequence[str | Path | None], prompts: Sequence[str]) -> Any:
-    """Left-padded inputs for clips of any length and size, one prompt each; equal to LLaMA-Factory's for one row.
+    """Left-padded inputs for clips of any length and size, with a prompt for each.
 
-    None for a video leaves it out: the prompt alone. Raises VideoError for a clip that cannot be read.
+    The inputs of one row are those that LLaMA-Factory makes. Where a video is None, its row is the prompt alone.
+    Raises VideoError for a clip that cannot be read.
     """
     return collate([sample_inputs(processor, v, p) for v, p in zip(videos, prompts, strict=True)], pad_id(processor))
 
 
 def sample_inputs(processor: Any, video: str | Path | None, prompt: str) -> dict[str, torch.Tensor]:
     """Inputs of one sample, unpadded; input_ids and attention_mask have shape (1, tokens)."""
-    given: dict[str, Any] = {}
+    video_inputs: dict[str, Any] = {}
     if video is not None:
         pixels, clip = load_clip(Path(video))
         frames = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        given = {"videos": [frames], "video_metadata": [video_metadata(clip)], "do_sample_frames": False}
+        video_inputs = {"videos": [frames], "video_metadata": [video_metadata(clip)], "do_sample_frames": False}
     text = chat_text(processor, prompt, video is not None)
-    inputs = dict(processor(text=[text], return_tensors="pt", **given))
+    inputs = dict(processor(text=[text], return_tensors="pt", **video_inputs))
     if "second_per_grid_ts" in inputs:
-        # The processor's is float32; positions are truncated from it, and training truncates from doubles.
+        # The processor gives float32. Positions are truncated from this value, and training truncates doubles.
         step = processor.video_processor.temporal_patch_size / clip.fps
         inputs["second_per_grid_ts"] = torch.tensor([step], dtype=torch.float64)
     return inputs
 
 
 def pad_id(processor: Any) -> int:
+    """The token that fills a row: the end token of a tokenizer that has no token for padding."""
     pad = processor.tokenizer.pad_token_id
     return int(processor.tokenizer.eos_token_id if pad is None else pad)
 
 
 def collate(samples: Sequence[dict[str, torch.Tensor]], pad: int) -> Any:
-    """One batch of several samples. Values that are one a token are padded on the left; others are joined.
+    """One batch of several samples. Values with one entry a token are padded on the left, and then all are joined.
 
     Raises RbftError if a family's videos cannot be joined because their shapes differ.
     """
@@ -76,7 +78,7 @@ def collate(samples: Sequence[dict[str, torch.Tensor]], pad: int) -> Any:
             parts = [(torch.nn.functional.pad(p, (length - p.shape[1], 0), value=fill), t) for p, t in parts]
         if len({part.shape[1:] for part, _ in parts}) > 1:
             raise RbftError(
-                f"this model's videos cannot share a batch, for their shapes differ ({key}: "
+                f"this model's videos cannot share a batch, because their shapes differ ({key}: "
                 f"{', '.join(str(tuple(part.shape)) for part, _ in parts)}); use --batch_size 1"
             )
         batch[key] = torch.cat([part for part, _ in parts])
@@ -84,7 +86,7 @@ def collate(samples: Sequence[dict[str, torch.Tensor]], pad: int) -> Any:
 
 
 def on_device(inputs: Any, model: Any) -> dict[str, torch.Tensor]:
-    """Inputs where the model is, pixels in its precision; times stay doubles."""
+    """The inputs on the device of the model. Pixels get the precision of the model; times stay doubles."""
     return {
         k: v.to(model.device, model.dtype if k.startswith("pixel") else None, non_blocking=True)
         for k, v in inputs.items()
@@ -92,7 +94,7 @@ def on_device(inputs: Any, model: Any) -> dict[str, torch.Tensor]:
 
 
 def default_workers() -> int:
-    """Reading processes: one core is left to the process that runs the model, and processes share the cores."""
+    """How many processes read clips: one core is left to the process that runs the model, and ranks share the cores."""
     cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, min(MOST_WORKERS, cores - 1))
 
@@ -100,26 +102,27 @@ def default_workers() -> int:
 def batches(
     processor: Any, samples: Sequence[ModelInput], batch_size: int, workers: int
 ) -> Iterator[tuple[list[int], Any]]:
-    """(indices of samples, their inputs), longest first; the next batches are read while one is in use.
+    """Yield (indices of samples, their inputs). The next batches are read while one is in use.
 
-    Longest first, so that what does not fit into memory fails at once. Raises RbftError for a clip that cannot be read.
+    The longest samples come first, so that a batch that does not fit into memory fails at once. Raises RbftError for a
+    clip that cannot be read.
     """
     order = sorted(range(len(samples)), key=lambda i: (samples[i].size, len(samples[i].prompt)), reverse=True)
     groups = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     workers = min(workers, len(groups))
     if workers:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or it warns in every process
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or tokenizers warns in every process
     loader = torch.utils.data.DataLoader(
-        _Samples(processor, samples),
+        _SampleInputs(processor, samples),
         batch_sampler=groups,
         num_workers=workers,
-        collate_fn=partial(_batch, pad=pad_id(processor)),
+        collate_fn=partial(_collate_or_error, pad=pad_id(processor)),
         pin_memory=False,  # a batch is small beside what is computed from it
     )
-    rest = iter(loader)
+    loaded = iter(loader)
     for group in groups:
         try:
-            inputs = next(rest)
+            inputs = next(loaded)
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -132,8 +135,8 @@ def batches(
         yield group, inputs
 
 
-class _Samples(torch.utils.data.Dataset):
-    """Inputs of one sample, or the RbftError with its reason: torch would put a traceback into its message."""
+class _SampleInputs(torch.utils.data.Dataset):
+    """The inputs of each sample, or an RbftError as a value: if it were raised, torch would add a traceback to it."""
 
     def __init__(self, processor: Any, samples: Sequence[ModelInput]) -> None:
         self.processor, self.samples = processor, samples
@@ -149,7 +152,7 @@ class _Samples(torch.utils.data.Dataset):
             return RbftError(f"{sample.video}: {error}")
 
 
-def _batch(samples: Sequence[Any], pad: int) -> Any:
+def _collate_or_error(samples: Sequence[Any], pad: int) -> Any:
     failed = [s for s in samples if isinstance(s, RbftError)]
     try:
         return failed[0] if failed else collate(samples, pad)

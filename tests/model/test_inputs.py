@@ -12,7 +12,7 @@ import torch
 from builders import BASE, write_clips
 
 from rbft_plugin.errors import RbftError
-from rbft_plugin.model import inputs as inputs_module
+from rbft_plugin.model import inputs
 from rbft_plugin.model.inputs import ModelInput, batch_inputs, batches, collate, default_workers, pad_id, sample_inputs
 
 pytestmark = pytest.mark.torch
@@ -54,7 +54,7 @@ def test_videos_that_cannot_be_joined_are_refused() -> None:
     with pytest.raises(RbftError) as error:
         collate(made, 0)
     assert str(error.value) == (
-        "this model's videos cannot share a batch, for their shapes differ (pixel_values_videos: (1, 4, 3, 2, 2), "
+        "this model's videos cannot share a batch, because their shapes differ (pixel_values_videos: (1, 4, 3, 2, 2), "
         "(1, 6, 3, 2, 2)); use --batch_size 1"
     )
 
@@ -101,7 +101,7 @@ def test_the_next_batch_is_read_while_one_is_in_use(processor: Any, samples: lis
 def test_a_reader_that_is_killed_is_explained(
     processor: Any, samples: list[ModelInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs_module, "sample_inputs", lambda *_: os.kill(os.getpid(), 9))
+    monkeypatch.setattr(inputs, "sample_inputs", lambda *_: os.kill(os.getpid(), 9))
     with pytest.raises(RbftError) as error:
         list(batches(processor, samples, 2, 1))
     assert str(error.value).startswith("a process that reads clips died (DataLoader worker (pid")
@@ -110,7 +110,7 @@ def test_a_reader_that_is_killed_is_explained(
 
 def test_readers_may_be_started_afresh(processor: Any, samples: list[ModelInput]) -> None:
     """What goes to a process that is spawned, not forked, can be pickled."""
-    dataset = pickle.loads(pickle.dumps(inputs_module._Samples(processor, samples)))
+    dataset = pickle.loads(pickle.dumps(inputs._SampleInputs(processor, samples)))
     expected = sample_inputs(processor, samples[0].video, samples[0].prompt)
     assert torch.equal(dataset[0]["pixel_values_videos"], expected["pixel_values_videos"])
 

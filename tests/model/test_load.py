@@ -101,7 +101,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert refused("runs/none/label").startswith(
-        "runs/none/label: no such folder, and no model of that name can be had from the hub ("
+        "runs/none/label: no such folder, and the hub gives no model of that name ("
     )
     (tmp_path / "empty").mkdir()
     assert refused(str(tmp_path / "empty")).startswith(f"{tmp_path}/empty: holds no model with a processor (")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rbft_plugin.clips.canonical import write_clip
 from rbft_plugin.demo.synthetic_video import GENERAL, frame_times, random_scene, render
-from rbft_plugin.model import loglikelihood as likelihood
+from rbft_plugin.model import loglikelihood
 from rbft_plugin.model.generate import generate
 from rbft_plugin.model.inputs import batch_inputs
 from rbft_plugin.model.load import load_model
@@ -112,7 +112,7 @@ def test_answers_in_several_passes_score_as_in_one(
     one = score(model, inputs, answers)
     passes = []
     handle = model.register_forward_pre_hook(lambda m, a, k: passes.append(len(k["input_ids"])), with_kwargs=True)
-    monkeypatch.setattr(likelihood, "MOST_ROWS", 5)
+    monkeypatch.setattr(loglikelihood, "MOST_ROWS", 5)
     several = score(model, inputs, answers)
     handle.remove()
     assert passes == [4, 5, 5, 5, 5, 5, 3]
