@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -198,19 +197,13 @@ def _work(jobs: Connection) -> None:
         return
 
 
-@lru_cache(maxsize=16)
-def _source_sha256(video: Path, size: int, mtime_ns: int) -> str:
-    """The hash of a video, which is read once where many samples are parts of it."""
-    return files.sha256(video)
-
-
 def _run(job: ClipJob) -> MadeClip | str | RbftError:
     """Make the clip of a job, unless its file is complete already."""
     video, part = job.workspace / job.source.video, job.source.part
     try:
         require_file(video)
         stat = video.stat()
-        source = _source_sha256(video, stat.st_size, stat.st_mtime_ns)
+        source = files.cached_sha256(video)  # many samples can be parts of one video
         name = name_of(source, job.settings, part)
         target = job.workspace / job.clips_folder / name
         clip = None if job.overwrite else _complete(target)

@@ -106,7 +106,7 @@ class Missing(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `rbft prepare` made. `counts` are by split and label ("" for none). `sha256` has each JSON lines file."""
+    """What `rbft prepare` made. `counts` are by split and label ("" for none), `sha256` by the name of the file."""
 
     dataset: str
     counts: dict[str, dict[str, int]]

@@ -23,7 +23,7 @@ def read(**changes: Any) -> list[Sample]:
     return annotations.read_annotations(dataset.load("mine")).samples
 
 
-def said(**changes: Any) -> str:
+def message(**changes: Any) -> str:
     with pytest.raises(RbftError) as raised:
         read(**changes)
     return str(raised.value)
@@ -44,12 +44,12 @@ def test_rows_become_samples_in_the_order_of_the_file(ws: Path) -> None:
 
 
 def test_a_missing_file_names_its_key_and_the_workspace(ws: Path) -> None:
-    assert said() == f"mine.csv: no such file (annotations.file, relative to the workspace {ws})"
+    assert message() == f"mine.csv: no such file (annotations.file, relative to the workspace {ws})"
 
 
 def test_every_missing_column_is_said_with_the_key_that_names_it(ws: Path) -> None:
     write_csv("mine.csv", [{"name": "a", "kind": "calm"}])
-    assert said(videos="v/{id}_{part}.mp4") == (
+    assert message(videos="v/{id}_{part}.mp4") == (
         "mine.csv: 5 problems\n"
         "  - no column 'id', which annotations.id names; the columns are: name, kind\n"
         "  - no column 'label', which annotations.label names; the columns are: name, kind\n"
@@ -61,16 +61,16 @@ def test_every_missing_column_is_said_with_the_key_that_names_it(ws: Path) -> No
 
 def test_a_key_that_some_json_rows_lack_is_said_with_the_rows(ws: Path) -> None:
     lacking = {"id": "c", "split": "train"}
-    assert said(**jsonl(ROWS[0], lacking, ROWS[1], lacking)) == (
+    assert message(**jsonl(ROWS[0], lacking, ROWS[1], lacking)) == (
         "mine.jsonl: 1 problem\n  - no 'label', which annotations.label names, in: row 2, row 4"
     )
 
 
 def test_what_is_shown_and_segments_may_be_missing_in_some_json_rows_but_not_in_all(ws: Path) -> None:
     keys = {"segment": {"start": "from"}, "prompts": {"context": {"Title": "title"}}}
-    found = read(**jsonl(ROWS[0] | {"title": "A", "from": 2}, ROWS[1]), **keys)
-    assert [(s.context, s.part) for s in found] == [((("Title", "A"),), Part(2.0)), ((), WHOLE)]
-    assert said(**jsonl(*ROWS), **keys) == (
+    samples = read(**jsonl(ROWS[0] | {"title": "A", "from": 2}, ROWS[1]), **keys)
+    assert [(s.context, s.part) for s in samples] == [((("Title", "A"),), Part(2.0)), ((), WHOLE)]
+    assert message(**jsonl(*ROWS), **keys) == (
         "mine.jsonl: 2 problems\n"
         "  - no column 'from', which segment.start names; the columns are: id, split, label\n"
         "  - no column 'title', which prompts.context.Title names; the columns are: id, split, label"
@@ -86,7 +86,7 @@ def test_all_that_is_wrong_with_the_rows_is_said_at_once(ws: Path) -> None:
         {"id": "", "split": "", "label": "calm"},
     ]
     write_csv("mine.csv", rows)
-    assert said() == (
+    assert message() == (
         "mine.csv: 4 problems\n"
         "  - id 'a' stands in 2 rows\n"
         "  - without an id: row 3, row 5\n"
@@ -106,9 +106,9 @@ def test_many_unknown_values_are_shortened(ws: Path) -> None:
 
 def test_a_file_without_rows_is_refused(ws: Path) -> None:
     Path("mine.csv").write_text("id,split,label\n", encoding="utf-8")
-    assert said() == "mine.csv: 1 problem\n  - has no rows"
+    assert message() == "mine.csv: 1 problem\n  - has no rows"
     Path("mine.csv").write_text("", encoding="utf-8")
-    assert said() == "mine.csv: 1 problem\n  - has no rows"
+    assert message() == "mine.csv: 1 problem\n  - has no rows"
 
 
 def test_raw_values_become_labels_and_spaces_around_them_do_not_matter(ws: Path) -> None:
@@ -131,7 +131,7 @@ def test_unlabelled_samples_may_only_train(ws: Path) -> None:
     write_csv("mine.csv", rows)
     assert [s.label for s in read(annotations=unlabelled)] == ["calm", "busy", None, None]
     write_csv("mine.csv", [*rows, {"id": "e", "split": "test", "label": ""}, {"id": "f", "split": "val", "label": "?"}])
-    assert said(annotations=unlabelled) == (
+    assert message(annotations=unlabelled) == (
         "mine.csv: 1 problem\n  - samples without a label outside the training split: e, f"
     )
 
@@ -142,7 +142,7 @@ def test_values_of_the_split_column_are_those_given_and_otherwise_the_names_of_s
     write_csv("mine.csv", rows)
     assert [s.split for s in read(splits=splits)] == ["train", "train", "test"]
     write_csv("mine.csv", [*rows, {"id": "x", "split": "test", "label": "calm"}])
-    assert said(splits=splits).endswith("values of no split: 'test' (1 row); add each to splits.values")
+    assert message(splits=splits).endswith("values of no split: 'test' (1 row); add each to splits.values")
 
 
 def test_by_ratio_samples_have_no_split_yet(ws: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_place_of_videos_may_hold_columns_variables_and_the_home_folder(
     assert read(videos="${VIDEOS}/{id}.mp4")[0].video == Path("somewhere/$VIDEOS.mp4")
     assert read(videos="~/{id}.mp4")[0].video == Path("/home/me/$VIDEOS.mp4")
     monkeypatch.delenv("VIDEOS")
-    assert "no column 'VIDEOS', which videos ({VIDEOS}) names" in said(videos="${VIDEOS}/{id}.mp4")
+    assert "no column 'VIDEOS', which videos ({VIDEOS}) names" in message(videos="${VIDEOS}/{id}.mp4")
 
 
 def mine(**more: Any) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def test_dropped_values_are_left_out_and_counted(ws: Path) -> None:
     rows = [*ROWS, {"id": "c", "split": "test", "label": "unclear"}, {"id": "d", "split": "test", "label": " bad"}]
     write_csv("mine.csv", [*rows, {"id": "e", "split": "test", "label": "unclear"}])
     write_yaml(small_yaml(**mine(drop=["unclear", "bad", "never"])))
-    found = annotations.read_annotations(dataset.load("mine"))
-    assert [s.id for s in found.samples] == ["a", "b"]
-    assert found.dropped == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
+    annotated = annotations.read_annotations(dataset.load("mine"))
+    assert [s.id for s in annotated.samples] == ["a", "b"]
+    assert annotated.dropped == ("left out, as annotations.drop says: 'unclear' (2 rows), 'bad' (1 row)",)
 
 
 def test_remarks_of_the_source_are_kept(ws: Path) -> None:
@@ -202,12 +202,12 @@ def test_a_folder_of_class_folders_needs_no_annotation_file(ws: Path) -> None:
         Path("v", name).touch()
     labels = [{"name": "calm", "description": "x"}, {"name": "busy", "description": "x", "values": ["BUSY"]}]
     few = {"annotations": {"folder": "v"}, "videos": None, "splits": {"ratio": {"train": 0.5, "test": 0.5}}}
-    found = read(labels=labels, **few)
-    assert found == [
+    samples = read(labels=labels, **few)
+    assert samples == [
         Sample("BUSY/b.avi", Path("v/BUSY/b.avi"), "busy", None, "BUSY/b.avi"),
         Sample("calm/a.mp4", Path("v/calm/a.mp4"), "calm", None, "calm/a.mp4"),
     ]
-    assert found[0].problem("is empty") == "BUSY/b.avi: v/BUSY/b.avi is empty"
+    assert samples[0].problem("is empty") == "BUSY/b.avi: v/BUSY/b.avi is empty"
 
 
 def test_a_hub_dataset_brings_its_videos(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_segments_and_videos_that_cannot_be_are_named_by_their_rows(ws: Path) ->
         {"id": "z", "split": "test", "label": "busy", "file": "v/b", "from": "soon", "to": ""},
     ]
     write_csv("mine.csv", rows)
-    assert said(videos="{file}", segment={"start": "from", "end": "to"}) == (
+    assert message(videos="{file}", segment={"start": "from", "end": "to"}) == (
         "mine.csv: 4 problems\n"
         "  - row 1 (id 'x'): several videos fit v/a: a.mp4, a.webm; keep one of them\n"
         "  - row 2 (id 'y'): nothing is left between 5 s and 4 s (segment)\n"
@@ -239,8 +239,8 @@ def test_segments_and_videos_that_cannot_be_are_named_by_their_rows(ws: Path) ->
     )
     Path("v/a.webm").unlink()
     write_csv("mine.csv", rows[:1])
-    (found,) = read(videos="{file}", segment={"start": "from", "end": "to"})
-    assert (found.video, found.part) == (Path("v/a.mp4"), Part(0.0, 60.0))
+    (sample,) = read(videos="{file}", segment={"start": "from", "end": "to"})
+    assert (sample.video, sample.part) == (Path("v/a.mp4"), Part(0.0, 60.0))
 
 
 def test_context_is_shown_on_one_line_each_and_empty_texts_are_left_out(ws: Path) -> None:
@@ -251,7 +251,7 @@ def test_context_is_shown_on_one_line_each_and_empty_texts_are_left_out(ws: Path
     context = {"prompts": {"context": {"Title": "title", "What is said": "text"}}}
     assert [s.context for s in read(**jsonl(*rows), **context)] == [(("Title", "A b"),), ()]
     rows[1]["text"] = "an <image> of"
-    assert said(**jsonl(*rows, rows[1] | {"id": "c"}), **context) == (
+    assert message(**jsonl(*rows, rows[1] | {"id": "c"}), **context) == (
         "mine.jsonl: 1 problem\n"
         "  - column 'text', which prompts.context.What is said shows, holds '<video>' or '<image>', which training "
         "would take for one, in: row 2, row 3"
@@ -261,7 +261,7 @@ def test_context_is_shown_on_one_line_each_and_empty_texts_are_left_out(ws: Path
 def test_groups_are_those_of_a_column_and_an_empty_cell_is_none(ws: Path) -> None:
     write_csv("mine.csv", [ROWS[0] | {"camera": " one "}, ROWS[1] | {"camera": ""}])
     assert [s.group for s in read(splits={"column": "split", "group": "camera"})] == ["one", None]
-    assert "no column 'place', which splits.group names" in said(splits={"column": "split", "group": "place"})
+    assert "no column 'place', which splits.group names" in message(splits={"column": "split", "group": "place"})
 
 
 def ids(**files: str) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def test_ids_that_no_row_has_or_two_files_name_are_refused(ws: Path) -> None:
     write_csv("mine.csv", [{"id": i, "label": "calm"} for i in ("a", "b", "c")] + [{"id": "d", "label": "?"}])
     dropping = mine(drop=["?"])
     assert [s.split for s in read(**ids(test="a\nd"), **dropping)] == ["test", None, None]  # d is known, and left out
-    assert said(**ids(test="a\nb\nx", val="b\na\ny"), **dropping) == (
+    assert message(**ids(test="a\nb\nx", val="b\na\ny"), **dropping) == (
         "mine.csv: 3 problems\n"
         "  - val.txt (splits.ids.val) names ids that are in no row: y\n"
         "  - test.txt (splits.ids.test) names ids that are in no row: x\n"
@@ -288,13 +288,13 @@ def test_ids_that_no_row_has_or_two_files_name_are_refused(ws: Path) -> None:
     )
     Path("test.txt").unlink()
     gone = {"splits": {"ids": {"test": "test.txt"}}}
-    assert said(**gone, **dropping) == f"test.txt: no such file (splits.ids.test, relative to the workspace {ws})"
+    assert message(**gone, **dropping) == f"test.txt: no such file (splits.ids.test, relative to the workspace {ws})"
     Path("test.txt").write_bytes(b"a\n\xff\n")
-    assert said(**gone, **dropping) == "test.txt: line 2: not UTF-8 text (invalid start byte); save it as UTF-8"
+    assert message(**gone, **dropping) == "test.txt: line 2: not UTF-8 text (invalid start byte); save it as UTF-8"
 
 
 def test_samples_without_a_label_that_a_file_of_ids_tests_are_refused(ws: Path) -> None:
     write_csv("mine.csv", [{"id": "a", "label": ""}, {"id": "b", "label": "calm"}])
-    assert said(**ids(test="a"), **mine(unlabelled=[""])) == (
+    assert message(**ids(test="a"), **mine(unlabelled=[""])) == (
         "mine.csv: 1 problem\n  - samples without a label outside the training split: a"
     )

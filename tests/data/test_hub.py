@@ -33,7 +33,7 @@ def read(hub: dict[str, Any], splits: Any = None, **annotations: Any) -> Source:
     return sources.read(Dataset.model_validate(content))
 
 
-def said(hub: dict[str, Any], **annotations: Any) -> str:
+def message(hub: dict[str, Any], **annotations: Any) -> str:
     with pytest.raises(RbftError) as raised:
         read(hub, **annotations)
     return str(raised.value)
@@ -110,8 +110,8 @@ def test_a_folder_of_videos_by_class_is_read(here: Path) -> None:
 def test_which_split_is_which_is_said_by_name_by_the_yaml_or_by_ratio() -> None:
     rows = [{"video": "a.mp4", "label": 0}]
     hub = saved(train=rows, dev=rows, extra=rows)
-    there = "its splits are train, dev, extra: say which train and test, in annotations.hub.splits or in splits"
-    assert said(hub) == f"saved: 1 problem\n  - {there}"
+    problem = "its splits are train, dev, extra: say which train and test, in annotations.hub.splits or in splits"
+    assert message(hub) == f"saved: 1 problem\n  - {problem}"
     named = read(hub | {"splits": {"train": "extra", "test": "dev"}}).rows
     assert [(row.where, row.split) for row in named] == [("extra row 1", "train"), ("dev row 1", "test")]
     shared = read(hub, splits=SHARES).rows
@@ -120,18 +120,18 @@ def test_which_split_is_which_is_said_by_name_by_the_yaml_or_by_ratio() -> None:
         ("dev row 1", None),
         ("extra row 1", None),
     ]
-    assert said(hub | {"splits": {"train": "trian", "test": "dev"}}) == (
+    assert message(hub | {"splits": {"train": "trian", "test": "dev"}}) == (
         "saved: 1 problem\n  - annotations.hub.splits: there is no split 'trian'; there are: train, dev, extra"
     )
 
 
 def test_what_is_wrong_with_a_hub_dataset_is_said() -> None:
     hub = saved(train=[{"video": "a.mp4", "label": 0}], test=[{"video": "a.mp4", "label": 0}])
-    assert said(hub | {"video": "clip"}) == (
+    assert message(hub | {"video": "clip"}) == (
         "saved: 2 problems\n"
         "  - split 'train' has no column 'clip' (annotations.hub.video); it has: video, label\n"
         "  - split 'test' has no column 'clip' (annotations.hub.video); it has: video, label"
     )
     Path("empty").mkdir()
     for path in ("empty", "nobody/nothing"):
-        assert said({"path": path}).startswith(f"{path}: cannot be read with `datasets` (annotations.hub): ")
+        assert message({"path": path}).startswith(f"{path}: cannot be read with `datasets` (annotations.hub): ")

@@ -85,7 +85,7 @@ edits = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), noise | st.just(
 def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths to everything in a nested value but the whole."""
     pairs = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
-    return [found for key, value in pairs for found in ((*path, key), *places(value, (*path, key)))]
+    return [place for key, value in pairs for place in ((*path, key), *places(value, (*path, key)))]
 
 
 def changed(content: Any, seed: int, values: list[Any]) -> Any:
@@ -161,16 +161,16 @@ def test_a_yaml_with_wrong_values_and_keys(
     workspace: Path, source: dict[str, Any], seed: int, values: list[Any]
 ) -> None:
     content = changed(CONTENT | source, seed, values)
-    said = outcome(workspace, yaml.safe_dump(content, sort_keys=False).encode())
-    assert said is None or (len(said) > 20 and "Traceback" not in said)
+    message = outcome(workspace, yaml.safe_dump(content, sort_keys=False).encode())
+    assert message is None or (len(message) > 20 and "Traceback" not in message)
 
 
 @slow
 @given(st.sampled_from(SOURCES), edits)
 def test_a_yaml_with_wrong_text(workspace: Path, source: dict[str, Any], edits: list[tuple[float, int, bytes]]) -> None:
     text = edited(yaml.safe_dump(CONTENT | source, sort_keys=False).encode(), edits)
-    said = outcome(workspace, text)
-    assert said is None or (len(said) > 20 and "Traceback" not in said)
+    message = outcome(workspace, text)
+    assert message is None or (len(message) > 20 and "Traceback" not in message)
 
 
 @slow
@@ -179,9 +179,9 @@ def test_an_annotation_file_with_wrong_text(workspace: Path, name: str, edits: l
     source = dict(SOURCES[1] if name == "ids.txt" else {})
     if name.startswith("rows"):
         source["annotations"] = CONTENT["annotations"] | {"file": name}
-    given = FILES.get(name, FILES["rows.csv"].replace(b",", b"\t"))
-    said = outcome(workspace, yaml.safe_dump(CONTENT | source).encode(), **{name: edited(given, edits)})
-    assert said is None or name in said or "splits.ids" in said
+    content = FILES.get(name, FILES["rows.csv"].replace(b",", b"\t"))
+    message = outcome(workspace, yaml.safe_dump(CONTENT | source).encode(), **{name: edited(content, edits)})
+    assert message is None or name in message or "splits.ids" in message
 
 
 @slow
@@ -192,8 +192,8 @@ def test_a_json_file_with_any_values(workspace: Path, rows: list[Any], keyed: bo
     content = {str(i): row for i, row in enumerate(rows)} if keyed else rows
     text = json.dumps(content, default=str, skipkeys=True).encode()
     source = {"annotations": CONTENT["annotations"] | {"file": "rows.json"}}
-    said = outcome(workspace, yaml.safe_dump(CONTENT | source).encode(), **{"rows.json": text})
-    assert said is None or "rows.json" in said or "more.json" in said
+    message = outcome(workspace, yaml.safe_dump(CONTENT | source).encode(), **{"rows.json": text})
+    assert message is None or "rows.json" in message or "more.json" in message
 
 
 @settings(slow, max_examples=40)
@@ -206,5 +206,5 @@ def test_a_parquet_file_with_wrong_bytes(workspace: Path, edits: list[tuple[floa
     pq.write_table(pa.Table.from_pylist(ROWS), buffer)
     source = {"annotations": CONTENT["annotations"] | {"file": "rows.parquet"}}
     text = yaml.safe_dump(CONTENT | source).encode()
-    said = outcome(workspace, text, **{"rows.parquet": edited(buffer.getvalue(), edits)})
-    assert said is None or "rows.parquet" in said or "more.json" in said
+    message = outcome(workspace, text, **{"rows.parquet": edited(buffer.getvalue(), edits)})
+    assert message is None or "rows.parquet" in message or "more.json" in message

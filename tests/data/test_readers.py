@@ -19,7 +19,7 @@ def read(name: str, content: Any, id_column: str = "id") -> list[dict[str, str]]
     return readers.read(Path(name), "annotations.file", id_column)
 
 
-def said(name: str, content: Any) -> str:
+def message(name: str, content: Any) -> str:
     with pytest.raises(RbftError) as raised:
         read(name, content)
     return str(raised.value)
@@ -134,7 +134,7 @@ NOT_UTF8 = b"id,label\n" + b"".join(b"id%d,calm\n" % i for i in range(5000)) + b
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said_with_its_line_or_row(name: str, content: Any, problem: str) -> None:
-    text = said(name, content)
+    text = message(name, content)
     assert text.startswith(f"{name}{problem}") if problem.endswith(("(", " ")) else text == f"{name}{problem}"
 
 

@@ -39,7 +39,7 @@ def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, second: int)
 
 
 @pytest.mark.parametrize(
-    ("cells", "found"),
+    ("cells", "expected"),
     [
         ({}, WHOLE),
         ({"s": "", "e": " ", "t": "0"}, WHOLE),
@@ -53,8 +53,8 @@ def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, second: int)
         ({"s": "-1", "t": "a"}, "start '-1' and trim 'a' (segment): must be seconds or hours:minutes:seconds"),
     ],
 )
-def test_cells_mean_a_part_or_are_said_to_be_wrong(cells: dict[str, str], found: Part | str) -> None:
-    assert part(ALL, cells) == found
+def test_cells_mean_a_part_or_are_said_to_be_wrong(cells: dict[str, str], expected: Part | str) -> None:
+    assert part(ALL, cells) == expected
 
 
 def test_without_columns_a_sample_is_its_whole_video() -> None:

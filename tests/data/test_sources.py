@@ -29,7 +29,7 @@ def read(annotations: dict[str, Any], **changes: Any) -> Source:
     return sources.read(Dataset.model_validate(small_yaml(annotations=annotations, **changes)))
 
 
-def said(annotations: dict[str, Any], **changes: Any) -> str:
+def message(annotations: dict[str, Any], **changes: Any) -> str:
     with pytest.raises(RbftError) as raised:
         read(annotations, **changes)
     return str(raised.value)
@@ -48,8 +48,8 @@ def test_one_file_has_rows_without_a_split() -> None:
 
 
 def test_a_file_for_each_split_gives_it_to_its_rows() -> None:
-    given = of_files(test=[{"id": "x"}], train=[{"id": "y"}, {"id": "z"}])
-    assert read(given, splits=None) == Source(
+    annotations = of_files(test=[{"id": "x"}], train=[{"id": "y"}, {"id": "z"}])
+    assert read(annotations, splits=None) == Source(
         "train.csv, test.csv",
         [
             Row("train.csv row 1", {"id": "y"}, "train"),
@@ -63,15 +63,15 @@ def test_files_of_one_name_are_told_apart_by_their_folders() -> None:
     for split in ("train", "test"):
         Path(split).mkdir()
         write_csv(f"{split}/a.csv", [{"id": split}])
-    given = {"file": {"train": "train/a.csv", "test": "test/a.csv"}, "id": "id", "label": "label"}
-    assert [row.where for row in read(given, splits=None).rows] == ["train/a.csv row 1", "test/a.csv row 1"]
+    annotations = {"file": {"train": "train/a.csv", "test": "test/a.csv"}, "id": "id", "label": "label"}
+    assert [row.where for row in read(annotations, splits=None).rows] == ["train/a.csv row 1", "test/a.csv row 1"]
 
 
 def test_all_files_that_cannot_be_read_are_said_at_once(here: Path) -> None:
-    given = of_files(train=[{"id": "x"}], test=[{"id": "y"}])
+    annotations = of_files(train=[{"id": "x"}], test=[{"id": "y"}])
     Path("train.csv").unlink()
     Path("test.csv").write_text("id\n\0\n")
-    assert said(given, splits=None) == (
+    assert message(annotations, splits=None) == (
         f"train.csv: no such file (annotations.file, relative to the workspace {here})\n"
         "test.csv: line 2: a null character; save it as UTF-8 text"
     )
@@ -123,7 +123,7 @@ def test_linked_folders_are_followed_but_not_round_and_round() -> None:
 def test_folders_that_are_not_there_or_not_by_class_are_said(here: Path) -> None:
     folders("v/a.mp4", "v/calm/b.mp4")
     Path(b"v/calm/\xff.mp4".decode("utf-8", "surrogateescape")).touch()
-    assert said({"folder": {"train": "v", "test": "w"}}, videos=None, splits=None) == (
+    assert message({"folder": {"train": "v", "test": "w"}}, videos=None, splits=None) == (
         "annotations.folder: 3 problems\n"
         "  - v/a.mp4: is in no class folder (v/<label>/a.mp4)\n"
         "  - v/calm/?.mp4: its name is not UTF-8 text\n"
@@ -141,7 +141,7 @@ def test_a_class_folder_that_may_not_be_read_is_said_and_not_passed_over(monkeyp
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert said({"folder": "v"}, videos=None, splits=SHARES) == "v/calm: cannot be read (Permission denied)"
+    assert message({"folder": "v"}, videos=None, splits=SHARES) == "v/calm: cannot be read (Permission denied)"
 
 
 BASE = [{"id": "a", "label": "calm"}, {"id": "b", "label": "busy"}, {"id": "c", "label": "busy"}]
@@ -172,7 +172,7 @@ def test_what_cannot_be_joined_is_said_for_all_files_at_once(here: Path) -> None
     write_csv("b.csv", [{"id": "a", "x": "1"}, {"id": "a", "x": "2"}, {"id": "b", "x": "3"}])
     write_csv("c.csv", [{"name": "a", "x": "1"}])
     join = {"file": "c.csv", "id": "clip", "columns": ["x", "title"]}
-    assert said(joining({"file": "b.csv"}, join, {"file": "c.csv"}, {"file": "d.csv"})) == (
+    assert message(joining({"file": "b.csv"}, join, {"file": "c.csv"}, {"file": "d.csv"})) == (
         "b.csv: 1 problem\n"
         "  - id 'a' stands in 2 rows\n"
         "c.csv: 2 problems\n"
@@ -185,14 +185,14 @@ def test_what_cannot_be_joined_is_said_for_all_files_at_once(here: Path) -> None
 
 
 def test_rows_without_the_column_of_ids_are_not_joined() -> None:
-    given = joining({"file": "b.csv"})
+    annotations = joining({"file": "b.csv"})
     write_csv("b.csv", [{"id": "a", "x": "1"}])
     write_csv("a.csv", [{"name": "a", "label": "calm"}])
-    assert said(given) == (
+    assert message(annotations) == (
         "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, label"
     )
     write_csv("a.csv", [{"name": "a", " id": "calm"}])  # as people write CSV by hand: "name, id"
-    assert said(given) == (
+    assert message(annotations) == (
         "a.csv: 1 problem\n  - no column 'id', which annotations.id names; the columns are: name, ' id'"
     )
 
@@ -200,7 +200,7 @@ def test_rows_without_the_column_of_ids_are_not_joined() -> None:
 def test_joined_columns_that_are_there_already_ask_for_columns() -> None:
     write_csv("b.csv", [{"id": "a", "label": "x", "title": "A"}])
     write_csv("c.csv", [{"id": "z", "x": "1"}])
-    assert said(joining({"file": "b.csv"}, {"file": "c.csv"})) == (
+    assert message(joining({"file": "b.csv"}, {"file": "c.csv"})) == (
         "b.csv: has columns that are there already: 'label'; name those to take in annotations.join[0].columns\n"
         "c.csv: has no row for any id of the annotations, such as 'a'"
     )

@@ -18,7 +18,9 @@ from rbft_plugin.spec.dataset_sources import SPLITS, Splits
 
 labels = st.sampled_from(["calm", "busy", "wild", None])
 samples = st.lists(labels, max_size=60).map(
-    lambda given: [Sample(f"id{i}", Path(f"{i}.mp4"), label, None, f"row {i + 1}") for i, label in enumerate(given)]
+    lambda annotated: [
+        Sample(f"id{i}", Path(f"{i}.mp4"), label, None, f"row {i + 1}") for i, label in enumerate(annotated)
+    ]
 )
 ratios = st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(1, 20)).map(
     lambda parts: {split: part / sum(parts) for split, part in zip(SPLITS, parts, strict=True)}
@@ -36,19 +38,19 @@ def by_ratio(seed: int = 0, **ratio: Any) -> Splits:
 @given(samples, ratios, st.integers(0, 5))
 @settings(max_examples=100, deadline=None)
 def test_every_sample_is_in_exactly_one_split_and_nothing_else_of_it_changes(
-    given: list[Sample], ratio: dict[str, float], seed: int
+    annotated: list[Sample], ratio: dict[str, float], seed: int
 ) -> None:
-    decided = assign(given, by_ratio(seed, **ratio))
-    assert [replace(s, split=None) for s in decided] == given
+    decided = assign(annotated, by_ratio(seed, **ratio))
+    assert [replace(s, split=None) for s in decided] == annotated
     assert {s.split for s in decided} <= set(SPLITS)
 
 
 @given(samples, ratios)
 @settings(max_examples=100, deadline=None)
 def test_each_split_has_its_share_of_each_label_to_within_one_sample(
-    given: list[Sample], ratio: dict[str, float]
+    annotated: list[Sample], ratio: dict[str, float]
 ) -> None:
-    decided = assign(given, by_ratio(**ratio))
+    decided = assign(annotated, by_ratio(**ratio))
     for label in ("calm", "busy", "wild"):
         counts = Counter(s.split for s in decided if s.label == label)
         for split in SPLITS:
@@ -57,16 +59,16 @@ def test_each_split_has_its_share_of_each_label_to_within_one_sample(
 
 @given(samples, ratios)
 @settings(max_examples=50, deadline=None)
-def test_samples_without_a_label_train(given: list[Sample], ratio: dict[str, float]) -> None:
-    assert {s.split for s in assign(given, by_ratio(**ratio)) if s.label is None} <= {"train"}
+def test_samples_without_a_label_train(annotated: list[Sample], ratio: dict[str, float]) -> None:
+    assert {s.split for s in assign(annotated, by_ratio(**ratio)) if s.label is None} <= {"train"}
 
 
-@given(samples.flatmap(lambda given: st.tuples(st.just(given), st.permutations(given))), ratios)
+@given(samples.flatmap(lambda annotated: st.tuples(st.just(annotated), st.permutations(annotated))), ratios)
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_the_file_does_not_matter(
     orders: tuple[list[Sample], list[Sample]], ratio: dict[str, float]
 ) -> None:
-    one, other = ({s.id: s.split for s in assign(given, by_ratio(**ratio))} for given in orders)
+    one, other = ({s.id: s.split for s in assign(annotated, by_ratio(**ratio))} for annotated in orders)
     assert one == other
 
 
@@ -102,9 +104,9 @@ def test_a_split_without_a_share_stays_empty() -> None:
 
 
 def test_splits_by_column_stay_as_annotated() -> None:
-    given = [Sample("a", Path("a"), "calm", "val", "row 1"), Sample("b", Path("b"), None, "train", "row 2")]
-    assert assign(given, Splits(column="split")) == given
-    assert assign(given, None) == given  # as a file for each split gives them
+    annotated = [Sample("a", Path("a"), "calm", "val", "row 1"), Sample("b", Path("b"), None, "train", "row 2")]
+    assert assign(annotated, Splits(column="split")) == annotated
+    assert assign(annotated, None) == annotated  # as a file for each split gives them
 
 
 def test_what_no_file_of_ids_names_trains_or_goes_by_ratio() -> None:
@@ -121,9 +123,9 @@ def test_what_no_file_of_ids_names_trains_or_goes_by_ratio() -> None:
 
 
 grouped = st.lists(st.tuples(labels, st.sampled_from(["", *"abcdefgh"])), max_size=50).map(
-    lambda given: [
+    lambda annotated: [
         Sample(f"id{i}", Path(f"{i}.mp4"), label, None, f"row {i + 1}", group=group or None)
-        for i, (label, group) in enumerate(given)
+        for i, (label, group) in enumerate(annotated)
     ]
 )
 
@@ -135,15 +137,15 @@ def by_group(ratio: dict[str, float], seed: int = 0) -> Splits:
 @given(grouped, ratios, st.integers(0, 3), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
 def test_no_group_straddles_splits_and_the_order_of_the_file_does_not_matter(
-    given: list[Sample], ratio: dict[str, float], seed: int, chance: Any
+    annotated: list[Sample], ratio: dict[str, float], seed: int, chance: Any
 ) -> None:
-    decided = assign(given, by_group(ratio, seed))
-    assert [replace(s, split=None) for s in decided] == given
+    decided = assign(annotated, by_group(ratio, seed))
+    assert [replace(s, split=None) for s in decided] == annotated
     assert {s.split for s in decided} <= {split for split, share in ratio.items() if share}
     assert {s.split for s in decided if s.label is None} <= {"train"}
-    for group in {s.group for s in given if s.group}:
+    for group in {s.group for s in annotated if s.group}:
         assert len({s.split for s in decided if s.group == group}) == 1
-    shuffled = list(given)
+    shuffled = list(annotated)
     chance.shuffle(shuffled)
     assert {s.id: s.split for s in assign(shuffled, by_group(ratio, seed))} == {s.id: s.split for s in decided}
 
@@ -152,13 +154,13 @@ def test_no_group_straddles_splits_and_the_order_of_the_file_does_not_matter(
 @settings(max_examples=50, deadline=None)
 def test_groups_of_one_label_come_as_near_to_the_shares_as_a_group_is_large(ratio: dict[str, float], seed: int) -> None:
     sizes = [7, 5, 5, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 1]
-    given = [
+    annotated = [
         Sample(f"{label}{g}-{i}", Path("a"), label, None, "row", group=f"{label}{g}")
         for label in ("calm", "busy")
         for g, size in enumerate(sizes)
         for i in range(size)
     ]
-    decided = assign(given, by_group(ratio, seed))
+    decided = assign(annotated, by_group(ratio, seed))
     for label in ("calm", "busy"):
         counts = Counter(s.split for s in decided if s.label == label)
         for split in SPLITS:
@@ -166,34 +168,34 @@ def test_groups_of_one_label_come_as_near_to_the_shares_as_a_group_is_large(rati
 
 
 def test_groups_of_mixed_labels_are_stratified_as_well_as_they_can_be() -> None:
-    given = [
+    annotated = [
         Sample(f"id{i}", Path("a"), ("calm", "busy", "busy")[i % 3], None, "row", group=f"source{i // 6}")
         for i in range(600)  # 100 groups of 2 calm and 4 busy
     ]
-    decided = assign(given, by_group({"train": 0.7, "val": 0.1, "test": 0.2}))
+    decided = assign(annotated, by_group({"train": 0.7, "val": 0.1, "test": 0.2}))
     assert Counter((s.split, s.label) for s in decided) == {
         **{("train", "calm"): 140, ("train", "busy"): 280},
         **{("val", "calm"): 20, ("val", "busy"): 40},
         **{("test", "calm"): 40, ("test", "busy"): 80},
     }
-    other = assign(given, by_group({"train": 0.7, "val": 0.1, "test": 0.2}, seed=1))
+    other = assign(annotated, by_group({"train": 0.7, "val": 0.1, "test": 0.2}, seed=1))
     assert [s.split for s in other] != [s.split for s in decided]
 
 
 def test_a_group_with_an_unlabelled_sample_trains_as_a_whole() -> None:
-    given = [Sample(f"id{i}", Path("a"), None if i == 0 else "calm", None, "row", group="g") for i in range(9)]
+    annotated = [Sample(f"id{i}", Path("a"), None if i == 0 else "calm", None, "row", group="g") for i in range(9)]
     others = [Sample(f"x{i}", Path("a"), "calm", None, "row") for i in range(10)]
-    decided = assign([*given, *others], by_group({"train": 0.5, "test": 0.5}))
+    decided = assign([*annotated, *others], by_group({"train": 0.5, "test": 0.5}))
     assert Counter(s.split for s in decided) == {"train": 10, "test": 9}
     assert {s.split for s in decided if s.group} == {"train"}
 
 
 def test_files_of_ids_that_cut_a_group_are_refused() -> None:
-    given = [replace(s, group=f"g{i // 3}", split=("test", None, "val")[i % 3]) for i, s in enumerate(many(6))]
-    given += [replace(s, id=f"x{i}", group="whole", split="test") for i, s in enumerate(many(3))]
+    annotated = [replace(s, group=f"g{i // 3}", split=("test", None, "val")[i % 3]) for i, s in enumerate(many(6))]
+    annotated += [replace(s, id=f"x{i}", group="whole", split="test") for i, s in enumerate(many(3))]
     splits = Splits(ids={"test": Path("a"), "val": Path("b")}, ratio={"train": 1.0}, group="g")
     with pytest.raises(ProblemsError) as raised:
-        assign(given, splits)
+        assign(annotated, splits)
     assert str(raised.value) == (
         "splits.ids: 1 problem\n"
         "  - groups that are named in part, or in two files: 'g0' (no file, test, val), 'g1' (no file, test, val); "

@@ -15,14 +15,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("v").mkdir()
 
 
-def find(path: str, *there: str) -> Path | str:
-    for name in there:
+def find(path: str, *files: str) -> Path | str:
+    for name in files:
         Path("v", name).touch()
     return VideoLookup().find(path)
 
 
 @pytest.mark.parametrize(
-    ("path", "there", "found"),
+    ("path", "files", "expected"),
     [
         ("v/a.mp4", ["a.mp4", "a.webm"], "v/a.mp4"),
         ("v/a.mp4", ["a.MP4", "b.mp4"], "v/a.MP4"),
@@ -36,8 +36,8 @@ def find(path: str, *there: str) -> Path | str:
         ("v/a.mp4/b", ["a.mp4"], "v/a.mp4/b"),
     ],
 )
-def test_a_video_is_found_by_its_name_whatever_its_extension(path: str, there: list[str], found: str) -> None:
-    assert find(path, *there) == Path(found)
+def test_a_video_is_found_by_its_name_whatever_its_extension(path: str, files: list[str], expected: str) -> None:
+    assert find(path, *files) == Path(expected)
 
 
 def test_a_video_in_the_current_or_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
