@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,9 +14,10 @@ from rbft_plugin.data.readers import Cells, Row, Source
 from rbft_plugin.data.video_lookup import VIDEO_SUFFIXES
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.dataset_sources import SPLITS, Annotations, Join
+from rbft_plugin.spec.dataset_sources import SPLITS, Annotations, Join, Split
 from rbft_plugin.spec.yaml_models import UNUSABLE
 
+Paths = Sequence[tuple[Split | None, Path]]  # (split, or None if one path has all samples; path)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -34,10 +35,9 @@ def read(dataset: Dataset) -> Source:
     if annotations.hub:
         source = hub.read(dataset, annotations.hub)
     else:
-        given = annotations.file or annotations.folder or {}
-        order = ("all", *SPLITS)
-        paths: dict[str, Path] = dict(sorted(given.items(), key=lambda item: order.index(item[0])))
-        name = ", ".join(str(readers.expanded(path)) for path in paths.values())
+        path_of = annotations.file or annotations.folder or {}
+        paths = [(split, path_of[split or "all"]) for split in (None, *SPLITS) if (split or "all") in path_of]
+        name = ", ".join(str(readers.expanded(path)) for _, path in paths)
         if annotations.file:
             source = Source(name, _rows_of_files(paths, annotations.id_column))
         else:
@@ -57,23 +57,21 @@ def no_column(column: str, key: str, existing_columns: list[str]) -> str:
     return f"no column '{column}', which {key} names; the columns are: {shortened(shown, 20)}"
 
 
-def _rows_of_files(paths: dict[str, Path], id_column: str) -> list[Row]:
-    names = [path.name for path in paths.values()]
-    tables = _for_all(paths.values(), lambda path: readers.read(path, "annotations.file", id_column))
+def _rows_of_files(paths: Paths, id_column: str) -> list[Row]:
+    names = [path.name for _, path in paths]
+    tables = _for_all([path for _, path in paths], lambda path: readers.read(path, "annotations.file", id_column))
     rows = []
-    for (split, path), table in zip(paths.items(), tables, strict=True):
-        if split == "all":
-            rows += [Row(f"row {number}", cells) for number, cells in enumerate(table, 1)]
-        else:
-            file = path.name if names.count(path.name) == 1 else path.as_posix()
-            rows += [Row(f"{file} row {number}", cells, split) for number, cells in enumerate(table, 1)]
+    for (split, path), table in zip(paths, tables, strict=True):
+        file = path.name if names.count(path.name) == 1 else path.as_posix()
+        prefix = f"{file} " if split else ""
+        rows += [Row(f"{prefix}row {number}", cells, split) for number, cells in enumerate(table, 1)]
     return rows
 
 
-def _rows_of_folders(paths: dict[str, Path]) -> tuple[list[Row], tuple[str, ...]]:
+def _rows_of_folders(paths: Paths) -> tuple[list[Row], tuple[str, ...]]:
     """A row with id (the path below the folder), label and path for each video below a class folder; and notes."""
     rows, others, problems = [], [], []
-    for split, folder in paths.items():
+    for split, folder in paths:
         top = readers.expanded(folder)
         if not os.path.isdir(top):
             problems.append(f"{top}: no such folder (annotations.folder, relative to the workspace {Path.cwd()})")
@@ -87,9 +85,9 @@ def _rows_of_folders(paths: dict[str, Path]) -> tuple[list[Row], tuple[str, ...]
             elif UNUSABLE.search(str(below)):
                 problems.append(f"{str(file).encode(errors='replace').decode()}: its name is not UTF-8 text")
             else:
-                sample_id = below.as_posix() if split == "all" else f"{split}/{below.as_posix()}"
+                sample_id = f"{split}/{below.as_posix()}" if split else below.as_posix()
                 cells = {"id": sample_id, "label": below.parts[0], "path": str(file)}
-                rows.append(Row(sample_id, cells, None if split == "all" else split))
+                rows.append(Row(sample_id, cells, split))
     if problems:
         raise ProblemsError("annotations.folder", problems)
     return rows, (f"{len(others)} files that are no videos are left out: {shortened(others)}",) if others else ()
