@@ -19,7 +19,7 @@ from rbft_plugin.clips.video import WHOLE, Clip, Part, VideoError, probe
 from rbft_plugin.data.prepared import MEDIA_MARK, PreparedSample, TrainingRow
 from rbft_plugin.errors import Finding, RbftError, lines
 from rbft_plugin.model.chat import after_video
-from rbft_plugin.model.processor import BaseProcessor, load_base, made_of, tokens
+from rbft_plugin.model.processor import BaseProcessor, load_base, processed_size, tokens
 from rbft_plugin.spec.dataset import ClipSettings
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.recipe import Recipe
@@ -83,9 +83,9 @@ def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[
                 "between its time steps to whole ones, and all frames would get one position in time",
             )
         )  # fmt: skip
-    if base.token_cell is None:  # a processor with a scheme of its own
+    if base.token_extent is None:  # a processor with a scheme of its own
         return findings
-    pixels, frames = base.token_cell
+    pixels, frames = base.token_extent
     for key, value, unit in (("multiple", settings.multiple, pixels), ("frames", settings.frames, frames)):
         if value % unit:
             text = f"is {value}, but {base.name} needs a multiple of {unit}: change it and prepare again"
@@ -93,7 +93,7 @@ def model_findings(base: BaseProcessor, settings: ClipSettings, clips: Iterable[
     if findings:  # every size would be wrong
         return findings
     for clip in sorted({replace(c, fps=1.0) for c in clips}, key=str):
-        count, width, height = made_of(base, clip)
+        count, width, height = processed_size(base, clip)
         if (count, width, height) != (clip.frames, clip.width, clip.height):
             size = base.processor.video_processor.size
             limits = f"{size['shortest_edge']} to {size['longest_edge']} pixels"

@@ -1,4 +1,4 @@
-"""The chat text and the video metadata that a model's processor is given: one form for training, scoring and checks."""
+"""The chat text and the video metadata for a model's processor: the same for training, scoring and checks."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from rbft_plugin.clips.video import Clip
 
-MARK = "rbft-answer"  # stands for an answer, or a prompt, whose surroundings in the chat text are wanted
+MARK = "rbft-answer"  # stands for an answer or a prompt, to find the chat text around it
 
 
 def chat_text(processor: Any, prompt: str, video: bool = True) -> str:
-    """The chat up to the answer: a user's turn of a video, as one mark, and the prompt."""
+    """The chat text up to the answer: a user's turn with a placeholder of the video, and the prompt."""
     text: str = processor.apply_chat_template([_user(prompt, video)], add_generation_prompt=True)
     return text
 
@@ -30,10 +30,10 @@ def after_video(processor: Any) -> str:
 
 
 def video_metadata(clip: Clip) -> dict[str, Any]:
-    """What transformers takes as a video's metadata, where every frame of the clip is used.
+    """A video's metadata for transformers, where every frame of the clip is used.
 
-    The rate is that of its fraction, which training reads from the clip. A last bit more or less, as frames / duration
-    has, moves Qwen3-VL's timestamps, written with one decimal, by 0.1 s: in 3 % of clips of 0.05 to 5 s a frame.
+    The rate is rounded to the fraction that training reads from the clip. frames / duration may differ in its last bit,
+    and Qwen3-VL's timestamps, which have one decimal, then move by 0.1 s: in 3 % of clips of 0.05 to 5 s a frame.
     """
     return {
         "total_num_frames": clip.frames,

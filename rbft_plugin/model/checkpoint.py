@@ -1,4 +1,4 @@
-"""What a trained model consists of: a base and the LoRA adapters that go on top of it, in order."""
+"""A trained model: a base and the LoRA adapters that go on top of it, in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 
-NOTE = "rbft.json"  # written beside a model that `rbft run` trained
-# What a model's folder holds beside weights, of every generation of transformers.
+NOTE = "rbft.json"  # `rbft run` writes it beside a model that it trained
+# The files beside the weights in a model's folder, as any version of transformers writes them.
 FILES = (
     *("config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"),
     *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"),
@@ -25,50 +25,56 @@ FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A base (hub name or folder) and adapter folders. `dataset` is None where nothing says what it was trained on."""
+    """A base (hub name or folder) and adapter folders. `dataset`, if known, is what it was trained on."""
 
     base: str
     adapters: tuple[str, ...] = ()
     dataset: str | None = None
 
     def model_args(self) -> str:
-        """As lmms-eval's --model_args takes it for rbft_vl."""
+        """The value of lmms-eval's --model_args for the model rbft_vl."""
         return f"pretrained={self.base}" + (f",adapters={':'.join(self.adapters)}" if self.adapters else "")
 
     def fingerprint(self) -> str:
-        """Of base and adapters in their order. Never a number: lmms-eval would read 12e4 as 120000.0."""
+        """Identifies the content of base and adapters in order. Without its prefix lmms-eval reads 12e4 as a number."""
         parts = "\n".join(fingerprint(model) for model in (self.base, *self.adapters))
         return f"sha256-{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
 
 
 def adapter_list(adapters: str) -> list[str]:
-    """Folders of a ':'-joined list; raises RbftError naming those that hold no adapter."""
-    folders = [a for a in str(adapters).split(":") if a]
-    lost = [f for f in folders if not (Path(f) / "adapter_config.json").is_file()]
-    if lost:
-        raise RbftError(f"adapters: no adapter_config.json in {', '.join(lost)}")
+    """Folders of a ':'-joined list. Raises RbftError that names those that hold no adapter."""
+    folders = [folder for folder in str(adapters).split(":") if folder]
+    missing = [folder for folder in folders if not (Path(folder) / "adapter_config.json").is_file()]
+    if missing:
+        raise RbftError(f"adapters: no adapter_config.json in {', '.join(missing)}")
     return folders
 
 
 def read(checkpoint: str) -> Checkpoint:
-    """A model by its folder: one of `rbft run`, a full model or an adapter; further adapters in order after ':'."""
-    path, _, more = checkpoint.partition(":")
-    first = Path(path)
-    if not first.is_dir():
+    """A model by its folder: one that `rbft run` made, a full model or an adapter. Further adapters follow after ':'.
+
+    Raises RbftError for a folder that is missing or holds none of these.
+    """
+    path, _, further_adapters = checkpoint.partition(":")
+    folder = Path(path)
+    if not folder.is_dir():
         raise RbftError(f"{path}: no such folder")
-    if (first / NOTE).is_file() and not more:
-        note = files.read_json(first / NOTE)
+    if (folder / NOTE).is_file() and not further_adapters:
+        note = files.read_json(folder / NOTE)
         return Checkpoint(note["base"], tuple(note["adapters"]), note["dataset"])
-    if (first / "config.json").is_file():
-        return Checkpoint(str(first), tuple(adapter_list(more)))
-    if (first / "adapter_config.json").is_file():
-        base = json.loads((first / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    if (folder / "config.json").is_file():
+        return Checkpoint(str(folder), tuple(adapter_list(further_adapters)))
+    if (folder / "adapter_config.json").is_file():
+        base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
         return Checkpoint(base, tuple(adapter_list(checkpoint)))
     raise RbftError(f"{path}: neither a model (config.json) nor an adapter (adapter_config.json)")
 
 
-def local(model: str) -> Path:
-    """The folder that has a model's files, never its weights if it is on the hub (a few MB); OSError or ValueError."""
+def local_folder(model: str) -> Path:
+    """The folder of a model, or a download of its files from the hub without weights (a few MB).
+
+    Raises OSError or ValueError if there is neither.
+    """
     if Path(model).is_dir():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -79,12 +85,12 @@ def local(model: str) -> Path:
 def keep_files(output: Path, base: str) -> None:
     """Give a full model its base's own files, all but the weights and their precision.
 
-    Training changes weights alone, but transformers 5 writes configuration, tokenizer and processor in its own form,
-    which version 4 (and a vLLM on top of it) cannot read, and LLaMA-Factory may change the generation settings. If the
-    base cannot be had here (the harness may know other caches or mirrors), those stay.
+    Training changes weights alone. But transformers 5 writes configuration, tokenizer and processor in its own form,
+    which version 4 (and a vLLM on top of it) cannot read, and LLaMA-Factory may change the generation settings. The
+    written files stay if the base cannot be read here: the harness may know other caches or mirrors.
     """
     try:
-        source = local(base)
+        source = local_folder(base)
         config, written = (json.loads((f / "config.json").read_text(encoding="utf-8")) for f in (source, output))
     except (OSError, ValueError):
         return
@@ -92,31 +98,32 @@ def keep_files(output: Path, base: str) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, output / name)
         elif name != "generation_config.json":
-            (output / name).unlink(missing_ok=True)  # it would be read in place of the base's
+            (output / name).unlink(missing_ok=True)  # transformers would read it in place of the base's
     files.write_json(output / "config.json", _in_precision(config, written.get("dtype")))
 
 
 def _in_precision(config: dict[str, Any], dtype: str | None) -> dict[str, Any]:
-    """A configuration whose weights are of another precision, as are those of its parts."""
-    named = {"dtype", "torch_dtype"} & set(config)
+    """A configuration with another precision of the weights, in its parts too. None changes nothing."""
+    keys = {"dtype", "torch_dtype"} & set(config)
     parts = {k: _in_precision(v, dtype) for k, v in config.items() if isinstance(v, dict)}
-    return config | parts | (dict.fromkeys(named, dtype) if dtype else {})
+    return config | parts | (dict.fromkeys(keys, dtype) if dtype else {})
 
 
 def write_note(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the note from which `read` reads the checkpoint in a folder."""
     files.write_json(folder / NOTE, asdict(checkpoint))
 
 
 def fingerprint(model: str) -> str:
-    """What identifies a model's content: for a folder, the names and whole content of its files; for a hub name, it.
+    """Identifies a model's content: a hash of the names and content of a folder's files, or else the hub name.
 
-    Whole: training may leave both ends of a file as they were (frozen embeddings first, a frozen vision tower last).
-    Reads about as fast as the disk does, once a process for a file that stays as it is.
+    Files are read as a whole, because training may leave both ends of a file as they were (frozen embeddings come
+    first, a frozen vision tower last). A process reads a file again only when it has changed.
     """
     if not Path(model).is_dir():
         return f"hub:{model}"
-    found = sorted(p for p in Path(model).iterdir() if p.is_file() and p.name != NOTE)
-    with ThreadPoolExecutor(8) as pool:  # hashing leaves Python's lock
-        hashes = list(pool.map(files.cached_sha256, found))
-    listed = "".join(f"{file.name}:{content}\n" for file, content in zip(found, hashes, strict=True))
+    paths = sorted(p for p in Path(model).iterdir() if p.is_file() and p.name != NOTE)
+    with ThreadPoolExecutor(8) as pool:  # hashing releases the GIL
+        hashes = list(pool.map(files.cached_sha256, paths))
+    listed = "".join(f"{path.name}:{sha256}\n" for path, sha256 in zip(paths, hashes, strict=True))
     return hashlib.sha256(listed.encode()).hexdigest()[:16]

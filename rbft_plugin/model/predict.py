@@ -1,4 +1,4 @@
-"""A trained model on new videos, seen exactly as in training: through a canonical clip, made and thrown away."""
+"""Predict the labels of new videos. The model sees each as in training: as a canonical clip, which is then deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rbft_plugin.clips.canonical import make_clip
 from rbft_plugin.clips.video import VideoError, probe
 from rbft_plugin.data import prompts
 from rbft_plugin.errors import RbftError
-from rbft_plugin.model import checkpoint as checkpoints
+from rbft_plugin.model import checkpoint
 from rbft_plugin.scoring.answers import parse
 from rbft_plugin.spec.dataset import available, load
 
@@ -27,9 +27,9 @@ class Prediction:
 
 
 def predict(model: str, videos: Sequence[Path], dataset: str | None, device: str | None) -> Iterator[Prediction]:
-    """One prediction a video, in order; a video that cannot be read gets its `problem` and does not stop the others."""
-    checkpoint = checkpoints.read(model)
-    name = dataset or checkpoint.dataset
+    """Yield one prediction a video, in order. A video that cannot be read gets a `problem`; the others go on."""
+    trained = checkpoint.read(model)
+    name = dataset or trained.dataset
     if name is None:
         raise RbftError(f"{model} does not say what it was trained on; give --dataset ({', '.join(available())})")
     spec = load(name)
@@ -38,7 +38,7 @@ def predict(model: str, videos: Sequence[Path], dataset: str | None, device: str
     from rbft_plugin.model.inputs import batch_inputs
     from rbft_plugin.model.load import load_model
 
-    loaded, processor = load_model(checkpoint.base, checkpoint.adapters, device)
+    loaded, processor = load_model(trained.base, trained.adapters, device)
     prompt = prompts.label(spec)
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"

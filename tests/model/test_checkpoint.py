@@ -237,6 +237,6 @@ def test_the_files_of_a_model_on_the_hub_are_its_snapshots(monkeypatch: pytest.M
     asked = []
     base = written("base", BASE_FILES)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(base))
-    assert checkpoint.local("Qwen/base") == base
+    assert checkpoint.local_folder("Qwen/base") == base
     assert asked == [(("Qwen/base",), {"allow_patterns": ["*.json", "*.jinja", "*.txt", "*.model"]})]
-    assert checkpoint.local("base") == Path("base") and len(asked) == 1
+    assert checkpoint.local_folder("base") == Path("base") and len(asked) == 1

@@ -87,13 +87,13 @@ def encoded(family: str, template: str) -> list[list[int]]:
 @pytest.mark.e2e
 def test_lengths_are_those_of_llama_factory(rows: Path, family: str, template: str) -> None:
     base = processor.load_base(str(rows / family))
-    assert base.family == family and base.token_cell == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)
+    assert base.family == family and base.token_extent == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)
     found = [probe(Path(f"{family}-{i}.mp4")) for i in range(len(VIDEOS))]
     assert len({(c.frames, c.width, c.height) for c in found}) == len(VIDEOS)
     ours = [processor.tokens(base, c, *text) for c, text in zip(found, TEXTS, strict=True)]
     theirs = [len(ids) for ids in encoded(family, template)]
     assert ours == theirs
-    assert [processor.made_of(base, c) for c in found] == [(c.frames, c.width, c.height) for c in found]
+    assert [processor.processed_size(base, c) for c in found] == [(c.frames, c.width, c.height) for c in found]
 
 
 def test_an_answer_that_is_not_there_yet_counts_with_the_most_it_may_have(rows: Path) -> None:
@@ -107,8 +107,8 @@ def test_an_answer_that_is_not_there_yet_counts_with_the_most_it_may_have(rows: 
 
 def test_what_a_processor_makes_of_a_clip_that_does_not_suit_it() -> None:
     base = processor.load_base(str(BASE))  # takes no 112 x 112 pixels
-    assert processor.made_of(base, Clip(8, 56, 56, 2.0)) == (8, 56, 56)
-    assert processor.made_of(base, Clip(8, 112, 112, 2.0)) == (8, 56, 56)
+    assert processor.processed_size(base, Clip(8, 56, 56, 2.0)) == (8, 56, 56)
+    assert processor.processed_size(base, Clip(8, 112, 112, 2.0)) == (8, 56, 56)
 
 
 def said(name: str) -> str:
