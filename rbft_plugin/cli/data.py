@@ -89,6 +89,7 @@ def sync(
 ) -> None:
     """Write what follows from YAML files alone: registrations with both harnesses, and JSON schemas for editors."""
     from rbft_plugin.cli.registrations import register, registrations
+    from rbft_plugin.lmms_eval.task_files import unneeded_files
     from rbft_plugin.spec import json_schemas
     from rbft_plugin.spec.dataset import available, load
 
@@ -97,14 +98,17 @@ def sync(
     schemas = json_schemas.generated()
     wanted = [*map(registrations, datasets), schemas]
     stale = sorted({str(path) for texts in wanted for path, text in texts.items() if not files.holds(path, text)})
-    if check and stale:
-        raise ProblemsError("stale files", stale, "Run `rbft sync`.")
+    unneeded = sorted(str(path) for dataset in datasets for path in unneeded_files(dataset))
+    if check and stale + unneeded:
+        raise ProblemsError("stale files", stale + unneeded, "Run `rbft sync`.")
     if not check:
         for dataset in datasets:
             register(dataset)
         for path, text in schemas.items():
             files.write_text(path, text)
-    console.print(f"written: {', '.join(stale)}" if stale else "all is up to date")
+    done = {"written": stale, "removed": unneeded}
+    said = "; ".join(f"{what}: {', '.join(paths)}" for what, paths in done.items() if paths)
+    console.print(said or "all is up to date")
 
 
 def rows(

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from rbft_plugin import files
 from rbft_plugin.llamafactory.registry import dataset_info, locked
-from rbft_plugin.lmms_eval.task_files import task_files
+from rbft_plugin.lmms_eval.task_files import task_files, unneeded_files
 from rbft_plugin.spec.dataset import Dataset
 
 
 def register(dataset: Dataset) -> None:
-    """Write the registrations of a dataset. Its data need not be prepared."""
+    """Write the registrations of a dataset, and remove what it needs no more. Its data need not be prepared."""
     with locked():
         for path, text in registrations(dataset).items():
             files.write_text(path, text)
+        for path in unneeded_files(dataset):
+            path.unlink()
 
 
 def registrations(dataset: Dataset) -> dict[Path, str]:

@@ -159,8 +159,8 @@ def print_check_json(name: str, about: Mapping[str, str], checked: CheckResult) 
 
 def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     """The counts of a prepared dataset, what was left out, and the names under which both harnesses know it."""
-    from rbft_plugin.data.prepared import DataFolder
-    from rbft_plugin.spec.names import STAGES, TASK_KINDS, llamafactory_name, task_name
+    from rbft_plugin.data.prepared import DataFolder, splits_with_labels
+    from rbft_plugin.spec.names import STAGES, TASK_KINDS, VALIDATION_ROWS, llamafactory_name, task_name
 
     name, manifest, folder = dataset.name, prepared.manifest, DataFolder(dataset.name)
     print_counts(name, manifest.counts)
@@ -178,8 +178,12 @@ def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
         size = f"{prepared.unused_bytes / 1e6:.1f} MB"
         console.print(f"{prepared.unused} files of {folder.clips} ({size}) are used by no sample any more")
     tasks = ", ".join(task_name(name, kind) for kind in TASK_KINDS)
-    rows = ", ".join(llamafactory_name(name, stage) for stage in reversed(STAGES))
+    splits = splits_with_labels(dataset)
+    stages = [*reversed(STAGES), *([VALIDATION_ROWS] if "val" in splits else [])]
+    rows = ", ".join(llamafactory_name(name, stage) for stage in stages)
     console.print(f"{name}: prepared in {folder.path}; tasks {tasks}; LLaMA-Factory datasets {rows}")
+    others = " or ".join(f"_{split}" for split in splits if split != "test")
+    console.print(f"tasks that score the other splits have the same names, with {others} at the end")
 
 
 def print_shard(name: str, shard: str, total: int, new: int, problems: Sequence[str]) -> None:

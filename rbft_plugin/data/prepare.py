@@ -21,6 +21,7 @@ from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, M
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS
+from rbft_plugin.spec.names import VALIDATION_ROWS
 
 MOST_LINES = 50  # of an error message about videos
 
@@ -68,7 +69,8 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
             raise
         # The lines are made when they are needed, and made twice, because together they are large.
         row_files = {folder.samples(split): partial(_split_lines, dataset, usable, split) for split in SPLITS}
-        row_files[folder.rows("label")] = partial(_label_row_lines, dataset, usable)
+        row_files[folder.rows("label")] = partial(_label_row_lines, dataset, usable, "train")
+        row_files[folder.rows(VALIDATION_ROWS)] = partial(_label_row_lines, dataset, usable, "val")
         manifest = Manifest(
             dataset=dataset.name,
             counts=counts(dataset, [sample for sample, _ in usable]),
@@ -149,8 +151,8 @@ def _split_lines(dataset: Dataset, usable: list[Usable], split: str) -> Iterator
         yield json_line(sample.model_dump())
 
 
-def _label_row_lines(dataset: Dataset, usable: list[Usable]) -> Iterator[str]:
-    for sample in _prepared_samples(dataset, usable, "train"):
+def _label_row_lines(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[str]:
+    for sample in _prepared_samples(dataset, usable, split):
         if sample.label is not None:
             yield json_line(sample.training_row(sample.label_prompt, sample.label).as_json())
 

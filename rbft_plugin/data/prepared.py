@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
-from rbft_plugin.spec.dataset import ClipSettings
+from rbft_plugin.spec.dataset import ClipSettings, Dataset
+from rbft_plugin.spec.dataset_sources import SPLITS, Split
 
 ROOT = Path("data")
 REGISTRATION_LOCK = ROOT / ".registrations.lock"
@@ -35,7 +36,7 @@ class DataFolder:
         return self.path / f"{split}.jsonl"
 
     def rows(self, stage: str) -> Path:
-        """The training rows of a stage, "rationale" or "label"."""
+        """The training rows of a stage, "rationale" or "label", or the rows of its validation, "label_val"."""
         return self.path / f"{stage}.jsonl"
 
 
@@ -127,6 +128,15 @@ def read_manifest(name: str) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise RbftError(f"{path}: damaged ({_first_problem(error)}); run `rbft prepare {name}` again") from None
+
+
+def splits_with_labels(dataset: Dataset) -> tuple[Split, ...]:
+    """The splits that can be scored. Until the dataset is prepared, its YAML decides whether there is a split val."""
+    try:
+        labelled = any(n for label, n in read_manifest(dataset.name).counts.get("val", {}).items() if label)
+    except RbftError:  # it is not prepared, or will be again
+        labelled = True
+    return tuple(split for split in SPLITS if split != "val" or (labelled and dataset.may_validate))
 
 
 def read_split(name: str, split: str) -> list[PreparedSample]:

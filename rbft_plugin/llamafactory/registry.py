@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock
 
 from rbft_plugin import files
-from rbft_plugin.data.prepared import REGISTRATION_LOCK, DataFolder
+from rbft_plugin.data.prepared import REGISTRATION_LOCK, DataFolder, splits_with_labels
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.names import STAGES, llamafactory_name
+from rbft_plugin.spec.names import STAGES, VALIDATION_ROWS, llamafactory_name
 
 
 def dataset_entry(file: str) -> dict[str, Any]:
@@ -30,9 +30,13 @@ def dataset_entry(file: str) -> dict[str, Any]:
 def dataset_info(dataset: Dataset) -> dict[Path, str]:
     """The path and content of dataset_info/dataset_info.json with a dataset's entries added to its present ones."""
     path = Path("dataset_info/dataset_info.json")
-    rows = {stage: DataFolder(dataset.name).rows(stage).as_posix() for stage in STAGES}
-    entries = {llamafactory_name(dataset.name, stage): dataset_entry(f"../{file}") for stage, file in rows.items()}
-    return {path: _entries_text(path, entries)}
+    entries = {
+        llamafactory_name(dataset.name, rows): dataset_entry(f"../{DataFolder(dataset.name).rows(rows).as_posix()}")
+        for rows in (*STAGES, VALIDATION_ROWS)
+    }
+    validation = llamafactory_name(dataset.name, VALIDATION_ROWS)
+    unneeded = {} if "val" in splits_with_labels(dataset) else {validation: entries.pop(validation)}
+    return {path: _entries_text(path, entries, unneeded)}
 
 
 def write_entries(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
@@ -52,7 +56,10 @@ def locked() -> Iterator[None]:
         yield
 
 
-def _entries_text(path: Path, entries: dict[str, dict[str, Any]]) -> str:
+def _entries_text(
+    path: Path, entries: dict[str, dict[str, Any]], unneeded: dict[str, dict[str, Any]] | None = None
+) -> str:
+    """The file with these entries, and without the unneeded ones, if they are still as we made them."""
     known = {}
     if path.is_file():
         try:
@@ -61,4 +68,5 @@ def _entries_text(path: Path, entries: dict[str, dict[str, Any]]) -> str:
             raise RbftError(f"{path}: not JSON (line {error.lineno}: {error.msg}); correct it or remove it") from None
         if not isinstance(known, dict):
             raise RbftError(f"{path}: must be a JSON object of datasets; correct it or remove it")
-    return files.json_text(dict(sorted((known | entries).items())))
+    kept = {name: entry for name, entry in known.items() if entry != (unneeded or {}).get(name)}
+    return files.json_text(dict(sorted((kept | entries).items())))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.model.checkpoint import Checkpoint
-from rbft_plugin.spec.names import TASK_KINDS, task_kind
+from rbft_plugin.spec.names import TASK_KINDS, parse_task
 from rbft_plugin.spec.recipe import EvaluationSettings
 
 
@@ -85,7 +85,7 @@ def sample_logs(output: Path, of: Literal["answers", "rationales"] = "answers") 
     """The logs of rbft_<name> tasks below a folder, or the file itself; `of` rationales: of tasks that write these."""
     kinds = ["label"] if of == "answers" else [name for name, kind in TASK_KINDS.items() if not kind.scores]
     files = [output] if output.is_file() else sorted(output.rglob("*.jsonl"))
-    return [path for path in files if path.match("*_samples_rbft_*.jsonl") and task_kind(task_of(path)) in kinds]
+    return [path for path in files if path.match("*_samples_rbft_*.jsonl") and parse_task(task_of(path)).kind in kinds]
 
 
 def only_log(output: Path, of: Literal["answers", "rationales"] = "answers") -> Path:

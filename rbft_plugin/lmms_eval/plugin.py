@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.lmms_eval import response_cache
-from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, task_dataset, task_kind
+from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, parse_task
 
 PATTERN = "rbft_*"
 
@@ -88,6 +88,14 @@ def _is_asked(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in _asked())
 
 
+def _matches_by_chance(name: str) -> bool:
+    """Whether a task of another split than its kind's first is only matched by patterns that do not name the split."""
+    of = parse_task(name)
+    if of.split == TASK_KINDS[of.kind].splits[0] or not _is_asked(name):
+        return False
+    return not any(fnmatch(name, pattern) and pattern.rstrip("*").endswith(of.split) for pattern in _asked())
+
+
 def _only_ours() -> bool:
     """Whether every task of --tasks is ours. Then lmms-eval need not index its own tasks, which takes 6 s."""
     return bool(_asked()) and all(name.startswith("rbft_") for name in _asked())
@@ -113,6 +121,9 @@ def _adopt(index: dict[str, Any], model: str | None) -> None:
             continue  # somebody else's task
         if path.parent.parent not in tasks.workspaces:
             tasks.workspaces.append(path.parent.parent)
+        if _matches_by_chance(name):
+            del index[name]
+            continue
         names = [name, *(tag for tag, tagged in tags.items() if name in tagged["task"])]
         asked = not _asked() or any(map(_is_asked, names))
         if reason := _unusable(name, path, model, asked):
@@ -138,10 +149,13 @@ def _unusable(task: str, path: Path, model: str | None, asked: bool) -> str | No
     # The author of a task that names no file has to see to its data: then this is a folder, which exists.
     data = path.parent / config.get("dataset_kwargs", {}).get("data_files", {}).get("test", "")
     if not data.exists():
-        return f"{data.parent.resolve()} is not prepared (`rbft prepare {task_dataset(task)}`)"
+        return f"{data.parent.resolve()} is not prepared (`rbft prepare {parse_task(task).dataset}`)"
     if not asked:
         return None
-    if TASK_KINDS[task_kind(task)].hinted and not any(row.get("hinted_prompt") for row in read_jsonl(data)):
+    kind = TASK_KINDS[parse_task(task).kind]
+    if kind.scores and data.is_file() and not any(row.get("label") for row in read_jsonl(data)):
+        return f"{data.resolve()} has no sample with a label"
+    if kind.hinted and not any(row.get("hinted_prompt") for row in read_jsonl(data)):
         return f"{data.resolve()} has no hinted prompt, which samples with a label have"
     if config.get("output_type") == "multiple_choice" and not _gives_likelihoods(model, "--force_simple" in sys.argv):
         return f"--model {model} gives no likelihoods (rbft_vl does)"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rbft_plugin.data.prepared import DataFolder
+from rbft_plugin.data.prepared import DataFolder, splits_with_labels
 from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset, path_of
+from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, task_name
 from rbft_plugin.workspace import shipped
 
@@ -16,22 +17,60 @@ FOLDER = Path("task_configs")
 
 def task_files(dataset: Dataset) -> dict[Path, str]:
     """{path: content} of a dataset's task YAMLs, and of the bases that the workspace lacks."""
-    tasks = {FOLDER / f"{task_name(dataset.name, kind)}.yaml": _task(dataset, kind) for kind in TASK_KINDS}
+    splits = splits_with_labels(dataset)
+    tasks = {
+        _path(dataset, kind, split): _task(dataset, kind)
+        if split == of_kind.splits[0]
+        else _of_split(dataset, kind, split)
+        for kind, of_kind in TASK_KINDS.items()
+        for split in of_kind.splits
+        if split in splits
+    }
     bases = {FOLDER / base for kind in TASK_KINDS.values() for base in kind.bases}
     missing = {base: (shipped() / base).read_text(encoding="utf-8") for base in bases if not base.exists()}
     return missing | tasks
 
 
+def unneeded_files(dataset: Dataset) -> list[Path]:
+    """Task YAMLs that were made for a split that the dataset does not have any more. Files of other authors stay."""
+    needed = task_files(dataset)
+    paths = [_path(dataset, name, split) for name, kind in TASK_KINDS.items() for split in kind.splits]
+    return [p for p in paths if p not in needed and p.is_file() and p.read_text("utf-8").startswith(_head(dataset))]
+
+
+def _path(dataset: Dataset, kind: str, split: Split) -> Path:
+    return FOLDER / f"{task_name(dataset.name, kind, split)}.yaml"
+
+
+def _head(dataset: Dataset) -> str:
+    return f"# Made by `rbft prepare {dataset.name}`: change {path_of(dataset.name).as_posix()}, not this.\n"
+
+
 def _task(dataset: Dataset, name: str) -> str:
     kind = TASK_KINDS[name]
     return (
-        f"# Made by `rbft prepare {dataset.name}`: change {path_of(dataset.name).as_posix()}, not this.\n"
+        f"{_head(dataset)}"
         f"include: {kind.bases[0] if len(kind.bases) == 1 else '[' + ', '.join(kind.bases) + ']'}\n"
         f"task: {task_name(dataset.name, name)}\n"
-        "dataset_kwargs:\n"
-        "  data_files:\n"
-        f"    test: ../{DataFolder(dataset.name).samples(kind.split).as_posix()}\n"
+        f"{_data(dataset, kind.splits[0])}"
     ) + (_metric_list(dataset, kind) if kind.scores else "")
+
+
+def _of_split(dataset: Dataset, kind: str, split: Split) -> str:
+    """The same task on another split. It has no tag, so that tags stand for the same tasks as wildcards."""
+    return (
+        f"{_head(dataset)}"
+        f"include: {_path(dataset, kind, TASK_KINDS[kind].splits[0]).name}\n"
+        f"task: {task_name(dataset.name, kind, split)}\n"
+        "tag: []\n"
+        f"{_data(dataset, split)}"
+        f"process_docs: {_function('labelled')}\n"
+    )
+
+
+def _data(dataset: Dataset, split: Split) -> str:
+    path = DataFolder(dataset.name).samples(split).as_posix()
+    return f"dataset_kwargs:\n  data_files:\n    test: ../{path}\n"  # "test" is lmms-eval's word for the scored split
 
 
 def _metric_list(dataset: Dataset, kind: TaskKind) -> str:

@@ -54,6 +54,11 @@ def hinted(docs: Any) -> Any:
     return docs.filter(lambda doc: bool(doc.get("hinted_prompt")), keep_in_memory=True)
 
 
+def labelled(docs: Any) -> Any:
+    """The samples of a `datasets.Dataset` that have a label."""
+    return docs.filter(lambda doc: doc["label"] is not None, keep_in_memory=True)
+
+
 def process_label(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """The scores of one answer."""
     return _scores(doc, parse(results[0], doc["labels"]))

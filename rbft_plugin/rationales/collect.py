@@ -19,7 +19,7 @@ from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.rationales.filters import FILTERS, RationaleRow, reasons
 from rbft_plugin.spec.filters import Filters
-from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, task_dataset, task_kind
+from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, parse_task
 
 REASONS = {name: one.description for name, one in FILTERS.items()} | {
     "unlabelled": "it has no label, and so no hinted prompt",
@@ -60,8 +60,8 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
     label.
     """
     log = evaluation.only_log(output, "rationales")
-    task = evaluation.task_of(log)
-    dataset, hinted = task_dataset(task), TASK_KINDS[task_kind(task)].hinted
+    dataset, kind, _ = parse_task(evaluation.task_of(log))
+    hinted = TASK_KINDS[kind].hinted
     samples = {sample.id: sample for sample in read_split(dataset, "train")}
     logged = evaluation.read_log(log)
     ids = [row.sample_id or "" for row in logged]

@@ -1,4 +1,4 @@
-"""Evaluations of arms on one test set -> the report, and its files."""
+"""Evaluations of arms on one split -> the report, and its files."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ def summarize(evaluations: Sequence[Evaluation], origin: Origin | None = None) -
         if cells[arm] & cells[against] or not (cells[arm] and cells[against])
     ]
     pairs.sort(key=lambda pair: pair[1].rpartition("/")[2] == "zero_shot")  # what a reader looks for first comes first
-    own_notes = prose.notes(support, first.labels, [len(of_arm) for of_arm in arms.values()])
+    own_notes = prose.notes(support, first.labels, [len(of_arm) for of_arm in arms.values()], first.split)
     return Report(
         dataset=first.dataset,
+        split=first.split,
         labels=list(first.labels),
         n_test=len(first.ids),
         support={label: support[label] for label in first.labels},

@@ -13,6 +13,7 @@ from typing import Any
 
 from rbft_plugin.data.prepared import DataFolder, PreparedSample, read_jsonl, read_split, read_training_rows
 from rbft_plugin.run import layout
+from rbft_plugin.spec.dataset_sources import Split
 
 BUDGET = 20_000_000  # bytes that all strips may take in the page
 # (frames a strip, height in pixels, JPEG quality), best first: the first that fits the budget is taken.
@@ -24,7 +25,7 @@ AT_ONCE = 256  # strips that are made before the budget is looked at again
 
 @dataclass(frozen=True)
 class Video:
-    """A sample of the test split, or one with a rationale. `rationale` can be the reason why there is none."""
+    """A sample of the scored split, or one with a rationale. `rationale` can be the reason why there is none."""
 
     id: str
     split: str
@@ -43,22 +44,22 @@ class Strips:
     said: str
 
 
-def videos(dataset: str, run: Path | None) -> list[Video]:
-    """The test samples, then training samples with a rationale: those of the run, or in data/<dataset>.
+def videos(dataset: str, run: Path | None, split: Split = "test") -> list[Video]:
+    """The samples of a split, then other training samples with a rationale: those of the run, or in data/<dataset>.
 
     A rationale that was dropped is shown with its reason.
     """
-    test = [_video(sample, "test") for sample in read_split(dataset, "test")]
+    scored = [_video(sample, split) for sample in read_split(dataset, split)]
     own = layout.collected_rationales(run) if run else []
     file = next(iter(own), DataFolder(dataset).rows("rationale"))
-    if not file.is_file():
-        return test
+    if split == "train" or not file.is_file():
+        return scored
     written = {row.id: row.answer for row in read_training_rows(file)}
     dropped = file.with_name("rationale.dropped.jsonl")
     for one in read_jsonl(dropped) if dropped.is_file() else []:
         written.setdefault(str(one["id"]), f"(dropped: {one['reason']}) {one['text'] or ''}".strip())
     train = read_split(dataset, "train")
-    return test + [_video(sample, "train", written[sample.id]) for sample in train if sample.id in written]
+    return scored + [_video(sample, "train", written[sample.id]) for sample in train if sample.id in written]
 
 
 def _video(sample: PreparedSample, split: str, rationale: str | None = None) -> Video:

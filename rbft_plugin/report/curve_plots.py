@@ -39,7 +39,7 @@ def reliability(report: Report, missing: frozenset[str] = frozenset()) -> Figure
         axes.set_xlabel("probability of the most probable label, %")
     panels[0].set_ylabel("share of clips where it is right, %")
     figure.supxlabel(
-        "numbers: test clips in the bin; whiskers: 95 % (Wilson); dashed: perfectly calibrated", fontsize=8
+        f"numbers: {report.clips} in the bin; whiskers: 95 % (Wilson); dashed: perfectly calibrated", fontsize=8
     )
     return figure
 

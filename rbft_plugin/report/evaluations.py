@@ -1,4 +1,4 @@
-"""An evaluation of a model on the test set, and whether several of them can be reported on together."""
+"""An evaluation of a model on a split, and whether several of them can be reported on together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from rbft_plugin.errors import RbftError
+from rbft_plugin.spec.dataset_sources import Split
 
 
 class ReportError(RbftError):
@@ -15,7 +16,7 @@ class ReportError(RbftError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model's answers to the test set. ids, targets, predictions and answers belong together, each of length n."""
+    """One model's answers to a split. ids, targets, predictions and answers belong together, each of length n."""
 
     arm: str
     seed: int
@@ -27,6 +28,7 @@ class Evaluation:
     dataset: str
     probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
     without_video: tuple[str | None, ...] | None = None  # predictions from the question alone
+    split: Split = "test"
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ def _problems(evaluations: Sequence[Evaluation]) -> list[str]:
         problems += _problems_within(evaluation)
     between = [line for evaluation in evaluations[1:] for line in _problems_between(evaluation, evaluations[0])]
     if between:
-        between.append("Evaluate every arm on the same test split, with the same labels.")
+        between.append("Evaluate every arm on the same split, with the same labels.")
     return problems + between
 
 
@@ -94,6 +96,8 @@ def _problems_between(one: Evaluation, first: Evaluation) -> list[str]:
     problems = []
     if one.dataset != first.dataset:
         problems.append(f"{one.name}: dataset {one.dataset!r}, but {first.dataset!r} in {first.name}")
+    if one.split != first.split:
+        problems.append(f"{one.name}: split {one.split!r}, but {first.split!r} in {first.name}")
     if one.labels != first.labels:
         differ = sorted(set(one.labels) ^ set(first.labels))
         how = some(differ) if differ else "the same in another order"

@@ -13,7 +13,8 @@ from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.report.view_model import LearningCurves
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.records import PlanRecord
-from rbft_plugin.spec.names import TASK_KINDS, task_dataset, task_kind
+from rbft_plugin.spec.dataset_sources import Split
+from rbft_plugin.spec.names import TASK_KINDS, parse_task
 
 # What a learning curve is drawn against, in words; of a sweep without these, its first key with numbers.
 AMOUNTS = {"shots": "labelled training clips of each class", "train_fraction": "share of the labelled training clips"}
@@ -36,17 +37,23 @@ class Output:
         ours = evaluation.sample_logs(self.path)
         of_dataset = [p for p in ours if dataset_of(p) == dataset]
         others = [p for p in sorted(self.path.rglob("*_samples_*.jsonl")) if p not in ours]
-        others = [p for p in others if TASK_KINDS[task_kind(evaluation.task_of(p))].split == "test"]
+        others = [p for p in others if TASK_KINDS[parse_task(evaluation.task_of(p)).kind].scores]
         for chosen in (of_dataset, [] if ours else others):
             if len(chosen) == 1:
                 return chosen[0]
         return evaluation.only_log(self.path)
 
 
+def split_of(log: Path) -> Split | None:
+    """The split of a log, None where the task is not one of rbft."""
+    task = evaluation.task_of(log)
+    return parse_task(task).split if task.startswith("rbft_") else None
+
+
 def dataset_of(log: Path) -> str | None:
     """The dataset of a log, None where the task is not one of rbft."""
     task = evaluation.task_of(log)
-    return task_dataset(task) if task.startswith("rbft_") else None
+    return parse_task(task).dataset if task.startswith("rbft_") else None
 
 
 def find(given: Sequence[str]) -> tuple[list[Output], list[str]]:

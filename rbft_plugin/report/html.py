@@ -140,7 +140,7 @@ def _data(
     position = {label: number for number, label in enumerate(report.labels)}
     tested = dict(zip(runs[0].ids, runs[0].targets, strict=True))
     known = {video.id for video in videos}
-    shown = [video for video in videos if video.split != "test" or video.id in tested]
+    shown = [video for video in videos if video.split != report.split or video.id in tested]
     rows = [
         {
             "id": video.id,
@@ -150,15 +150,16 @@ def _data(
             "seconds": video.seconds,
             "rationale": None if video.rationale is None else _cut(video.rationale),
             "strip": strips.get(video.id, ""),
-            "answers": [of[video.id] for of in answers] if video.split == "test" else [],
+            "answers": [of[video.id] for of in answers] if video.split == report.split else [],
         }
         for video in shown
     ] + [
-        {"id": i, "split": "test", "label": position[target], "source": "", "seconds": None, "rationale": None,
+        {"id": i, "split": report.split, "label": position[target], "source": "", "seconds": None, "rationale": None,
          "strip": "", "answers": [of[i] for of in answers]}
         for i, target in tested.items() if i not in known
     ]  # fmt: skip
     return {
+        "scored": report.split,
         "labels": list(report.label_titles.values()),
         "runs": [
             {"name": run.name if run.arm in several else run.arm, "arm": run.arm, "seed": run.seed} for run in runs

@@ -56,7 +56,7 @@ def table(report: Report) -> Table:
 def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
     """report.md: the report for a person, with the pictures beside it and answers quoted from `evaluations`."""
     arms, pictures = report.arms, _pictures(report)
-    parts = [f"# Report: {inline(report.dataset)}", _grid(HEAD, _headline(report)), majority(report)]
+    parts = [f"# Report: {inline(report.title)}", _grid(HEAD, _headline(report)), majority(report)]
     if asked := without_video(report):
         parts.append(inline(asked))
     parts.append(pictures["accuracy"])
@@ -138,7 +138,7 @@ def _by_class(report: Report) -> str:
         of_arms = [arm.per_class[label] for arm in report.arms.values()]
         support = of_arms[0].support
         rows.append([str(number), title, str(support), *(f"{one.f1:.3f}" if support else "-" for one in of_arms)])
-    return _grid(["#", "class", "test clips", *report.arms], rows)
+    return _grid(["#", "class", report.clips, *report.arms], rows)
 
 
 def _calibration(arm: str, statistics: ProbabilityStatistics) -> list[str]:

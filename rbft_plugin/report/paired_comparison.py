@@ -1,4 +1,4 @@
-"""One arm against another, on the same test samples."""
+"""One arm against another, on the same samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from rbft_plugin.report.arm_statistics import Resampled, figures
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import sentence
-from rbft_plugin.report.view_model import Comparison, Interval, SeedPair
+from rbft_plugin.report.view_model import CLIPS, Comparison, Interval, SeedPair
 from rbft_plugin.scoring.bootstrap import MeanOverSeeds, over_seeds
 from rbft_plugin.scoring.counts import correct
 from rbft_plugin.scoring.metrics import mcnemar
@@ -48,14 +48,14 @@ def compare(new: Sequence[Evaluation], old: Sequence[Evaluation], values: tuple[
         sd=accuracy.sd,
         macro_f1_diff=macro_f1.mean,
         macro_f1_ci95=_within(macro_f1),
-        covers=["test clips", "seeds"] if several else ["test clips"],
+        covers=[CLIPS[new[0].split], *(["seeds"] if several else [])],
         test=OVER_SEEDS if several else EXACT,
         p=p,
         per_seed=per_seed,
         power=power_command(new[positions[0][0]], old[positions[0][1]]),
     )
     seeds = (len({a for a, _ in positions}), len({b for _, b in positions}))
-    return comparison.model_copy(update={"sentence": sentence(comparison, len(new[0].ids), seeds)})
+    return comparison.model_copy(update={"sentence": sentence(comparison, len(new[0].ids), seeds, new[0].split)})
 
 
 def pairs(new: Sequence[int], old: Sequence[int]) -> list[tuple[int, int]]:
@@ -71,7 +71,7 @@ def pairs(new: Sequence[int], old: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def power_command(new: Evaluation, old: Evaluation) -> str | None:
-    """lmms-eval's own power analysis for this test set, given the spread and correlation of these two arms.
+    """lmms-eval's own power analysis for these samples, given the spread and correlation of these two arms.
 
     It asks what it takes to see a difference of 5 points, not of the difference that was found: power computed from
     the observed difference says no more than its p value (Hoenig and Heisey 2001). None where neither arm varies.
@@ -81,7 +81,7 @@ def power_command(new: Evaluation, old: Evaluation) -> str | None:
     if not std.any():
         return None
     correlation = float(np.corrcoef(right)[0, 1]) if std.all() else 0.0
-    task = task_name(new.dataset, "label")
+    task = task_name(new.dataset, "label", new.split)
     command = ["lmms-eval", "power", "--tasks", task, "--include-path", "task_configs", "--effect-size", "0.05"]
     command += ["--std-a", f"{std[0]:.3f}", "--std-b", f"{std[1]:.3f}", "--correlation", f"{correlation:.3f}"]
     return shlex.join(command)

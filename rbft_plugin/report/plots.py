@@ -84,7 +84,7 @@ def accuracy(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
 
 
 def classes(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
-    """F1 of every class with test clips: a row a class, a mark an arm, whiskers (95 %) while there are few classes."""
+    """F1 of every class with clips: a row a class, a mark an arm, whiskers (95 %) while there are few classes."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -111,7 +111,7 @@ def classes(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
     rows_said = "; #: row of the table of classes in report.md" if any(name.startswith("#") for _, name in rows) else ""
-    axes.set_xlabel(f"F1 (in brackets: test clips of the class{rows_said})")
+    axes.set_xlabel(f"F1 (in brackets: {report.clips} of the class{rows_said})")
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.grid(axis="x", color=FAINT, lw=0.7)
     axes.set_axisbelow(True)
@@ -173,7 +173,7 @@ def _matrix(axes: Axes, counts: Sequence[Sequence[int]], size: float) -> Any:
 
 def _caption(report: Report) -> str:
     dots = "; dots: seeds" if any(len(arm.seeds) > 1 for arm in report.arms.values()) else ""
-    return f"{report.n_test} test clips; whiskers: 95 % intervals{dots}"
+    return f"{report.n_test} {report.clips}; whiskers: 95 % intervals{dots}"
 
 
 def fonts(text: str) -> tuple[list[str], frozenset[str]]:

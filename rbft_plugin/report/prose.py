@@ -6,14 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report.view_model import ArmStatistics, Comparison, Figure, Report
+from rbft_plugin.report.view_model import CLIPS, ArmStatistics, Comparison, Figure, Report
+from rbft_plugin.spec.dataset_sources import Split
 
 SIGNIFICANT = 0.05
-FEW = 4  # test clips a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
+FEW = 4  # clips of a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
 
 
-def sentence(comparison: Comparison, n: int, seeds: tuple[int, int]) -> str:
-    """What a comparison of n test clips shows, in one sentence; `seeds` is how many seeds of each arm it compares.
+def sentence(comparison: Comparison, n: int, seeds: tuple[int, int], split: Split = "test") -> str:
+    """What a comparison of n clips shows, in one sentence; `seeds` is how many seeds of each arm it compares.
 
     It speaks of a difference only if the printed interval leaves out 0 and the comparison's test agrees: with few clips
     the bootstrap alone finds too many differences.
@@ -32,7 +33,7 @@ def sentence(comparison: Comparison, n: int, seeds: tuple[int, int]) -> str:
         finding = f"{arm} is {abs(points):.1f} points {'more' if points > 0 else 'less'} accurate than {against}"
     interval = f"95 % interval {low:z.1f} to {high:z.1f}"
     if several:
-        interval += f", for other seeds and test clips alike; by seed {min(by_seed):z.1f} to {max(by_seed):z.1f}"
+        interval += f", for other seeds and {CLIPS[split]} alike; by seed {min(by_seed):z.1f} to {max(by_seed):z.1f}"
     test = "t test over clips and seeds" if several else f"{comparison.test} test"
     p = f"the {test} gives p {p_value(comparison.p)}"
     run, does, shows = ("these runs", "do", "show") if several else ("this run", "does", "shows")
@@ -44,16 +45,18 @@ def sentence(comparison: Comparison, n: int, seeds: tuple[int, int]) -> str:
         verdict = f"the interval leaves out 0 and {p}, so {run} {shows} a difference on average, but not for every seed"
     else:
         verdict = f"the interval leaves out 0 and {p}, so {run} {shows} a difference between these models"
-    return f"{finding} on these {n} test clips ({interval}): {verdict}."
+    return f"{finding} on these {n} {CLIPS[split]} ({interval}): {verdict}."
 
 
-def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """What a reader of the intervals must know; `support` is {label: test clips}, `seeds` how many each arm has."""
+def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int], split: Split = "test") -> list[str]:
+    """What a reader of the intervals must know; `support` is {label: clips}, `seeds` how many each arm has."""
     several = max(seeds) > 1
-    lines = [
-        "Intervals (95 %) cover the choice of test clips, taken as independent of one another"
+    clips = CLIPS[split]
+    lines = [] if split == "test" else [f"These figures are of the {clips}, not of the test clips."]
+    lines.append(
+        f"Intervals (95 %) cover the choice of {clips}, taken as independent of one another"
         + ("; with several seeds also that of seeds; and nothing else." if several else ", and nothing else.")
-    ]
+    )
     lines.append(
         "With one seed, accuracy and no answer have Wilson intervals; other figures, and all differences, have "
         "bootstrap intervals that keep the number of clips of each class, paired for differences."
@@ -71,17 +74,19 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
     )
     if few := [label for label in labels if 0 < support.get(label, 0) < FEW]:
         lines.append(
-            f"{len(few)} of {len(labels)} classes have fewer than {FEW} test clips: "
+            f"{len(few)} of {len(labels)} classes have fewer than {FEW} {clips}: "
             "the intervals of macro-F1 are too narrow."
         )
     if absent := [label for label in labels if not support.get(label)]:
-        lines.append(f"{len(absent)} of {len(labels)} classes have no test clip: macro-F1 leaves them out.")
+        lines.append(
+            f"{len(absent)} of {len(labels)} classes have no {clips.removesuffix('s')}: macro-F1 leaves them out."
+        )
     return lines
 
 
 def majority(report: Report) -> str:
     share = percent(report.majority_accuracy)
-    return f"{report.n_test} test clips; always naming their most frequent class would give {share} % accuracy."
+    return f"{report.n_test} {report.clips}; always naming their most frequent class would give {share} % accuracy."
 
 
 def without_video(report: Report) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, model_serializer, model_validator
 
+from rbft_plugin.spec.dataset_sources import Split
+
 SCHEMA = 3
+CLIPS: dict[Split, str] = {"test": "test clips", "val": "validation clips", "train": "training clips"}
 Interval = tuple[float, float]
 
 
@@ -189,10 +192,13 @@ class Origin(ReportPart):
 
 
 class Report(Origin):
-    """The report of several arms on one test set. `majority` is the most frequent label, `support` counts targets."""
+    """The report of several arms on one split, of `n_test` clips. `majority` is the most frequent label, `support`
+    counts targets.
+    """
 
     version: int = Field(SCHEMA, alias="schema")
     dataset: str
+    split: Split = "test"
     labels: list[str]
     n_test: int
     support: dict[str, int]
@@ -206,6 +212,16 @@ class Report(Origin):
         content = self.model_dump(by_alias=True)
         first = [key for key in content if key not in Origin.model_fields]
         return {key: content[key] for key in [*first, *Origin.model_fields] if content[key] is not None}
+
+    @property
+    def title(self) -> str:
+        """The dataset, and the split where it is not the test split."""
+        return self.dataset if self.split == "test" else f"{self.dataset}, {self.clips}"
+
+    @property
+    def clips(self) -> str:
+        """What people call the clips of the split."""
+        return CLIPS[self.split]
 
     @property
     def label_titles(self) -> dict[str, str]:

@@ -63,7 +63,7 @@ def _step(
 ) -> Step:
     """One start for tasks that run on one split."""
     tasks = [task_name(plan.dataset.name, task) for task in kinds]
-    split = TASK_KINDS[kinds[0]].split
+    split = TASK_KINDS[kinds[0]].splits[0]
 
     def problems_beside() -> list[str]:
         given = read_split(plan.dataset.name, split)

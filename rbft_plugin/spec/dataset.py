@@ -160,6 +160,20 @@ class Dataset(Strict):
         return prompts
 
     @property
+    def may_validate(self) -> bool:
+        """Whether there can be samples of the split val, as far as this file can tell."""
+        given = self.annotations.file or self.annotations.folder
+        if self.annotations.gives_splits:
+            return "val" in (given or (self.annotations.hub.splits if self.annotations.hub else {}))
+        splits = self.splits
+        return (
+            not splits
+            or not (splits.ids or splits.ratio)
+            or "val" in splits.ids
+            or (splits.ratio or {}).get("val", 0) > 0
+        )
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         return tuple(label.name for label in self.labels)
 

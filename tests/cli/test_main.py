@@ -242,10 +242,11 @@ def test_check_and_prepare_count_samples_and_say_what_comes_of_them(rbft: Callab
         status, out, err = rbft("prepare", "mine")
         assert (status, err) == (0, "")
         assert cells(out) == TABLE
-        assert out.splitlines()[-1] == (
+        assert out.splitlines()[-2:] == [
             "mine: prepared in data/mine; tasks rbft_mine, rbft_mine_ll, rbft_mine_novideo, rbft_mine_rationale, "
-            "rbft_mine_rationale_hinted; LLaMA-Factory datasets mine_label, mine_rationale"
-        )
+            "rbft_mine_rationale_hinted; LLaMA-Factory datasets mine_label, mine_rationale, mine_label_val",
+            "tasks that score the other splits have the same names, with _train or _val at the end",
+        ]
         assert len(list(Path("data/mine/clips").iterdir())) == 10
         assert Path("task_configs/rbft_mine.yaml").is_file()
 
@@ -337,6 +338,15 @@ def test_what_makes_a_check_impossible_is_json_too(rbft: Callable[..., Outcome],
     ]
 
 
+TASK_FILES = [
+    f"task_configs/rbft_mine{ending}.yaml"
+    for ending in (
+        *("", "_ll", "_ll_train", "_ll_val", "_novideo", "_novideo_train", "_novideo_val"),
+        *("_rationale", "_rationale_hinted", "_train", "_val"),
+    )
+]
+
+
 def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[..., Outcome], ws: Path) -> None:
     assert rbft("sync") == (0, "all is up to date\n", "")
     write_yaml(small_yaml())
@@ -344,12 +354,22 @@ def test_sync_writes_registrations_and_schemas_without_any_video(rbft: Callable[
     status, out, err = rbft("sync", "mine", "demo")
     assert (status, err) == (0, "")
     assert "".join(out.split()) == (
-        "written:dataset_info/dataset_info.json,recipes/recipe.schema.json,task_configs/rbft_mine.yaml,"
-        "task_configs/rbft_mine_ll.yaml,task_configs/rbft_mine_novideo.yaml,task_configs/rbft_mine_rationale.yaml,"
-        "task_configs/rbft_mine_rationale_hinted.yaml"
+        f"written:dataset_info/dataset_info.json,recipes/recipe.schema.json,{','.join(TASK_FILES)}"
     )
     assert {"mine_label", "mine_rationale"} <= set(json.loads(Path("dataset_info/dataset_info.json").read_text()))
     assert Path("task_configs/rbft_mine_rationale.yaml").is_file() and Path("recipes/recipe.schema.json").is_file()
+    assert rbft("sync", "--check") == (0, "all is up to date\n", "")
+
+
+def test_sync_removes_tasks_of_a_split_that_is_gone(rbft: Callable[..., Outcome], ws: Path) -> None:
+    write_yaml(small_yaml())
+    rbft("sync")
+    write_yaml(small_yaml(splits={"ratio": {"train": 0.5, "test": 0.5}}))
+    gone = [path for path in TASK_FILES if path.endswith("_val.yaml")]
+    listed = "".join(f"  - {path}\n" for path in gone)
+    assert f"stale files: 4 problems\n  - dataset_info/dataset_info.json\n{listed}" in refused(rbft("sync", "--check"))
+    _, out, _ = rbft("sync")
+    assert "".join(out.split()) == f"written:dataset_info/dataset_info.json;removed:{','.join(gone)}"
     assert rbft("sync", "--check") == (0, "all is up to date\n", "")
 
 
@@ -359,16 +379,10 @@ def test_sync_check_names_what_is_stale_and_writes_nothing(rbft: Callable[..., O
     Path("dataset_info/dataset.schema.json").write_text("{}\n")
     before = {path: path.read_bytes() for path in ws.rglob("*.*")}
     assert refused(rbft("sync", "--check")) == (
-        "stale files: 8 problems\n"
+        "stale files: 14 problems\n"
         "  - dataset_info/dataset.schema.json\n"
         "  - dataset_info/dataset_info.json\n"
-        "  - task_configs/rbft_demo.yaml\n"
-        "  - task_configs/rbft_mine.yaml\n"
-        "  - task_configs/rbft_mine_ll.yaml\n"
-        "  - task_configs/rbft_mine_novideo.yaml\n"
-        "  - task_configs/rbft_mine_rationale.yaml\n"
-        "  - task_configs/rbft_mine_rationale_hinted.yaml\n"
-        "Run `rbft sync`."
+        "  - task_configs/rbft_demo.yaml\n" + "".join(f"  - {path}\n" for path in TASK_FILES) + "Run `rbft sync`."
     )
     assert {path: path.read_bytes() for path in ws.rglob("*.*")} == before
     assert "task_configs/rbft_mine.yaml" not in refused(rbft("sync", "demo", "--check"))

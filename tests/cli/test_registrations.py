@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from builders import small_yaml
+from builders import prepare, small_dataset, small_yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from rbft_plugin.cli.registrations import registrations as generated
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec import dataset
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.names import TASK_KINDS, class_metric, reserved_suffixes, task_dataset, task_kind, task_name
+from rbft_plugin.spec.names import TASK_KINDS, Task, class_metric, parse_task, reserved_suffixes, task_name
 from rbft_plugin.spec.yaml_models import read_yaml
 
 INFO = Path("dataset_info/dataset_info.json")
@@ -60,6 +60,7 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
     }
     info = json.loads(INFO.read_text(encoding="utf-8"))
     assert info["mine_label"] == {"file_name": "../data/mine/label.jsonl"} | entry
+    assert info["mine_label_val"] == {"file_name": "../data/mine/label_val.jsonl"} | entry
     assert info["mine_rationale"] == {"file_name": "../data/mine/rationale.jsonl"} | entry
     assert Path("task_configs/rbft_mine_rationale.yaml").read_text(encoding="utf-8") == (
         "# Made by `rbft prepare mine`: change dataset_info/mine.yaml, not this.\n"
@@ -113,6 +114,81 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
             assert metric["higher_is_better"] == (None if counts else metric["metric"] not in down)
 
 
+def test_a_task_of_another_split_is_the_same_on_other_samples_and_has_no_tag(ws: Path) -> None:
+    register(mine())
+    assert Path("task_configs/rbft_mine_ll_val.yaml").read_text(encoding="utf-8") == (
+        "# Made by `rbft prepare mine`: change dataset_info/mine.yaml, not this.\n"
+        "include: rbft_mine_ll.yaml\n"
+        "task: rbft_mine_ll_val\n"
+        "tag: []\n"
+        "dataset_kwargs:\n"
+        "  data_files:\n"
+        "    test: ../data/mine/val.jsonl\n"
+        "process_docs: !function rbft_plugin.lmms_eval.tasks.labelled\n"
+    )
+    assert task("rbft_mine_train")["dataset_kwargs"] == {"data_files": {"test": "../data/mine/train.jsonl"}}
+
+
+COLUMNS = {"id": "id", "label": "label"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "validates"),
+    [
+        ({"splits": {"column": "split"}}, True),
+        ({"splits": {"ratio": {"train": 0.8, "val": 0.1, "test": 0.1}}}, True),
+        ({"splits": {"ratio": {"train": 0.8, "test": 0.2}}}, False),
+        ({"splits": {"ratio": {"train": 0.8, "val": 0.0, "test": 0.2}}}, False),
+        ({"splits": {"ids": {"val": "v.txt", "test": "t.txt"}}}, True),
+        ({"splits": {"ids": {"test": "t.txt"}}}, False),
+        ({"annotations": COLUMNS | {"file": {"train": "a.csv", "test": "b.csv"}}, "splits": None}, False),
+        (
+            {"annotations": COLUMNS | {"file": {"train": "a.csv", "val": "c.csv", "test": "b.csv"}}, "splits": None},
+            True,
+        ),
+        (
+            {"annotations": COLUMNS | {"hub": {"path": "a/b", "splits": {"train": "a", "test": "b"}}}, "splits": None},
+            False,
+        ),
+        ({"annotations": COLUMNS | {"hub": {"path": "a/b"}}, "splits": None}, True),
+    ],
+)
+def test_a_dataset_without_a_split_val_has_no_task_and_no_rows_of_it(
+    ws: Path, changes: dict[str, Any], validates: bool
+) -> None:
+    register(mine(**changes))
+    made = {path.name for path in Path("task_configs").glob("rbft_mine*_val.yaml")}
+    assert made == (
+        {"rbft_mine_val.yaml", "rbft_mine_ll_val.yaml", "rbft_mine_novideo_val.yaml"} if validates else set()
+    )
+    assert ("mine_label_val" in json.loads(INFO.read_text(encoding="utf-8"))) == validates
+    assert Path("task_configs/rbft_mine_train.yaml").is_file()
+
+
+def test_what_was_made_for_a_split_that_is_gone_is_removed_and_nothing_else(ws: Path) -> None:
+    register(mine())
+    by_hand = Path("task_configs/rbft_mine_novideo_val.yaml")
+    by_hand.write_text("task: rbft_mine_novideo_val\n", encoding="utf-8")
+    register(mine(splits={"ratio": {"train": 0.8, "test": 0.2}}))
+    assert list(Path("task_configs").glob("rbft_mine*_val.yaml")) == [by_hand]
+    assert "mine_label_val" not in json.loads(INFO.read_text(encoding="utf-8"))
+
+    register(mine())
+    info = json.loads(INFO.read_text(encoding="utf-8"))
+    INFO.write_text(json.dumps(info | {"mine_label_val": {"file_name": "own.jsonl"}}), encoding="utf-8")
+    register(mine(splits={"ratio": {"train": 0.8, "test": 0.2}}))
+    assert json.loads(INFO.read_text(encoding="utf-8"))["mine_label_val"] == {"file_name": "own.jsonl"}
+
+
+def test_prepared_data_says_whether_there_is_a_split_val(ws: Path) -> None:
+    small_dataset("mine", {"train": 2, "val": 0, "test": 2})
+    register(mine())
+    assert Path("task_configs/rbft_mine_val.yaml").is_file()  # the column may hold it
+    prepare(dataset.load("mine"))
+    assert not Path("task_configs/rbft_mine_val.yaml").exists()
+    assert Path("task_configs/rbft_mine_train.yaml").is_file()
+
+
 def test_every_kind_of_task_has_a_version_a_tag_of_its_own_and_is_never_cut(ws: Path) -> None:
     register(mine())
     tags = []
@@ -137,12 +213,12 @@ def test_a_tag_is_no_name_of_a_dataset(ws: Path) -> None:
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]*", fullmatch=True))
-def test_a_task_tells_its_dataset_and_kind(name: str) -> None:
+def test_a_task_tells_its_dataset_kind_and_split(name: str) -> None:
     assume(name.split("_")[-1] not in reserved_suffixes())
-    names = [task_name(name, kind) for kind in TASK_KINDS]
-    assert len(set(names)) == len(TASK_KINDS)
-    assert [task_kind(one) for one in names] == list(TASK_KINDS)
-    assert {task_dataset(one) for one in names} == {name}
+    tasks = [Task(name, kind, split) for kind, of_kind in TASK_KINDS.items() for split in of_kind.splits]
+    names = [task_name(*one) for one in tasks]
+    assert len(set(names)) == len(names) == 11
+    assert [parse_task(one) for one in names] == tasks
 
 
 def test_functions_and_bases_that_tasks_name_are_there(ws: Path) -> None:
@@ -196,7 +272,7 @@ def test_other_entries_and_keys_of_a_users_registration_stay(ws: Path) -> None:
     INFO.write_text(json.dumps(theirs), encoding="utf-8")
     register(mine())
     info = json.loads(INFO.read_text(encoding="utf-8"))
-    assert list(info) == ["mine_label", "mine_rationale", "theirs", "ä"]
+    assert list(info) == ["mine_label", "mine_label_val", "mine_rationale", "theirs", "ä"]
     assert info["theirs"] == theirs["theirs"]
     assert info["mine_label"]["file_name"] == "../data/mine/label.jsonl"
     assert '"ä"' in INFO.read_text(encoding="utf-8")
@@ -251,7 +327,7 @@ def test_every_registered_path_is_relative_and_leads_into_the_folder_of_the_data
     info = json.loads(INFO.read_text(encoding="utf-8"))
     tasks = [task(p.stem) for p in Path("task_configs").glob("rbft_*.yaml")]
     paths = [e["file_name"] for e in info.values()] + [t["dataset_kwargs"]["data_files"]["test"] for t in tasks]
-    assert len(paths) == (2 + len(TASK_KINDS)) * len(dataset.available())
+    assert len(paths) == (3 + 11) * len(dataset.available())  # datasets of LLaMA-Factory, and tasks
     for path in paths:
         assert PurePosixPath(path).parts[:2] == ("..", "data")
     assert str(ws) not in "".join(p.read_text(encoding="utf-8") for p in ws.rglob("*.*") if p.suffix != ".mp4")

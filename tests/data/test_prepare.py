@@ -80,6 +80,9 @@ def test_label_rows_are_sharegpt_rows_of_the_labelled_training_samples(ws: Path)
         }
         for row in train[:2]
     ]
+    assert [row["id"] for row in read_jsonl("data/mine/label_val.jsonl")] == [
+        row["id"] for row in read_jsonl("data/mine/val.jsonl")
+    ]
     assert manifest["counts"] == {
         "train": {"calm": 1, "busy": 1, "": 1},
         "val": {"calm": 1, "busy": 0, "": 0},
@@ -101,7 +104,7 @@ def test_the_manifest_holds_counts_settings_and_hashes(ws: Path) -> None:
     assert manifest["dataset"] == "mine"
     assert manifest["clips"] == {"frames": 8, "max_fps": 2.0, "max_pixels": 3136, "multiple": 28, "crf": 18}
     assert (manifest["largest_clip_pixels"], manifest["most_frames"]) == (56 * 56, 8)
-    assert list(manifest["sha256"]) == ["train.jsonl", "val.jsonl", "test.jsonl", "label.jsonl"]
+    assert list(manifest["sha256"]) == ["train.jsonl", "val.jsonl", "test.jsonl", "label.jsonl", "label_val.jsonl"]
     for name, sha in manifest["sha256"].items():
         assert hashlib.sha256(Path("data/mine", name).read_bytes()).hexdigest() == sha
     assert str(ws) not in Path("data/mine/manifest.json").read_text(encoding="utf-8")

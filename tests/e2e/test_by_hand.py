@@ -40,6 +40,17 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     assert Path("s2/adapter_model.safetensors").is_file(), said
     assert "Num examples = 4" in said
 
+    watched = tiny_settings.replace('save_strategy="no"', "save_strategy=steps' 'save_steps=1")
+    said = sh(
+        "llamafactory-cli train recipes/stage2.yaml dataset=mine_label adapter_name_or_path=s1 output_dir=s3 "
+        "eval_dataset=mine_label_val eval_strategy=steps eval_steps=1 load_best_model_at_end=true "
+        f"metric_for_best_model=eval_loss {watched}"
+    ).stdout
+    losses = [row["eval_loss"] for row in read_jsonl(Path("s3/trainer_log.jsonl")) if "eval_loss" in row]
+    state = json.loads(Path("s3/trainer_state.json").read_text())
+    assert len(losses) == 3 and state["global_step"] == 3, said
+    assert state["best_metric"] == pytest.approx(min(losses), abs=1e-3)
+
     # Typed unquoted where the shell turns rbft_* into rbft_plugin; demo and smarthome are not prepared.
     Path("rbft_plugin").mkdir()
     said = sh(f"{LMMS} --model_args pretrained=base,adapters=s1:s2 --tasks rbft_* --output_path OUT2").stdout
@@ -68,6 +79,18 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     assert report["arms"]["rbft"]["accuracy"]["mean"] == results["accuracy,none"]
     assert report["arms"]["rbft"]["macro_f1"]["mean"] == results["macro_f1,none"]
     assert report["models"] == {"rbft": "pretrained=base,adapters=s1:s2"}
+
+    said = sh(f"{LMMS} --model_args pretrained=base,adapters=s1:s2 --tasks 'rbft_*_val' --output_path OUT3").stdout
+    logs = {p.name.split("_samples_")[1]: p for p in Path("OUT3").rglob("*_samples_*.jsonl")}
+    assert set(logs) == {"rbft_mine_val.jsonl", "rbft_mine_ll_val.jsonl", "rbft_mine_novideo_val.jsonl"}, said
+    ids = [row["id"] for row in read_jsonl(Path("data/mine/val.jsonl"))]
+    assert [row["sample_id"] for row in read_jsonl(logs["rbft_mine_ll_val.jsonl"])] == ids
+    assert sh("rbft report rbft=OUT3").returncode == 0
+    report = json.loads(Path("report/report.json").read_text())
+    assert (report["split"], report["n_test"]) == ("val", len(ids))
+    assert report["arms"]["rbft"]["probabilities"] and report["arms"]["rbft"]["without_video"]
+    refused = sh("rbft report test=OUT2 val=OUT3")
+    assert refused.returncode == 1 and "evaluations of different splits: 2 problems" in refused.stdout
 
     # A new video that is a test video gets the answer that was logged for it.
     said = sh("rbft predict s1:s2 mine_videos/test1.mp4 --dataset mine").stdout.splitlines()[-1]

@@ -154,6 +154,7 @@ def workspace(ws: Path) -> Path:
 
 
 MINE = ["rbft_mine", "rbft_mine_ll", "rbft_mine_novideo", "rbft_mine_rationale", "rbft_mine_rationale_hinted"]
+OTHER_SPLITS = ["rbft_mine_ll_train", "rbft_mine_novideo_train", "rbft_mine_train"]  # of `mine`, which has no val
 TAGGED = {"rbft_labels", "rbft_likelihoods", "rbft_novideos", "rbft_rationales", "rbft_rationales_hinted"}
 
 
@@ -175,10 +176,43 @@ def test_only_tasks_that_were_asked_for_are_warned_of(
     workspace: Path, index: Callable[..., Found], argv: list[str]
 ) -> None:
     manager, messages = index(*argv)
-    assert manager.all_subtasks == MINE
+    assert manager.all_subtasks == sorted(MINE + OTHER_SPLITS)
     assert messages == [
         f"rbft: left out, since {workspace}/data/other is not prepared (`rbft prepare other`): rbft_other"
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        ("rbft_*_train", OTHER_SPLITS),
+        ("rbft_mine_*train*", OTHER_SPLITS),
+        ("rbft_mine_ll*,rbft_mine_train", ["rbft_mine_ll", "rbft_mine_train"]),
+        ("rbft_mine_*", MINE[1:]),
+        ("rbft_labels", MINE[:1]),
+        ("rbft_mine_val", []),
+    ],
+)
+def test_patterns_and_tags_take_other_splits_only_where_they_name_them(
+    workspace: Path, index: Callable[..., Found], asked: str, taken: list[str]
+) -> None:
+    manager, _ = index("--tasks", asked)
+    names = manager.match_tasks(asked.split(","))
+    assert sorted(manager.load_task_or_group(names) if names else []) == taken
+
+
+def test_a_task_of_the_training_split_takes_its_labelled_samples_alone(
+    workspace: Path, index: Callable[..., Found]
+) -> None:
+    train = Path("data/mine/train.jsonl")
+    rows = read_jsonl(train)
+    train.write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | {"label": None}, rows[1]]))
+    manager, _ = index("--tasks", "rbft_mine_train")
+    task = manager.load_task_or_group("rbft_mine_train")["rbft_mine_train"]
+    assert [doc["id"] for doc in task.test_docs()] == [rows[1]["id"]]
+    train.write_text(json.dumps(rows[0] | {"label": None}) + "\n")
+    manager, messages = index("--tasks", "rbft_mine_train")
+    assert messages == [f"rbft: left out, since {train.resolve()} has no sample with a label: rbft_mine_train"]
 
 
 def test_a_tag_stands_for_all_prepared_tasks_of_a_kind(workspace: Path, index: Callable[..., Found]) -> None:
@@ -254,7 +288,7 @@ def test_a_likelihood_task_asks_for_each_label_after_the_prompt(
 def test_another_task_that_names_no_file_is_left_to_its_author(workspace: Path, index: Callable[..., Found]) -> None:
     Path("task_configs/rbft_a_hub.yaml").write_text("task: rbft_a_hub\ndataset_path: lmms-lab/MME\n")
     manager, messages = index("--tasks", "rbft_a_hub,rbft_mine,rbft_other")
-    assert manager.all_subtasks == ["rbft_a_hub", *MINE]
+    assert manager.all_subtasks == ["rbft_a_hub", *sorted(MINE + OTHER_SPLITS)]
     assert [m.split(": ")[-1] for m in messages] == ["rbft_other"]
 
 
@@ -262,7 +296,7 @@ def test_a_task_gives_its_prompts_and_clips_to_lmms_eval(workspace: Path, index:
     manager, _ = index("--tasks", "rbft_*")
     prompts = {"rationale": "rationale_prompt", "rationale_hinted": "hinted_prompt"}
     for kind in TASK_KINDS:
-        name, split = task_name("mine", kind), TASK_KINDS[kind].split
+        name, split = task_name("mine", kind), TASK_KINDS[kind].splits[0]
         task = manager.load_task_or_group(name)[name]
         rows = read_jsonl(f"data/mine/{split}.jsonl")
         docs = list(task.test_docs())
@@ -281,7 +315,7 @@ def test_include_path_from_another_folder_works_and_clips_are_found(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     manager, messages = index("--tasks", "rbft_mine", include_path=str(workspace / "task_configs"))
-    assert manager.all_subtasks == MINE and messages == []
+    assert manager.all_subtasks == sorted(MINE + OTHER_SPLITS) and messages == []
     (row, _) = read_jsonl(workspace / "data/mine/test.jsonl")
     assert tasks.doc_to_visual(row) == [str(workspace / row["video"])]
     task = manager.load_task_or_group("rbft_mine")["rbft_mine"]

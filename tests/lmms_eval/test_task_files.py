@@ -16,7 +16,7 @@ from rbft_plugin.lmms_eval import tasks
 from rbft_plugin.lmms_eval.task_files import task_files
 from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.names import TASK_KINDS, TaskKind, task_dataset, task_kind
+from rbft_plugin.spec.names import TASK_KINDS, TaskKind, parse_task
 
 
 def write_tasks() -> None:
@@ -60,4 +60,6 @@ def test_a_new_kind_of_task_is_one_entry_and_its_base(ws: Path, monkeypatch: pyt
     config = load_yaml_config("task_configs/rbft_mine_guess.yaml", mode="simple")
     assert config["task"] == "rbft_mine_guess" and config["tag"] == "rbft_guesses"
     assert config["metric_list"][0]["metric"] == "accuracy"
-    assert task_kind("rbft_mine_guess") == "guess" and task_dataset("rbft_mine_guess") == "mine"
+    assert parse_task("rbft_mine_guess") == ("mine", "guess", "test")
+    of_val = load_yaml_config("task_configs/rbft_mine_guess_val.yaml", mode="simple")
+    assert str(of_val["metric_list"]) == str(config["metric_list"]) and of_val["task"] == "rbft_mine_guess_val"

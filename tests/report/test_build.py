@@ -84,6 +84,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
     assert written == {
         "schema": 3,
         "dataset": "demo",
+        "split": "test",
         "labels": ["a", "b"],
         "n_test": 6,
         "support": {"a": 3, "b": 3},

@@ -12,7 +12,7 @@ from rbft_plugin.report.evaluations import Evaluation, ReportError, by_arm
 ZERO_SHOT = ("a", "b", None, "b", "b", "a")
 RBFT = ("a", "a", None, "b", "b", "b")
 FIRST = scored("zero_shot", ZERO_SHOT)
-SAME_SPLIT = "\nEvaluate every arm on the same test split, with the same labels."
+SAME_SPLIT = "\nEvaluate every arm on the same split, with the same labels."
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from builders import prepared_sample, write_prepared
 
 from rbft_plugin.cli import main as cli
 from rbft_plugin.errors import RbftError
+from rbft_plugin.report import build, markdown
 from rbft_plugin.report import load as comparison
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import versions
@@ -69,6 +70,40 @@ def test_outputs_by_hand_are_read_and_named_by_their_arms() -> None:
     assert extra.models == {"zero_shot": "pretrained=Qwen/base", "rbft": "pretrained=ft"}
     assert extra.versions == versions()
     assert found.folder == Path("report")
+
+
+def test_logs_of_another_split_are_read_with_its_labelled_samples() -> None:
+    train = [prepared_sample("c", "busy"), prepared_sample("e", None), prepared_sample("d", "calm")]
+    write_prepared(train=train, val=[prepared_sample("v", "busy")], test=[prepared_sample("a", "calm")])
+    score("on_train", "busy", "busy", ids="cd", task="rbft_mine_train")
+    found = comparison.gather(["rbft=on_train"])
+    (one,) = found.evaluations
+    assert (one.split, one.ids, one.targets) == ("train", ("c", "d"), ("busy", "calm"))
+    assert {video.split for video in found.videos} == {"train"}
+    report = build.summarize(found.evaluations, found.origin)
+    assert (report.split, report.title, report.n_test) == ("train", "mine, training clips", 2)
+    assert report.notes[0] == "These figures are of the training clips, not of the test clips."
+    assert "test clip" not in " ".join(report.notes[1:])
+    assert markdown.markdown(report, found.evaluations).startswith("# Report: mine, training clips\n")
+    score("on_val", "busy", ids="v", task="rbft_mine_val")
+    assert [one.split for one in comparison.gather(["rbft=on_val"]).evaluations] == ["val"]
+    log = f"model/{STAMP}_samples_rbft_mine"
+    assert said("rbft=on_train", "zs=on_val") == (
+        "evaluations of different splits: 2 problems\n"
+        f"  - rbft, seed 0 (on_train/{log}_train.jsonl): train\n"
+        f"  - zs, seed 0 (on_val/{log}_val.jsonl): val\n"
+        "Report on one split at a time."
+    )
+
+
+def test_likelihoods_of_another_split_lie_beside_its_answers() -> None:
+    write_prepared(val=[prepared_sample("v", "busy")], test=[prepared_sample("a", "calm")])
+    score("on_val", "busy", ids="v", task="rbft_mine_val")
+    beside = Path("on_val/model", f"{STAMP}_samples_rbft_mine_ll_val.jsonl")
+    row = {"sample_id": "v", "prediction": "calm", "probabilities": {"calm": 0.75, "busy": 0.25}}
+    beside.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (one,) = comparison.gather(["rbft=on_val"]).evaluations
+    assert one.predictions == ("busy",) and one.probabilities == ((0.75, 0.25),)
 
 
 def test_a_second_output_of_an_arm_is_its_second_seed() -> None:
@@ -218,7 +253,7 @@ def test_a_log_of_another_task_on_the_same_clips_is_one_more_arm() -> None:
 
 def test_another_task_alone_needs_the_name_of_the_dataset() -> None:
     foreign("gpt", (0, "calm", "calm"), (1, "busy", "busy"))
-    assert said("gpt=gpt") == "no log is of a task of rbft: name the dataset of the test split with --dataset NAME"
+    assert said("gpt=gpt") == "no log is of a task of rbft: name the dataset with --dataset NAME"
     assert comparison.gather(["gpt=gpt"], dataset="mine").evaluations[0].predictions == ("calm", "busy")
 
 

@@ -230,7 +230,7 @@ def test_a_name_does_not_end_as_a_task_does(ws: Path, suffix: str) -> None:
         dataset.load(f"mine_{suffix}")
     assert str(raised.value) == (
         f"dataset_info/mine_{suffix}.yaml: 1 problem\n"
-        "  - name: must not end in _ll, _novideo, _rationale, _hinted: tasks are named so"
+        "  - name: must not end in _ll, _novideo, _rationale, _hinted, _train, _val, _test: tasks are named so"
     )
 
 

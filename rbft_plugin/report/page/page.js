@@ -8,7 +8,7 @@
   const arms = [...new Set(runs.map((run) => run.arm))];
   const by = (id) => document.getElementById(id);
   const list = by("list");
-  const PLAIN = { q: "", split: "test", class: "", a: String(runs.length - 1), b: "", change: "", sort: "" };
+  const PLAIN = { q: "", split: data.scored, class: "", a: String(runs.length - 1), b: "", change: "", sort: "" };
   let state, found = [], page = 0, cursor = -1;
 
   const make = (tag, className, ...children) => {
@@ -118,7 +118,7 @@
 
   const card = (video, place) => {
     const head = make("div", "head", make("h3", "", video.id));
-    head.append(make("span", "target", video.split === "test" ? "target " : "label ", make("b", "", nameOf(video.label))));
+    head.append(make("span", "target", video.split === data.scored ? "target " : "label ", make("b", "", nameOf(video.label))));
     const body = make("div", "body", head);
     if (video.answers.length) {
       if (runs.length > MANY) body.append(make("ul", "answers brief", ...arms.map((arm) => armRow(video, arm))));
@@ -234,9 +234,9 @@
     n: () => go(1),
     p: () => go(-1),
     "/": () => by("q").focus(),
-    f: () => set({ change: runs.length > 1 ? "fixed" : "right", split: "test" }),
-    b: () => set({ change: runs.length > 1 ? "broken" : "wrong", split: "test" }),
-    u: () => set({ change: "silent", split: "test" }),
+    f: () => set({ change: runs.length > 1 ? "fixed" : "right", split: data.scored }),
+    b: () => set({ change: runs.length > 1 ? "broken" : "wrong", split: data.scored }),
+    u: () => set({ change: "silent", split: data.scored }),
     c: () => set({ ...PLAIN }),
     "?": () => by("keys").showModal(),
   };
