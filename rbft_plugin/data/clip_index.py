@@ -13,7 +13,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any, NamedTuple
 
 from rbft_plugin.clips.video import Clip, Part
-from rbft_plugin.data.prepared import DataFolder
+from rbft_plugin.data.prepared import DataFolder, json_line
 
 
 class ClipKey(NamedTuple):
@@ -65,7 +65,7 @@ def adding(folder: DataFolder, name: str) -> Iterator[Callable[[MadeClip], None]
         def add(made: MadeClip) -> None:
             key = made.key._asdict() | {"part": astuple(made.key.part)}
             row = key | {"source": made.source, "clip": made.name} | asdict(made.clip) | {"size": made.size}
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            file.write(json_line(row).encode())
 
         if size := file.seek(0, os.SEEK_END):
             file.seek(size - 1)

@@ -148,9 +148,8 @@ def read_split(name: str, split: str) -> list[PreparedSample]:
         try:
             samples.append(PreparedSample.model_validate(row))
         except ValidationError as error:
-            raise RbftError(
-                f"{path}: line {number}: {_first_problem(error)}; run `rbft prepare {name}` again"
-            ) from None
+            problem = _first_problem(error)
+            raise RbftError(f"{path}: line {number}: {problem}; run `rbft prepare {name}` again") from None
     return samples
 
 
