@@ -1,4 +1,4 @@
-"""Files that are there complete or not at all."""
+"""Files that appear complete or not at all, JSON files, and hashes of files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rbft_plugin.errors import RbftError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file in one go, with its folders; a file that says the same already is left as it is."""
+    """Write a UTF-8 file and its folders at once. A file with the same content stays untouched."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one go, with its folders; a file that holds the same already is left as it is."""
-    if _same(path, content):
+    """Write a file and its folders at once. A file with the same content stays untouched."""
+    if _holds(path, content):
         return
     partial = _partial(path)
     partial.write_bytes(content)
@@ -29,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> str:
-    """Write a UTF-8 file line by line, as `write_text` does, without ever holding it whole; returns its sha256."""
+    """Write a UTF-8 file as `write_text` does, but line by line, never all of it in memory. Returns its sha256."""
     partial = _partial(path)
     digest = hashlib.sha256()
     with partial.open("wb") as file:
@@ -59,7 +59,7 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
 
 
 def cached_sha256(path: Path) -> str:
-    """`sha256`, read once a process for as long as the file stays as it is."""
+    """`sha256`, for which a process reads a file again only when its time or size has changed."""
     stat = path.stat()
     # A file that was just written may change again within the resolution of its time.
     settled = time.time() - stat.st_mtime > 2
@@ -72,17 +72,17 @@ def _sha256_of(path: Path, time_ns: int, size: int) -> str:
 
 
 def holds(path: Path, text: str) -> bool:
-    """Whether a file is there and says just this."""
-    return _same(path, text.encode())
+    """Whether a file exists and holds exactly this text."""
+    return _holds(path, text.encode())
 
 
 def _partial(path: Path) -> Path:
-    """Where a file of this process grows until it is whole; its folder is there then."""
+    """The path at which this process writes a file until it is complete. Makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _same(path: Path, content: bytes) -> bool:
+def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
@@ -95,7 +95,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file that rbft wrote; raises RbftError if it has been damaged since."""
+    """Content of a JSON file that rbft wrote. Raises RbftError if it is no longer valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

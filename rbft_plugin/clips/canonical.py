@@ -1,8 +1,8 @@
-"""Canonical clips: the one frame contract between training and evaluation.
+"""Canonical clips: training and evaluation see the same frames.
 
 Both harnesses choose, resize and time frames in their own ways. A canonical clip leaves them no choice: it holds
-exactly the frames that a model is to see, at their final size, at a frame rate that keeps their true times. Every
-resize is then the identity, and every decoder returns the same pixels.
+exactly the frames that the model sees, at their final size, at a frame rate that keeps their true times. Then no
+resize changes a frame, and every decoder returns the same pixels.
 """
 
 from __future__ import annotations
@@ -15,51 +15,45 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rbft_plugin import files
 from rbft_plugin.clips.video import WHOLE, Clip, Part
 from rbft_plugin.spec.dataset import ClipSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-WAY = 2  # of choosing, resizing and encoding frames: part of each clip's name, to be raised when it changes
+CLIP_VERSION = 2  # raise it when frames are chosen, resized or encoded in another way: clips then get other names
 
 
 def settings_key(settings: ClipSettings) -> str:
-    """What tells clips of these settings from those of others."""
-    return hashlib.sha256(repr((WAY, sorted(settings.model_dump().items()))).encode()).hexdigest()[:16]
+    """A hash of the settings and of `CLIP_VERSION`, 16 hexadecimal digits."""
+    return hashlib.sha256(repr((CLIP_VERSION, sorted(settings.model_dump().items()))).encode()).hexdigest()[:16]
 
 
-def clip_name(video: Path, settings: ClipSettings, part: Part = WHOLE) -> str:
-    """File name of the clip of a part of the video: a hash of its bytes, the part and the settings."""
-    return name_of(files.sha256(video), settings, part)
-
-
-def name_of(source: str, settings: ClipSettings, part: Part) -> str:
-    """`clip_name` where the hash of the video's bytes is known."""
-    key = f"{source} {settings_key(settings)} {part.start!r} {part.end!r} {part.cut!r}"
+def clip_name(video_sha256: str, settings: ClipSettings, part: Part = WHOLE) -> str:
+    """File name of the clip of a part of a video: a hash of the video's content, the settings and the part."""
+    key = f"{video_sha256} {settings_key(settings)} {part.start!r} {part.end!r} {part.cut!r}"
     return f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.mp4"
 
 
 def make_clip(video: Path, target: Path, settings: ClipSettings, part: Part = WHOLE) -> Clip:
-    """Write the canonical clip of a part of a video; raises VideoError if the video cannot be used.
+    """Write the canonical clip of a part of a video. Raises VideoError if the video cannot be used.
 
-    Of the source, one full-size frame is held at a time, of the clip one frame too.
+    At any time, memory holds one frame of the source and one of the clip.
     """
     from rbft_plugin.clips import decode
 
     choice = decode.choose(video, settings, part)
-    # Whole milliseconds a frame: exact in the container, so that each reader computes one and the same frame rate.
+    # A frame lasts whole milliseconds. The container states these exactly, so all readers compute the same frame rate.
     fps = Fraction(1000, max(1, round(1000 * choice.duration / len(choice.indices))))
     decode.with_either_decoder(choice, lambda frames: write_clip(target, frames, fps, settings.crf))
     return Clip(len(choice.indices), choice.width, choice.height, float(fps))
 
 
 def read_frames(video: Path, settings: ClipSettings, part: Part = WHOLE) -> tuple[np.ndarray, float]:
-    """The frames of the video's clip before encoding, uint8 (n, height, width, 3), and its duration in seconds.
+    """The frames of a clip before encoding, uint8 (n, height, width, 3), and the duration of the part in seconds.
 
-    They are those shown at the middles of n equal parts of the part; n is even, at most `settings.frames`, and at
-    most `settings.max_fps` frames a second, but at least 2.
+    The part is cut into n equal intervals, and the video shows these frames at their middles. n is even, at least 2,
+    and otherwise at most `settings.frames` and at most `settings.max_fps` frames a second.
     """
     import numpy as np
 
@@ -70,7 +64,7 @@ def read_frames(video: Path, settings: ClipSettings, part: Part = WHOLE) -> tupl
 
 
 def write_clip(target: Path, frames: Iterable[np.ndarray], fps: Fraction, crf: int) -> None:
-    """Encode uint8 (height, width, 3) frames as an intra-only H.264 clip; the file appears only when complete."""
+    """Encode uint8 (height, width, 3) frames as an intra-only H.264 clip. The file appears only when it is complete."""
     import av
     import numpy as np
 

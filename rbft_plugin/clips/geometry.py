@@ -9,13 +9,15 @@ from rbft_plugin.spec.dataset import ClipSettings
 
 def frame_count(duration: float, available: int, settings: ClipSettings) -> int:
     """How many frames a clip of `duration` seconds holds: even, and at least 2."""
-    most = min(settings.frames, math.floor(duration * settings.max_fps + 1e-6), available)
-    return max(2, most - most % 2)
+    limit = min(settings.frames, math.floor(duration * settings.max_fps + 1e-6), available)
+    return max(2, limit - limit % 2)
 
 
 def clip_size(width: int, height: int, settings: ClipSettings) -> tuple[int, int]:
-    """(width, height) of the clip: within the pixel budget, near the source's shape, never larger than it but for
-    rounding; both sides multiples of `settings.multiple`, and at least twice that, the least that processors keep.
+    """(width, height) of the clip of a source of this size in pixels.
+
+    It is within the pixel budget, near the shape of the source, and no larger than the source but for rounding. Both
+    sides are multiples of `settings.multiple`, and at least twice that: processors enlarge anything smaller.
     """
     unit = settings.multiple
     scale = min(1.0, math.sqrt(settings.max_pixels / (width * height)))

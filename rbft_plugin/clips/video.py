@@ -1,4 +1,4 @@
-"""A video file as it is on disk: its header, the part of it that is a sample, and the frames of a canonical clip."""
+"""Video files on disk: the header of a video, the part that is a sample, and the frames of a canonical clip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-HEADED = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # containers whose header says how long they are
+CONTAINERS_WITH_DURATION = ("matroska,webm", "mov,mp4", "avi", "flv", "asf")  # their headers state it
 
 
 class VideoError(Exception):
@@ -21,7 +21,7 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """A canonical clip as it is on disk; `fps` is frames / duration."""
+    """Frames, size in pixels and rate of a canonical clip or another video. `fps` is frames / duration."""
 
     frames: int
     width: int
@@ -38,7 +38,7 @@ class Part:
     cut: float = 0.0
 
     def overlaps(self, other: Part) -> bool:
-        """Whether two parts of one video have a moment in common; what is cut off an end counts as being there."""
+        """Whether two parts of one video overlap in time. What is cut off at an end counts too."""
         ends = (math.inf if part.end is None else part.end for part in (self, other))
         return max(self.start, other.start) < min(ends)
 
@@ -47,13 +47,14 @@ WHOLE = Part()
 
 
 def probe(video: Path, estimate: bool = False) -> Clip:
-    """Header of a video: what it says of itself. Raises VideoError if it has no readable video stream.
+    """Frames, size and rate from the header of a video. Raises VideoError if it has no readable video stream.
 
-    A number of frames that it does not say (mkv, webm) is 0, or with `estimate` worked out from length and mean rate.
+    Some headers (mkv, webm) do not state the number of frames. It is then 0, or with `estimate` the duration times the
+    mean frame rate.
     """
     import av
 
-    with opened(video) as container:
+    with open_video(video) as container:
         stream: Any = container.streams.best("video")
         if stream is None:
             raise VideoError("has no video stream")
@@ -61,7 +62,7 @@ def probe(video: Path, estimate: bool = False) -> Clip:
             raise VideoError("has no picture that can be decoded near its start")
         rate = float(stream.average_rate or 0)
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if estimate and not duration and container.format.name.startswith(HEADED):
+        if estimate and not duration and container.format.name.startswith(CONTAINERS_WITH_DURATION):
             duration = (container.duration or 0) / av.time_base
         frames = stream.frames or (round(duration * rate) if estimate else 0)
         clip = Clip(frames, stream.width, stream.height, frames / duration if frames and duration else rate)
@@ -69,8 +70,8 @@ def probe(video: Path, estimate: bool = False) -> Clip:
 
 
 @contextmanager
-def opened(video: Path) -> Iterator[Any]:
-    """A video's container; raises VideoError if there is none."""
+def open_video(video: Path) -> Iterator[Any]:
+    """The container of a video, as PyAV reads it. Raises VideoError if it cannot be opened."""
     import av
 
     require_file(video)
@@ -83,7 +84,7 @@ def opened(video: Path) -> Iterator[Any]:
 
 
 def require_file(video: Path) -> None:
-    """Raise VideoError if there is no file, or nothing in it."""
+    """Raise VideoError if there is no file or if it is empty."""
     if not video.is_file():
         raise VideoError("is not a file" if video.exists() else "does not exist")
     if video.stat().st_size == 0:
@@ -91,13 +92,17 @@ def require_file(video: Path) -> None:
 
 
 def load_clip(clip: Path) -> tuple[np.ndarray, Clip]:
-    """All frames of a canonical clip, uint8 (n, height, width, 3), as training decodes them (PyAV)."""
+    """All frames of a canonical clip, uint8 (n, height, width, 3), as training decodes them (PyAV), and its header.
+
+    Raises VideoError if it cannot be read, or holds another number of frames than its header states.
+    """
     import av
     import numpy as np
 
-    info = probe(clip)
+    header = probe(clip)
     with av.open(str(clip)) as container:
-        frames = np.stack([np.asarray(f.to_image()) for f in container.decode(video=0)])
-    if len(frames) != info.frames:
-        raise VideoError(f"holds {len(frames)} frames where its header says {info.frames}; delete it and prepare again")
-    return frames, info
+        frames = np.stack([np.asarray(frame.to_image()) for frame in container.decode(video=0)])
+    if len(frames) != header.frames:
+        text = f"holds {len(frames)} frames where its header says {header.frames}; delete it and prepare again"
+        raise VideoError(text)
+    return frames, header

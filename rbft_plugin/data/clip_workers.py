@@ -16,7 +16,7 @@ from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 from rbft_plugin import files
-from rbft_plugin.clips.canonical import make_clip, name_of, settings_key
+from rbft_plugin.clips.canonical import clip_name, make_clip, settings_key
 from rbft_plugin.clips.video import Clip, Part, VideoError, probe, require_file
 from rbft_plugin.data import clip_index
 from rbft_plugin.data.annotations import Sample
@@ -204,7 +204,7 @@ def _run(job: ClipJob) -> MadeClip | str | RbftError:
         require_file(video)
         stat = video.stat()
         source = files.cached_sha256(video)  # many samples can be parts of one video
-        name = name_of(source, job.settings, part)
+        name = clip_name(source, job.settings, part)
         target = job.workspace / job.clips_folder / name
         clip = None if job.overwrite else _complete(target)
         clip = clip or make_clip(video, target, job.settings, part)

@@ -16,6 +16,7 @@ import pytest
 from builders import write_video
 from counting_video import EVEN, MIDDLES, SETTINGS, counting, shown
 
+from rbft_plugin import files
 from rbft_plugin.clips.canonical import clip_name, make_clip, read_frames, write_clip
 from rbft_plugin.clips.video import Clip, load_clip, probe
 from rbft_plugin.spec.dataset import ClipSettings
@@ -125,12 +126,12 @@ def test_a_clip_is_named_by_content_and_settings_not_by_path(tmp_path: Path) -> 
     (tmp_path / "a.mp4").write_bytes(b"one" * 10**6)
     (tmp_path / "b.mkv").write_bytes(b"one" * 10**6)
     (tmp_path / "c.mp4").write_bytes(b"one" * 10**6 + b"x")
-    name = clip_name(tmp_path / "a.mp4", SETTINGS)
+    name = clip_name(files.sha256(tmp_path / "a.mp4"), SETTINGS)
     assert len(name) == 24 and name.endswith(".mp4") and int(name[:20], 16)
-    assert clip_name(tmp_path / "b.mkv", SETTINGS) == name
-    others = {clip_name(tmp_path / "c.mp4", SETTINGS)}
+    assert clip_name(files.sha256(tmp_path / "b.mkv"), SETTINGS) == name
+    others = {clip_name(files.sha256(tmp_path / "c.mp4"), SETTINGS)}
     others |= {
-        clip_name(tmp_path / "a.mp4", SETTINGS.model_copy(update=change))
+        clip_name(files.sha256(tmp_path / "a.mp4"), SETTINGS.model_copy(update=change))
         for change in ({"frames": 6}, {"max_fps": 1.0}, {"max_pixels": 4000}, {"multiple": 14}, {"crf": 19})
     }
     assert len(others | {name}) == 7

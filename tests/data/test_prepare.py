@@ -24,6 +24,7 @@ from builders import (
     write_yaml,
 )
 
+from rbft_plugin import files
 from rbft_plugin.clips.canonical import clip_name
 from rbft_plugin.clips.video import Clip, probe
 from rbft_plugin.data import annotations, prompts
@@ -41,7 +42,7 @@ def test_rows_name_clips_labels_prompts_and_what_the_clip_is(ws: Path) -> None:
     assert clip.parent == Path("data/mine/clips")
     assert row == {
         "id": "train0",
-        "video": f"data/mine/clips/{clip_name(Path('mine_videos/train0.mp4'), mine.clips)}",
+        "video": f"data/mine/clips/{clip_name(files.sha256(Path('mine_videos/train0.mp4')), mine.clips)}",
         "label": "calm",
         "labels": ["calm", "busy"],
         "rationale_prompt": prompts.rationale(mine),
