@@ -72,6 +72,11 @@ def shortened(items: Sequence[object], most: int = 5) -> str:
     return ", ".join(str(i) for i in items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def first_line(error: Exception, most: int = 300) -> str:
+    """The first line of an error's message that is not empty, cut to `most` characters, or else the error's type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:most]
+
+
 def one_line(text: str) -> str:
     """A text without line breaks, runs of white space and characters that a terminal would act on."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbft_plugin.errors import Finding, ProblemsError, RbftError, escaped, lines, one_line, shortened
+from rbft_plugin.errors import Finding, ProblemsError, RbftError, escaped, first_line, lines, one_line, shortened
 
 
 def test_one_problem_is_singular_and_stands_below_its_file() -> None:
@@ -50,6 +50,12 @@ def test_a_shortened_list_accounts_for_every_item(items: list[int], most: int) -
     count = len(listed.split(", ")) if listed else 0
     assert count == min(len(items), most)
     assert count + int(more.removesuffix(" more") or 0) == len(items)
+
+
+def test_the_first_line_of_an_error_is_never_empty() -> None:
+    assert first_line(ValueError("\n  wrong \nand more")) == "wrong"
+    assert first_line(ValueError("")) == "ValueError"
+    assert first_line(ValueError("x" * 20), 5) == "xxxxx"
 
 
 def test_a_text_on_one_line_has_nothing_that_a_terminal_acts_on() -> None:

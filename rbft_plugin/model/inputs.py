@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from rbft_plugin.clips.video import VideoError, load_clip
-from rbft_plugin.errors import RbftError
+from rbft_plugin.errors import RbftError, first_line
 from rbft_plugin.model.chat import chat_text, video_metadata
 
 MOST_WORKERS = 4  # the default limit: more rarely help, and each holds two batches in shared memory
@@ -127,7 +127,7 @@ def batches(
             if "DataLoader worker" not in str(error):
                 raise
             raise RbftError(
-                f"a process that reads clips died ({str(error).splitlines()[0]}); the usual reason is too little "
+                f"a process that reads clips died ({first_line(error)}); the usual reason is too little "
                 "shared memory (docker's --shm-size): use the model argument num_workers=0"
             ) from None
         if isinstance(inputs, RbftError):

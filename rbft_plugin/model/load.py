@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rbft_plugin.errors import ProblemsError, RbftError, shortened
+from rbft_plugin.errors import ProblemsError, RbftError, first_line, shortened
 from rbft_plugin.model.rope_check import require_right_positions
 
 
@@ -39,7 +39,7 @@ def load_model(
     except (OSError, ValueError, ImportError) as error:
         reason = "no such folder, and the hub gives no model of that name"
         reason = "holds no model with a processor" if Path(pretrained).exists() else reason
-        raise RbftError(f"{pretrained}: {reason} ({_first_line(error)})") from None
+        raise RbftError(f"{pretrained}: {reason} ({first_line(error)})") from None
     if getattr(processor, "video_processor", None) is None:
         raise RbftError(f"{pretrained}: its processor takes no video")
     require_right_positions(family)
@@ -47,7 +47,7 @@ def load_model(
     try:
         model = AutoModelForImageTextToText.from_pretrained(pretrained, dtype=dtype, **options, **trust)
     except (OSError, ValueError, ImportError) as error:
-        raise RbftError(f"{pretrained}: cannot be loaded ({_first_line(error)})") from None
+        raise RbftError(f"{pretrained}: cannot be loaded ({first_line(error)})") from None
     for adapter in adapters:
         model = _merged(model, adapter)
     if not device_map:
@@ -65,14 +65,10 @@ def _merged(model: Any, adapter: str) -> Any:
             warnings.simplefilter("ignore")  # peft warns of missing weights, which are compared below
             adapted = PeftModel.from_pretrained(model, adapter)
     except (OSError, ValueError, RuntimeError) as error:
-        raise RbftError(f"{adapter}: this adapter does not fit the model ({_first_line(error)})") from None
+        raise RbftError(f"{adapter}: this adapter does not fit the model ({first_line(error)})") from None
     stored, expected = set(load_peft_weights(adapter, device="cpu")), set(get_peft_model_state_dict(adapted))
     problems = [f"the model has no place for {shortened(sorted(stored - expected), 2)}"] if stored - expected else []
     problems += [f"it has nothing for {shortened(sorted(expected - stored), 2)}"] if expected - stored else []
     if problems:
         raise ProblemsError(f"{adapter}: this adapter was trained on another model", problems)
     return adapted.merge_and_unload()
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from rbft_plugin.clips.video import Clip
-from rbft_plugin.errors import RbftError
+from rbft_plugin.errors import RbftError, first_line
 from rbft_plugin.model.chat import after_answer, chat_text, video_metadata
 from rbft_plugin.model.checkpoint import local_folder
 
@@ -53,7 +53,7 @@ def _load(name: str) -> BaseProcessor:
         family = AutoConfig.from_pretrained(folder).model_type
         processor = AutoProcessor.from_pretrained(folder)
     except Exception as error:  # transformers raises many types for files that are wrong
-        raise RbftError(f"{name}: its processor cannot be loaded ({str(error).strip().splitlines()[0]})") from None
+        raise RbftError(f"{name}: its processor cannot be loaded ({first_line(error)})") from None
     if getattr(processor, "video_processor", None) is None:
         raise RbftError(f"{name}: its processor takes no video")
     return BaseProcessor(name, family, processor)

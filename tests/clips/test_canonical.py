@@ -50,15 +50,15 @@ def test_a_video_of_less_than_a_millisecond_a_frame_still_makes_a_clip(tmp_path:
 def test_a_source_of_odd_sides_makes_a_clip_near_its_shape(tmp_path: Path) -> None:
     video = counting(tmp_path / "odd.mp4", EVEN, size=(171, 57))
     make_clip(video, tmp_path / "clip.mp4", ClipSettings(frames=8, max_pixels=50_000))
-    made, clip = load_clip(tmp_path / "clip.mp4")
+    frames, clip = load_clip(tmp_path / "clip.mp4")
     assert (clip.width, clip.height) == (168, 56)
-    assert shown(made) == pytest.approx(MIDDLES, abs=1)  # encoded once more
+    assert shown(frames) == pytest.approx(MIDDLES, abs=1)  # encoded once more
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def clip_paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Canonical clips of textured videos of many lengths and rates."""
-    folder = tmp_path_factory.mktemp("made")
+    folder = tmp_path_factory.mktemp("clips")
     paths = []
     for i, (seconds, fps) in enumerate([(1.0, 3), (2.5, 10), (4.0, 24), (7.7, 25), (11.0, 4), (13.3, 30)]):
         video = write_video(folder / f"v{i}.mp4", seconds, fps, seed=i)
@@ -67,10 +67,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_pyav_and_decord_return_bit_identical_frames_of_a_clip(made: list[Path]) -> None:
+def test_pyav_and_decord_return_bit_identical_frames_of_a_clip(clip_paths: list[Path]) -> None:
     import decord
 
-    for path in made:
+    for path in clip_paths:
         frames, clip = load_clip(path)
         theirs = decord.VideoReader(str(path))
         assert len(theirs) == clip.frames == len(frames)
@@ -78,8 +78,8 @@ def test_pyav_and_decord_return_bit_identical_frames_of_a_clip(made: list[Path])
         assert frames.std() > 5  # there is something to see
 
 
-def test_the_frames_of_a_clip_are_those_of_its_source(made: list[Path]) -> None:
-    for path in made:
+def test_the_frames_of_a_clip_are_those_of_its_source(clip_paths: list[Path]) -> None:
+    for path in clip_paths:
         source, duration = read_frames(path.with_name(path.name.replace("c", "v")), SETTINGS)
         frames, clip = load_clip(path)
         assert np.abs(source.astype(int) - frames).mean() < 5
@@ -87,13 +87,13 @@ def test_the_frames_of_a_clip_are_those_of_its_source(made: list[Path]) -> None:
 
 
 @pytest.mark.torch
-def test_llamafactory_takes_every_frame_and_computes_the_same_rate(made: list[Path]) -> None:
+def test_llamafactory_takes_every_frame_and_computes_the_same_rate(clip_paths: list[Path]) -> None:
     from llamafactory.data.mm_plugin import Qwen2VLPlugin
 
     limits = {"image_max_pixels": 200704, "image_min_pixels": 256, "video_fps": 1000, "video_maxlen": 768}
     plugin = Qwen2VLPlugin(image_token=None, video_token="<|video_pad|>", audio_token=None)
-    seen = plugin._regularize_videos([str(p) for p in made], **limits)
-    for i, path in enumerate(made):
+    seen = plugin._regularize_videos([str(p) for p in clip_paths], **limits)
+    for i, path in enumerate(clip_paths):
         frames, clip = load_clip(path)
         assert np.array_equal(np.stack([np.asarray(f) for f in seen["videos"][i]]), frames)
         assert seen["fps_per_video"][i] == clip.fps
@@ -101,8 +101,8 @@ def test_llamafactory_takes_every_frame_and_computes_the_same_rate(made: list[Pa
         assert int(2 / clip.fps) >= 1 or clip.frames == 2  # transformers cuts the time step to whole seconds
 
 
-def test_every_clip_states_its_average_rate_as_frames_over_duration(made: list[Path]) -> None:
-    for path in made:
+def test_every_clip_states_its_average_rate_as_frames_over_duration(clip_paths: list[Path]) -> None:
+    for path in clip_paths:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             assert stream.average_rate is not None and stream.duration is not None and stream.time_base is not None
@@ -110,16 +110,16 @@ def test_every_clip_states_its_average_rate_as_frames_over_duration(made: list[P
             assert probe(path).fps == float(stream.average_rate)
 
 
-def test_every_frame_of_a_clip_is_a_key_frame(made: list[Path]) -> None:
-    with av.open(str(made[-1])) as container:
+def test_every_frame_of_a_clip_is_a_key_frame(clip_paths: list[Path]) -> None:
+    with av.open(str(clip_paths[-1])) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
         assert [p.is_keyframe for p in container.demux(stream) if p.size] == [True] * 8
 
 
-def test_the_same_video_gives_the_same_bytes_twice(made: list[Path], tmp_path: Path) -> None:
-    make_clip(made[2].with_name("v2.mp4"), tmp_path / "again.mp4", SETTINGS)
-    assert (tmp_path / "again.mp4").read_bytes() == made[2].read_bytes()
+def test_the_same_video_gives_the_same_bytes_twice(clip_paths: list[Path], tmp_path: Path) -> None:
+    make_clip(clip_paths[2].with_name("v2.mp4"), tmp_path / "again.mp4", SETTINGS)
+    assert (tmp_path / "again.mp4").read_bytes() == clip_paths[2].read_bytes()
 
 
 def test_a_clip_is_named_by_content_and_settings_not_by_path(tmp_path: Path) -> None:

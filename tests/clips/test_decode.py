@@ -77,9 +77,9 @@ def test_every_format_gives_the_same_frames_and_times(
         assert shown(pyav) == indices
         if even and codec != "libaom-av1":
             assert np.array_equal(np.stack(list(decode.decord_frames(choice))), pyav)
-    made = make_clip(video, tmp_path / "clip.mp4", SETTINGS)
+    written = make_clip(video, tmp_path / "clip.mp4", SETTINGS)
     frames, clip = load_clip(tmp_path / "clip.mp4")
-    assert clip == made == Clip(frames=8, width=56, height=56, fps=1.0)
+    assert clip == written == Clip(frames=8, width=56, height=56, fps=1.0)
     assert shown(frames) == pytest.approx(MIDDLES, abs=1)  # encoded once more
 
 
@@ -90,7 +90,7 @@ def test_every_format_gives_the_same_frames_and_times(
 def test_the_cheaper_decoder_is_asked_first_and_the_other_where_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: str, then: str
 ) -> None:
-    ((_, codec, options, _),) = [one for one in FORMATS if one[0] == name]
+    ((_, codec, options, _),) = [row for row in FORMATS if row[0] == name]
     video = counting(tmp_path / name, EVEN, codec, **options)
     decoders = {"decord": decode.decord_frames, "PyAV": decode.pyav_frames}
     asked, fails = [], set[str]()

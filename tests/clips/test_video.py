@@ -54,9 +54,9 @@ def test_probe_says_what_is_wrong_with_a_file(broken: Path, name: str, message: 
 
 @pytest.mark.parametrize("name", ["gone.mp4", "empty.mp4", "text.mp4", "cut.mp4", "audio.mp4"])
 def test_make_says_the_same_and_leaves_nothing(broken: Path, name: str) -> None:
-    with pytest.raises(VideoError) as said:
+    with pytest.raises(VideoError) as probe_error:
         probe(broken / name)
-    with pytest.raises(VideoError, match=re.escape(str(said.value))):
+    with pytest.raises(VideoError, match=re.escape(str(probe_error.value))):
         make_clip(broken / name, broken / "clips/clip.mp4", SETTINGS)
     assert not (broken / "clips").exists()
 
@@ -77,7 +77,7 @@ def test_load_refuses_a_clip_that_holds_fewer_frames_than_its_header_says(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "shared"),
+    ("first", "second", "shared"),
     [
         (Part(), Part(), True),
         (Part(0, 5), Part(5, 9), False),
@@ -87,5 +87,5 @@ def test_load_refuses_a_clip_that_holds_fewer_frames_than_its_header_says(tmp_pa
         (Part(3), Part(5, 6), True),
     ],
 )
-def test_parts_of_a_video_that_share_a_moment(one: Part, other: Part, shared: bool) -> None:
-    assert one.overlaps(other) is other.overlaps(one) is shared
+def test_parts_of_a_video_that_share_a_moment(first: Part, second: Part, shared: bool) -> None:
+    assert first.overlaps(second) is second.overlaps(first) is shared

@@ -35,9 +35,9 @@ def model(name: str) -> Path:
     return Path(name)
 
 
-def said(given: str) -> str:
+def refusal(folders: str) -> str:
     with pytest.raises(RbftError) as raised:
-        checkpoint.read(given)
+        checkpoint.read(folders)
     return str(raised.value)
 
 
@@ -76,10 +76,10 @@ def test_adapters_after_a_folder_of_a_run_or_a_model_are_not_lost() -> None:
 def test_what_is_no_model_is_said() -> None:
     adapter("one")
     Path("empty").mkdir()
-    assert said("nowhere") == "nowhere: no such folder"
-    assert said("nowhere:one") == "nowhere: no such folder"
-    assert said("empty") == "empty: neither a model (config.json) nor an adapter (adapter_config.json)"
-    assert said("one:empty:lost") == "adapters: no adapter_config.json in empty, lost"
+    assert refusal("nowhere") == "nowhere: no such folder"
+    assert refusal("nowhere:one") == "nowhere: no such folder"
+    assert refusal("empty") == "empty: neither a model (config.json) nor an adapter (adapter_config.json)"
+    assert refusal("one:empty:lost") == "adapters: no adapter_config.json in empty, lost"
 
 
 def test_an_adapter_list_may_be_empty() -> None:
@@ -159,7 +159,7 @@ def test_a_checkpoints_fingerprint_is_of_base_and_adapters_in_order() -> None:
     for name in ("a", "b"):
         (adapter(name) / "adapter_model.safetensors").write_text(name)
     model("full")
-    prints = [Checkpoint("full", given).fingerprint() for given in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]
+    prints = [Checkpoint("full", adapters).fingerprint() for adapters in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))]
     assert len(set(prints)) == 5
     assert all(re.fullmatch(r"sha256-[0-9a-f]{16}", p) for p in prints)
     Path("a").rename("c")
@@ -201,34 +201,34 @@ MADE_FILES = {  # as transformers 5 does
 
 
 def test_a_full_model_has_its_bases_files_and_its_own_weights_and_precision() -> None:
-    base, made = written("base", BASE_FILES), written("made", MADE_FILES)
-    checkpoint.keep_files(made, "base")
-    found = {p.name: p.read_text(encoding="utf-8") for p in made.iterdir()}
-    assert json.loads(found.pop("config.json")) == {
+    base, trained = written("base", BASE_FILES), written("made", MADE_FILES)
+    checkpoint.keep_files(trained, "base")
+    contents = {p.name: p.read_text(encoding="utf-8") for p in trained.iterdir()}
+    assert json.loads(contents.pop("config.json")) == {
         "torch_dtype": "float32", "rope_scaling": {"type": "mrope"}, "text_config": {"dtype": "float32"},
     }  # fmt: skip
     kept = ("generation_config", "preprocessor_config", "chat_template", "tokenizer", "tokenizer_config", "vocab")
-    assert found == {f"{name}.json": (base / f"{name}.json").read_text() for name in kept} | {
+    assert contents == {f"{name}.json": (base / f"{name}.json").read_text() for name in kept} | {
         "model.safetensors.index.json": "made", "Modelfile": "made",
     }  # fmt: skip
 
 
 def test_generation_settings_stay_where_the_base_has_none() -> None:
     written("base", {k: v for k, v in BASE_FILES.items() if k != "generation_config.json"})
-    made = written("made", MADE_FILES)
-    checkpoint.keep_files(made, "base")
-    assert (made / "generation_config.json").read_text() == MADE_FILES["generation_config.json"]
+    trained = written("made", MADE_FILES)
+    checkpoint.keep_files(trained, "base")
+    assert (trained / "generation_config.json").read_text() == MADE_FILES["generation_config.json"]
 
 
 def test_files_stay_where_the_base_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    made = written("made", MADE_FILES)
-    before = {p.name: p.read_bytes() for p in made.iterdir()}
+    trained = written("made", MADE_FILES)
+    before = {p.name: p.read_bytes() for p in trained.iterdir()}
     Path("empty").mkdir()
     for base in ("no/such-model", "empty", "a name that is none"):
-        checkpoint.keep_files(made, base)
+        checkpoint.keep_files(trained, base)
     checkpoint.keep_files(Path("empty"), "made")
-    assert {p.name: p.read_bytes() for p in made.iterdir()} == before and not list(Path("empty").iterdir())
+    assert {p.name: p.read_bytes() for p in trained.iterdir()} == before and not list(Path("empty").iterdir())
 
 
 def test_the_files_of_a_model_on_the_hub_are_its_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:

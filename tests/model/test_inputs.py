@@ -36,9 +36,10 @@ def test_prompts_are_padded_on_the_left_and_videos_joined(processor: Any, sample
     batch = batch_inputs(processor, [samples[0].video, None, samples[2].video], ["Well?", "Well?", "What is it?"])
     alone = [batch_inputs(processor, [v], [p]) for v, p in ((samples[0].video, "Well?"), (None, "Well?"))]
     length = batch["input_ids"].shape[1]
-    for row, one in enumerate(alone):
-        own = one["input_ids"].shape[1]
-        assert batch["input_ids"][row].tolist() == [pad_id(processor)] * (length - own) + one["input_ids"][0].tolist()
+    for row, sample in enumerate(alone):
+        own = sample["input_ids"].shape[1]
+        padding = [pad_id(processor)] * (length - own)
+        assert batch["input_ids"][row].tolist() == padding + sample["input_ids"][0].tolist()
         assert batch["attention_mask"][row].tolist() == [0] * (length - own) + [1] * own
     assert set(alone[1]) == {"input_ids", "attention_mask"}
     assert batch["video_grid_thw"][:, 0].tolist() == [2, 1]
@@ -47,12 +48,12 @@ def test_prompts_are_padded_on_the_left_and_videos_joined(processor: Any, sample
 
 
 def test_videos_that_cannot_be_joined_are_refused() -> None:
-    made = [
+    samples = [
         {"input_ids": torch.ones(1, 3, dtype=torch.long), "pixel_values_videos": torch.zeros(1, frames, 3, 2, 2)}
         for frames in (4, 6)
     ]
     with pytest.raises(RbftError) as error:
-        collate(made, 0)
+        collate(samples, 0)
     assert str(error.value) == (
         "this model's videos cannot share a batch, because their shapes differ (pixel_values_videos: (1, 4, 3, 2, 2), "
         "(1, 6, 3, 2, 2)); use --batch_size 1"

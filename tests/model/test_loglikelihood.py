@@ -63,11 +63,11 @@ def test_a_mixed_batch_is_scored_as_by_full_forward_passes(loaded: Any, videos: 
     model, processor = loaded
     answers = [answer_ids(processor, label) for label in LABELS]
     together = score(model, batch_inputs(processor, videos, PROMPTS), [answers] * len(videos))
-    assert [[found.tokens for found in row] for row in together] == [[len(a) for a in answers]] * len(videos)
+    assert [[likelihood.tokens for likelihood in row] for row in together] == [[len(a) for a in answers]] * len(videos)
     for video, prompt, row in zip(videos, PROMPTS, together, strict=True):
         alone = batch_inputs(processor, [video], [prompt])
         expected = [naive(model, alone, ids)[0] for ids in answers]
-        assert [found.logprob for found in row] == pytest.approx(expected, abs=1e-4)
+        assert [likelihood.logprob for likelihood in row] == pytest.approx(expected, abs=1e-4)
         assert len({round(e, 3) for e in expected}) == len(LABELS)
 
 
@@ -86,9 +86,9 @@ def test_rows_may_have_answers_of_their_own_or_none(loaded: Any, videos: list[Pa
 def test_without_a_video(loaded: Any, videos: list[Path]) -> None:
     model, processor = loaded
     answers = [answer_ids(processor, label) for label in LABELS]
-    for given in ([None, None], [videos[0], None], [None, videos[0]]):
-        together = score(model, batch_inputs(processor, given, PROMPTS[:2]), [answers] * 2)
-        for video, prompt, row in zip(given, PROMPTS[:2], together, strict=True):
+    for row_videos in ([None, None], [videos[0], None], [None, videos[0]]):
+        together = score(model, batch_inputs(processor, row_videos, PROMPTS[:2]), [answers] * 2)
+        for video, prompt, row in zip(row_videos, PROMPTS[:2], together, strict=True):
             alone = batch_inputs(processor, [video], [prompt])
             assert [f.logprob for f in row] == pytest.approx([naive(model, alone, a)[0] for a in answers], abs=1e-4)
 
@@ -97,10 +97,10 @@ def test_greedy_is_what_greedy_decoding_answers(loaded: Any, videos: list[Path])
     model, processor = loaded
     inputs = batch_inputs(processor, videos[:2], PROMPTS[:2])
     out = model.generate(**inputs, max_new_tokens=6, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    said = out[:, inputs["input_ids"].shape[1] :].tolist()
-    answers = [said[0], said[0][:3], [*said[0][:5], said[0][5] + 1], said[1]]
-    greedy = [[found.greedy for found in row] for row in score(model, inputs, [answers] * 2)]
-    assert greedy == [[True, True, False, said[0] == said[1]], [said[0] == said[1]] * 2 + [False, True]]
+    decoded = out[:, inputs["input_ids"].shape[1] :].tolist()
+    answers = [decoded[0], decoded[0][:3], [*decoded[0][:5], decoded[0][5] + 1], decoded[1]]
+    greedy = [[likelihood.greedy for likelihood in row] for row in score(model, inputs, [answers] * 2)]
+    assert greedy == [[True, True, False, decoded[0] == decoded[1]], [decoded[0] == decoded[1]] * 2 + [False, True]]
 
 
 def test_answers_in_several_passes_score_as_in_one(
@@ -109,14 +109,14 @@ def test_answers_in_several_passes_score_as_in_one(
     model, processor = loaded
     inputs = batch_inputs(processor, videos, PROMPTS)
     answers = [[answer_ids(processor, label) for label in LABELS]] * len(videos)
-    one = score(model, inputs, answers)
+    in_one_pass = score(model, inputs, answers)
     passes = []
     handle = model.register_forward_pre_hook(lambda m, a, k: passes.append(len(k["input_ids"])), with_kwargs=True)
     monkeypatch.setattr(loglikelihood, "MOST_ROWS", 5)
     several = score(model, inputs, answers)
     handle.remove()
     assert passes == [4, 5, 5, 5, 5, 5, 3]
-    for a, b in zip(one, several, strict=True):
+    for a, b in zip(in_one_pass, several, strict=True):
         assert [f.logprob for f in a] == pytest.approx([f.logprob for f in b], abs=1e-5)
 
 

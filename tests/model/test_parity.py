@@ -193,13 +193,13 @@ def split(inputs: Any, keep: torch.Tensor, positions: torch.Tensor | None) -> li
     steps = [float(s) for s in inputs.get("second_per_grid_ts", [])] or [None] * len(grids)
     # Before the three rows of positions there may be one more, of text alone.
     where = [positions[-3:, i][:, kept].tolist() for i, kept in enumerate(keep)]
-    return [Seen(*one) for one in zip(ids, parts, grids, steps, where, strict=True)]
+    return [Seen(*values) for values in zip(ids, parts, grids, steps, where, strict=True)]
 
 
-def differences(expected: list[Seen], found: list[Seen], step_bound: float = 0.0) -> list[str]:
+def differences(expected: list[Seen], actual: list[Seen], step_bound: float = 0.0) -> list[str]:
     """Where two lists of the same samples differ, by sample; a time step may, by a share of `step_bound`."""
-    said = []
-    for k, (a, b) in enumerate(zip(expected, found, strict=True)):
+    differing = []
+    for k, (a, b) in enumerate(zip(expected, actual, strict=True)):
         same = {
             "ids": a.ids == b.ids,
             "pixels": torch.equal(a.pixels, b.pixels),
@@ -207,8 +207,8 @@ def differences(expected: list[Seen], found: list[Seen], step_bound: float = 0.0
             "step": a.step == b.step or abs(a.step - b.step) <= step_bound * a.step,
             "positions": a.positions == b.positions,
         }
-        said += [f"{k}: {name}" for name, equal in same.items() if not equal]
-    return said
+        differing += [f"{k}: {name}" for name, equal in same.items() if not equal]
+    return differing
 
 
 def own(family: str, batch: int = 1, limit: int | None = None) -> list[Seen]:

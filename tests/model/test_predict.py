@@ -30,11 +30,11 @@ def test_videos_are_labelled_in_order_and_an_unreadable_one_stops_no_other(ws: P
     assert text.problem == "cannot be opened (Invalid data found when processing input)"
     spec = load("demo")
     model, processor = load_model(str(BASE), device="cpu")
-    for found, video in ((first, videos[0]), (second, videos[2])):
+    for prediction, video in ((first, videos[0]), (second, videos[2])):
         make_clip(video, ws / "clip.mp4", spec.clips)  # as training would have seen it
         inputs = batch_inputs(processor, [ws / "clip.mp4"], [prompts.label(spec)])
         answer = generate(model, processor, inputs, {"max_new_tokens": 64})[0].text
-        assert found == Prediction(video, parse(answer, spec.label_names), answer)
+        assert prediction == Prediction(video, parse(answer, spec.label_names), answer)
         assert answer.strip()
 
 

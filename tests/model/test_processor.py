@@ -56,12 +56,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         for family, unit in (("qwen2_5_vl", 28), ("qwen3_vl", 32)):
             settings = ClipSettings(frames=16, max_fps=2, max_pixels=20_000, multiple=unit)
-            made = []
+            training_rows = []
             for i, ((seconds, shape), (prompt, answer)) in enumerate(zip(VIDEOS, TEXTS, strict=True)):
                 source = write_video(Path(f"{i}.mp4"), seconds, 10, shape, seed=i)
                 make_clip(source, Path(f"{family}-{i}.mp4"), settings)
-                made.append(prepared_sample(str(i), video=f"{family}-{i}.mp4").training_row(prompt, answer))
-            write_training_rows(Path(f"{family}.jsonl"), made)
+                training_rows.append(prepared_sample(str(i), video=f"{family}-{i}.mp4").training_row(prompt, answer))
+            write_training_rows(Path(f"{family}.jsonl"), training_rows)
             write_entries(Path(), {family: dataset_entry(f"{family}.jsonl")})
         yield folder
 
@@ -88,12 +88,12 @@ def encoded(family: str, template: str) -> list[list[int]]:
 def test_lengths_are_those_of_llama_factory(rows: Path, family: str, template: str) -> None:
     base = processor.load_base(str(rows / family))
     assert base.family == family and base.token_extent == ({"qwen2_5_vl": 28, "qwen3_vl": 32}[family], 2)
-    found = [probe(Path(f"{family}-{i}.mp4")) for i in range(len(VIDEOS))]
-    assert len({(c.frames, c.width, c.height) for c in found}) == len(VIDEOS)
-    ours = [processor.tokens(base, c, *text) for c, text in zip(found, TEXTS, strict=True)]
+    clips = [probe(Path(f"{family}-{i}.mp4")) for i in range(len(VIDEOS))]
+    assert len({(c.frames, c.width, c.height) for c in clips}) == len(VIDEOS)
+    ours = [processor.tokens(base, c, *text) for c, text in zip(clips, TEXTS, strict=True)]
     theirs = [len(ids) for ids in encoded(family, template)]
     assert ours == theirs
-    assert [processor.processed_size(base, c) for c in found] == [(c.frames, c.width, c.height) for c in found]
+    assert [processor.processed_size(base, c) for c in clips] == [(c.frames, c.width, c.height) for c in clips]
 
 
 def test_an_answer_that_is_not_there_yet_counts_with_the_most_it_may_have(rows: Path) -> None:
@@ -111,16 +111,16 @@ def test_what_a_processor_makes_of_a_clip_that_does_not_suit_it() -> None:
     assert processor.processed_size(base, Clip(8, 112, 112, 2.0)) == (8, 56, 56)
 
 
-def said(name: str) -> str:
+def refusal(name: str) -> str:
     with pytest.raises(RbftError) as raised:
         processor.load_base(name)
     return str(raised.value)
 
 
 def test_a_model_that_cannot_be_loaded_is_a_users_error(tmp_path: Path) -> None:
-    assert said("no/such/folder").startswith("no/such/folder: its processor cannot be loaded (")
+    assert refusal("no/such/folder").startswith("no/such/folder: its processor cannot be loaded (")
     (tmp_path / "empty").mkdir()
-    assert said(str(tmp_path / "empty")).startswith(f"{tmp_path}/empty: its processor cannot be loaded (")
+    assert refusal(str(tmp_path / "empty")).startswith(f"{tmp_path}/empty: its processor cannot be loaded (")
 
 
 def test_a_model_without_videos_is_refused(tmp_path: Path) -> None:
@@ -130,4 +130,4 @@ def test_a_model_without_videos_is_refused(tmp_path: Path) -> None:
     config.pop("processor_class", None)
     (tmp_path / "text/tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "text/config.json").write_text('{"model_type": "qwen2"}')
-    assert said(str(tmp_path / "text")) == f"{tmp_path}/text: its processor takes no video"
+    assert refusal(str(tmp_path / "text")) == f"{tmp_path}/text: its processor takes no video"

@@ -40,9 +40,9 @@ def test_a_version_that_misplaces_text_is_refused(family: str, monkeypatch: pyte
     _, largest = rope_check.text_start(family)
 
     def get_rope_index(self: Any, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
-        found, deltas = right(self, input_ids, *args, **kwargs)
-        found[:, :, -2:] += 4 - found[:, :, -2:].min()  # two tokens, and max(height, width) = 2
-        return found, deltas
+        shifted, deltas = right(self, input_ids, *args, **kwargs)
+        shifted[:, :, -2:] += 4 - shifted[:, :, -2:].min()  # two tokens, and max(height, width) = 2
+        return shifted, deltas
 
     get_rope_index.__signature__ = __import__("inspect").signature(right)  # type: ignore[attr-defined]
     monkeypatch.setattr(cls, "get_rope_index", get_rope_index)
