@@ -65,6 +65,8 @@ def output_problems(
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.is_file() else {}
     if state.get("global_step") != merged["max_steps"]:
         problems.append(f"it made {state.get('global_step', 'none')} of {merged['max_steps']} optimizer steps")
+    if merged.get("load_best_model_at_end") and not state.get("best_model_checkpoint"):
+        problems.append("it chose no checkpoint, though load_best_model_at_end is set")
     examples = _logged(log, "Num examples")
     if examples is None:
         problems.append("its log does not say on how many rows it trained")

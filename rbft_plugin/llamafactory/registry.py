@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,28 @@ def write_entries(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
     """
     with locked():
         files.write_text(folder / "dataset_info.json", _entries_text(folder / "dataset_info.json", entries))
+
+
+def register_rows(dataset: str, file: Path) -> None:
+    """Name a file of rows in the dataset_info.json beside it, and also the dataset's rows for validation.
+
+    A training reads one such file, which therefore has to know its `eval_dataset` too.
+    """
+    validation = DataFolder(dataset).rows(VALIDATION_ROWS)
+    known = {file.stem: file} | ({VALIDATION_ROWS: validation} if _has_rows(validation) else {})
+    paths = {name: Path(os.path.relpath(path, file.parent)).as_posix() for name, path in known.items()}
+    write_entries(file.parent, {llamafactory_name(dataset, name): dataset_entry(path) for name, path in paths.items()})
+
+
+def _has_rows(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def registered_file(folder: Path, name: str) -> Path | None:
+    """The file of a dataset that `folder`/dataset_info.json names; None if it names no file."""
+    path = folder / "dataset_info.json"
+    file = (files.read_json(path) if path.is_file() else {}).get(name, {}).get("file_name")
+    return Path(os.path.normpath(folder / file)) if file else None
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from rbft_plugin.data.prepared import (
     write_training_rows,
 )
 from rbft_plugin.errors import ProblemsError, RbftError
-from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
-from rbft_plugin.spec.names import llamafactory_name
+from rbft_plugin.llamafactory.registry import register_rows
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 
 
@@ -124,7 +123,6 @@ def write(
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
     write_training_rows(output, made)
-    name = llamafactory_name(dataset, output.stem)
-    write_entries(output.parent, {name: dataset_entry(output.name)})
+    register_rows(dataset, output)
     label_of = {s.id: s.label or "" for s in samples}
     return Counter(label_of[row.id] for row in made)

@@ -52,11 +52,25 @@ def stage_settings(training: Training, name: str) -> StageSettings:
         wrong.append(f"finetuning_type must be lora or full, not {merged.get('finetuning_type')}")
     other = [key for key in OTHER_EXAMPLES if merged.get(key)]
     wrong += [f"{key} must not be set: a stage trains on exactly its rows" for key in other]
+    measures = merged.get("do_eval") or merged.get("eval_strategy") not in (None, False, "no")
+    if bool(measures) != bool(validation_sets(merged)):
+        wrong.append("eval_dataset and eval_strategy need each other: the rows to measure the loss on, and when")
+    if merged.get("load_best_model_at_end") and not resumable(merged):
+        wrong.append(
+            "load_best_model_at_end must not be set: with all weights and without DeepSpeed, transformers does "
+            "not find a checkpoint's weights again"
+        )
     if merged.get("deepspeed") and not Path(str(merged["deepspeed"])).is_file():
         wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
         raise ProblemsError(f"{path} (training.stages.{name})", wrong)
     return StageSettings(path, overrides, merged)
+
+
+def validation_sets(merged: dict[str, Any]) -> list[str]:
+    """LLaMA-Factory's names of the datasets on which a stage measures its loss while it trains."""
+    given = merged.get("eval_dataset") or []
+    return [name.strip() for name in (given.split(",") if isinstance(given, str) else map(str, given))]
 
 
 def environment(launch: Launch, merged: dict[str, Any]) -> dict[str, str | int]:

@@ -15,11 +15,11 @@ from rbft_plugin.data.prepared import (
     write_training_rows,
 )
 from rbft_plugin.errors import RbftError
-from rbft_plugin.llamafactory.registry import dataset_entry, write_entries
+from rbft_plugin.llamafactory.registry import register_rows
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.rationales.filters import FILTERS, RationaleRow, reasons
 from rbft_plugin.spec.filters import Filters
-from rbft_plugin.spec.names import TASK_KINDS, llamafactory_name, parse_task
+from rbft_plugin.spec.names import TASK_KINDS, parse_task
 
 REASONS = {name: one.description for name, one in FILTERS.items()} | {
     "unlabelled": "it has no label, and so no hinted prompt",
@@ -110,6 +110,5 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
     write_training_rows(target, collection.rows)
     write_jsonl(folder / "rationale.dropped.jsonl", map(asdict, collection.dropped))
     if folder != DataFolder(collection.dataset).path:
-        name = llamafactory_name(collection.dataset, "rationale")
-        write_entries(folder, {name: dataset_entry("rationale.jsonl")})
+        register_rows(collection.dataset, target)
     return target

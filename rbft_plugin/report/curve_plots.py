@@ -45,7 +45,7 @@ def reliability(report: Report, missing: frozenset[str] = frozenset()) -> Figure
 
 
 def losses(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
-    """Training loss by optimizer step: a panel a stage, a line an arm and seed."""
+    """Loss by optimizer step: a panel a stage, a line an arm and seed, and a paler one for its validation loss."""
     stages = list(dict.fromkeys(one.stage for one in report.losses))
     arms = list(dict.fromkeys(one.arm for one in report.losses))
     # Of what several cells of a sweep share no arm has the name.
@@ -57,10 +57,14 @@ def losses(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
         for one in (one for one in report.losses if one.stage == stage):
             style = arm_style(places[one.arm]) | {"markevery": max(1, len(one.steps) // 8)}
             (lines[names[one.arm]],) = axes.plot(one.steps, one.loss, **style, ms=4, lw=1.3)
+            if one.eval_steps:
+                style["markevery"] = max(1, len(one.eval_steps) // 8)
+                axes.plot(one.eval_steps, one.eval_loss, **style, ms=4, lw=0.9, mfc="none", alpha=0.7)
         axes.set_title(f"stage: {stage}", fontsize=10)
         axes.set_xlabel("optimizer step")
         axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("training loss")
+    validated = any(one.eval_steps for one in report.losses)
+    panels[0].set_ylabel("training loss (hollow: validation)" if validated else "training loss")
     _legend(figure, lines)
     return figure
 

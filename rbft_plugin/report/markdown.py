@@ -34,7 +34,7 @@ TITLES = {
     "classes": "F1 by class",
     "confusion": "confusion matrices",
     "reliability": "reliability of the probabilities",
-    "loss": "training loss",
+    "loss": "loss during training",
     "curves": "learning curves",
 }  # of the pictures, in the order of report.md and the page
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
@@ -59,16 +60,31 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
 
 
 def losses(logs: Sequence[Path]) -> list[LossCurve]:
-    """The training loss of every stage of the runs that these logs belong to, first of stages on rationales."""
+    """The loss of every stage of the runs that these logs belong to, first of stages on rationales."""
     curves = []
     for run in dict.fromkeys(run for log in logs if (run := layout.run_of(log))):
         for arm, seed, stage, file in layout.loss_files(run):
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-            rows = [row for row in rows if isinstance(row.get("loss"), int | float)]
-            if rows:
-                steps, values = [row["current_steps"] for row in rows], [row["loss"] for row in rows]
-                curves.append(LossCurve(arm=arm, seed=seed, stage=stage, steps=steps, loss=values))
+            (steps, loss), (eval_steps, eval_loss) = _points(rows, "loss"), _points(rows, "eval_loss")
+            if steps:
+                curves.append(
+                    LossCurve(
+                        arm=arm,
+                        seed=seed,
+                        stage=stage,
+                        steps=steps,
+                        loss=loss,
+                        eval_steps=eval_steps,
+                        eval_loss=eval_loss,
+                    )
+                )
     return sorted(curves, key=lambda one: "rationale" not in one.stage)
+
+
+def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """The steps at which LLaMA-Factory logged a number under a key, and the numbers."""
+    points = [(row["current_steps"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def _step(run: Path, record: StepRecord) -> ProvenanceStep:

@@ -162,13 +162,15 @@ class Provenance(ReportPart):
 
 
 class LossCurve(ReportPart):
-    """The training loss of one stage of one arm and seed."""
+    """The training loss of one stage of one arm and seed, and the validation loss, if it was measured."""
 
     arm: str
     seed: int
     stage: str
     steps: list[int]
     loss: list[float]
+    eval_steps: list[int] = []
+    eval_loss: list[float] = []
 
 
 class LearningCurves(ReportPart):

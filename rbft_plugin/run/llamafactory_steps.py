@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.check import model_fit
-from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_manifest, read_training_rows
-from rbft_plugin.llamafactory import checks, training
+from rbft_plugin.data.prepared import DataFolder, TrainingRow, read_jsonl, read_manifest, read_training_rows
+from rbft_plugin.llamafactory import checks, registry, training
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.sweep import Cell, Place, of_training
-from rbft_plugin.spec.names import llamafactory_name
+from rbft_plugin.spec.names import VALIDATION_ROWS, llamafactory_name
 
 
 def train(
@@ -45,16 +45,25 @@ def train(
         "seed": seed,
         "include_effective_tokens_per_second": True,
     }
-    launch = cell.recipe.launch
+    launch, validation = cell.recipe.launch, training.validation_sets(merged)
+    validates = llamafactory_name(plan.dataset.name, VALIDATION_ROWS) in validation
 
-    def problems_before() -> list[str]:
-        read_manifest(plan.dataset.name)  # raises if there is none
-        if not file.is_file():
-            return [f"{file} is missing"]
-        given = read_jsonl(file)
+    def row_problems(path: Path) -> list[str]:
+        if not path.is_file():
+            return [f"{path} is missing"]
+        given = read_jsonl(path)
         problems = checks.row_problems(given)
         parsed = [] if problems else [TrainingRow.from_json(row) for row in given]
         return problems or model_fit.run_problems(cell.recipe, plan.dataset.clips, merged, stage, parsed)
+
+    def problems_before() -> list[str]:
+        read_manifest(plan.dataset.name)  # raises if there is none
+        problems = row_problems(file)
+        for name in validation:
+            path = registry.registered_file(registered, name)
+            of_set = row_problems(path) if path else [f"{registered}/dataset_info.json names no file for it"]
+            problems += [f"eval_dataset {name}: {problem}" for problem in of_set]
+        return problems
 
     def problems_after(log: str) -> list[str]:
         given = read_training_rows(file)
@@ -78,7 +87,7 @@ def train(
             stage=stage,
             cell=place.cell,
             output=output,
-            files=(recipe, file),
+            files=(recipe, file, *([DataFolder(plan.dataset.name).rows(VALIDATION_ROWS)] if validates else [])),
             model=start,
             resumable=training.resumable(merged),
             torchrun=bool(env),

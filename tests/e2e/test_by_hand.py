@@ -44,12 +44,15 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     said = sh(
         "llamafactory-cli train recipes/stage2.yaml dataset=mine_label adapter_name_or_path=s1 output_dir=s3 "
         "eval_dataset=mine_label_val eval_strategy=steps eval_steps=1 load_best_model_at_end=true "
-        f"metric_for_best_model=eval_loss {watched}"
+        f"metric_for_best_model=eval_loss {watched} learning_rate=5.0"  # so that the loss rises
     ).stdout
     losses = [row["eval_loss"] for row in read_jsonl(Path("s3/trainer_log.jsonl")) if "eval_loss" in row]
     state = json.loads(Path("s3/trainer_state.json").read_text())
     assert len(losses) == 3 and state["global_step"] == 3, said
     assert state["best_metric"] == pytest.approx(min(losses), abs=1e-3)
+    assert state["best_global_step"] < 3
+    best = Path("s3", f"checkpoint-{state['best_global_step']}", "adapter_model.safetensors")
+    assert Path("s3/adapter_model.safetensors").read_bytes() == best.read_bytes()
 
     # Typed unquoted where the shell turns rbft_* into rbft_plugin; demo and smarthome are not prepared.
     Path("rbft_plugin").mkdir()

@@ -205,6 +205,16 @@ def test_the_rows_of_an_evaluation_in_the_same_log_are_not_those_of_training(fol
     assert problems(trained(), LOG + evaluated) == []
 
 
+def test_a_training_that_was_to_choose_a_checkpoint_says_which(folder: Path) -> None:
+    output, merged = trained(), {"max_steps": 10, "finetuning_type": "lora", "load_best_model_at_end": True}
+    assert checks.output_problems(output, LOG, 1234, merged, Launch()) == [
+        "it chose no checkpoint, though load_best_model_at_end is set"
+    ]
+    state = json.loads((output / "trainer_state.json").read_text())
+    (output / "trainer_state.json").write_text(json.dumps(state | {"best_model_checkpoint": "out/checkpoint-5"}))
+    assert checks.output_problems(output, LOG, 1234, merged, Launch()) == []
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_is_said(folder: Path, loss: float) -> None:
     assert problems(trained(losses=(2.5, loss, 0.0))) == ["its loss is not a finite number"]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_split, read_training_rows
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory import rows
+from rbft_plugin.llamafactory.registry import registered_file
 from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 
@@ -138,6 +139,19 @@ def test_rows_are_written_and_registered_beside_themselves(ws: Path) -> None:
     assert read_training_rows(target) == rows.rows(rows.subset(samples, shots=2, seed=1), ROW_KINDS["label"])
     registered = json.loads(Path("runs/x/rows/dataset_info.json").read_text())
     assert {name: entry["file_name"] for name, entry in registered.items()} == {"mine_label_seed-1": target.name}
+
+
+def test_rows_for_validation_are_registered_beside_rows_for_training(ws: Path) -> None:
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    prepare(load("mine"), QUIET)
+    folder = Path("runs/x/cell/rows")
+    rows.write("mine", "label", folder / "label.jsonl")
+    registered = json.loads((folder / "dataset_info.json").read_text())
+    assert list(registered) == ["mine_label", "mine_label_val"]
+    assert registered["mine_label_val"]["file_name"] == "../../../../data/mine/label_val.jsonl"
+    assert registered_file(folder, "mine_label_val") == Path("data/mine/label_val.jsonl")
+    assert registered_file(folder, "mine_label") == folder / "label.jsonl"
+    assert registered_file(folder, "other") is None and registered_file(Path("none"), "mine_label") is None
 
 
 def test_kinds_made_of_rationales_need_them(ws: Path) -> None:

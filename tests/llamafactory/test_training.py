@@ -77,6 +77,25 @@ def test_max_steps_is_a_number_above_0(folder: Path, steps: str) -> None:
     )
 
 
+VALIDATION = {"eval_dataset": "mine_label_val", "eval_strategy": "steps", "load_best_model_at_end": True}
+
+
+def test_settings_of_a_validation_while_training(folder: Path) -> None:
+    merged = training.stage_settings(stages("max_steps: 5\nfinetuning_type: lora\n", VALIDATION), "label").merged
+    assert training.validation_sets(merged) == ["mine_label_val"]
+    assert training.validation_sets({"eval_dataset": "a, b"}) == training.validation_sets({"eval_dataset": ["a", "b"]})
+    assert training.validation_sets({}) == []
+    full = said("max_steps: 5\nfinetuning_type: full\n", VALIDATION)
+    assert full.splitlines()[1:] == [
+        "  - load_best_model_at_end must not be set: with all weights and without DeepSpeed, transformers does not "
+        "find a checkpoint's weights again"
+    ]
+    for key in ("eval_dataset", "eval_strategy"):
+        assert said("max_steps: 5\nfinetuning_type: lora\n", {key: VALIDATION[key]}).splitlines()[1:] == [
+            "  - eval_dataset and eval_strategy need each other: the rows to measure the loss on, and when"
+        ]
+
+
 def test_a_kind_of_finetuning_that_leaves_another_model_is_refused(folder: Path) -> None:
     assert said("max_steps: 5\nfinetuning_type: freeze\n").endswith(
         "  - finetuning_type must be lora or full, not freeze"

@@ -191,8 +191,19 @@ def test_losses_are_of_every_stage_of_the_run_in_the_order_of_stages() -> None:
     train("rationale", {"current_steps": 2, "loss": 4.0})
     train("empty")
     assert [one.model_dump() for one in provenance.losses([log, log])] == [
-        {"arm": "rbft", "seed": 3, "stage": "rationale", "steps": [2], "loss": [4.0]},
-        {"arm": "rbft", "seed": 3, "stage": "label", "steps": [5, 9], "loss": [2.5, 1]},
+        {
+            "arm": "rbft",
+            "seed": 3,
+            "stage": "rationale",
+            "steps": [2],
+            "loss": [4.0],
+            "eval_steps": [],
+            "eval_loss": [],
+        },
+        {
+            **{"arm": "rbft", "seed": 3, "stage": "label", "steps": [5, 9], "loss": [2.5, 1]},
+            **{"eval_steps": [5], "eval_loss": [1]},
+        },
     ]
     assert provenance.losses([evaluated("OUT")]) == []
 

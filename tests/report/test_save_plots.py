@@ -211,6 +211,15 @@ def test_learning_curves_of_several_arms_stand_beside_one_another_with_every_see
     assert whiskers == [list(one.ci95) for one in of]
 
 
+def test_validation_loss_is_drawn_beside_training_loss() -> None:
+    curve = LossCurve(arm="rbft", seed=0, stage="s", steps=[1, 2], loss=[2, 1], eval_steps=[2], eval_loss=[1.5])
+    figure: Any = curves.losses(summarize([scored("rbft", RBFT)], Origin(losses=[curve])))
+    training, validation = figure.axes[0].lines
+    assert (list(validation.get_xdata()), list(validation.get_ydata())) == ([2], [1.5])
+    assert validation.get_color() == training.get_color() and validation.get_markerfacecolor() == "none"
+    assert figure.axes[0].get_ylabel() == "training loss (hollow: validation)"
+
+
 def test_names_of_many_lines_leave_the_panels_their_room() -> None:
     def panel(arms: int) -> float:
         losses = [LossCurve(arm=f"arm {n}", seed=0, stage="s", steps=[1, 2], loss=[2, 1]) for n in range(arms)]

@@ -275,6 +275,25 @@ def test_training_refuses_rows_and_media_that_are_not_as_they_were(prepared: Pla
 
 
 @pytest.mark.torch
+def test_training_refuses_rows_for_validation_that_cannot_be_used(prepared: Plan) -> None:
+    training = prepared.recipe.training.model_dump(mode="json")
+
+    def of(name: str) -> Plan:
+        training["overrides"] |= {"eval_dataset": name, "eval_strategy": "steps"}
+        return shipped("demo", dataset="mine", training=training)
+
+    file = Path("data/mine/label_val.jsonl")
+    made = of("mine_label_val")
+    assert file in step_of(made, "train direct_sft seed 0 label").files
+    assert refused(made) == []
+    assert refused(of("theirs")) == ["eval_dataset theirs: dataset_info/dataset_info.json names no file for it"]
+    file.write_text("{}\n")
+    assert refused(made) == ["eval_dataset mine_label_val: row 1: must have 'messages' and 'videos'"]
+    file.unlink()
+    assert refused(made) == ["eval_dataset mine_label_val: data/mine/label_val.jsonl is missing"]
+
+
+@pytest.mark.torch
 def test_training_refuses_rows_that_are_too_long_by_one_token(prepared: Plan) -> None:
     shutil.copytree(BASE, prepared.recipe.base_model)  # as the demo makes it
     given = read_training_rows(Path("data/mine/label.jsonl"))
