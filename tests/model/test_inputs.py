@@ -103,6 +103,8 @@ def test_a_reader_that_is_killed_is_explained(
     processor: Any, samples: list[ModelInput], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "sample_inputs", lambda *_: os.kill(os.getpid(), 9))
+    looks = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(looks, "__defaults__", (0.2,))  # seconds between two looks at the processes; torch has 5
     with pytest.raises(RbftError) as error:
         list(batches(processor, samples, 2, 1))
     assert str(error.value).startswith("a process that reads clips died (DataLoader worker (pid")
