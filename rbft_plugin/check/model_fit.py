@@ -126,7 +126,9 @@ def stage_findings(
 def run_problems(
     recipe: Recipe, settings: ClipSettings, merged: dict[str, Any], stage: str, rows: Sequence[TrainingRow]
 ) -> list[str]:
-    """Lines on all of this for the training rows of a stage, which `checks.row_problems` has found right.
+    """What `model_findings`, `break_findings` and `stage_findings` say of the training rows of a stage, as lines.
+
+    `checks.row_problems` must have found the rows right.
 
     Where the base model cannot be loaded here (the harness may know other caches or mirrors), it is not asked.
     """
@@ -145,7 +147,10 @@ def run_problems(
 
 
 def run_tokens(base_model: str, rows: Sequence[TrainingRow]) -> int | None:
-    """How many tokens rows are that `run_problems` has found right; None where the base model cannot be loaded here."""
+    """The number of tokens of all rows, or None if the base model cannot be loaded here.
+
+    `run_problems` must have found the rows right.
+    """
     try:
         base = load_base(base_model)
     except RbftError:

@@ -147,7 +147,10 @@ def findings(fingerprints: Mapping[Sample, PictureFingerprint | None]) -> list[F
 def _copies(
     same: Sequence[Sample], how: str, shared: Callable[[Sample, Sample], bool] = lambda one, other: True
 ) -> list[Finding]:
-    """What is said of samples of which each that `shared` relates shows the same: of all but the first of them."""
+    """Findings on all but the first of `same`, whose samples show the same thing.
+
+    A sample gets one if `shared` relates it to a sample before it, or to any sample of another split.
+    """
     results = []
     for i, sample in enumerate(same):
         others = [s for s in same[:i] if shared(s, sample)]
