@@ -78,8 +78,7 @@ def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int 
     except RbftError:
         return None, None
     sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}
-    of_kind = {"rationales": sizes["train"], "score": sizes["test"]}
-    return sum(sizes.values()), sum(of_kind.get(s.kind, 0) for s in to_do)
+    return sum(sizes.values()), sum(sizes[step.split] for step in to_do if step.split)
 
 
 def _seconds(step: Step, base: str, past: list[StepRecord]) -> float | None:

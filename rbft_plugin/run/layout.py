@@ -7,7 +7,7 @@ runs/<run>/
     superseded/<step>-<time>/                   what a step made of earlier inputs, or was making when interrupted
     report/
     [<cell>/]rationales[_hinted]/, rows[_hinted]/
-    [<cell>/]<arm>/seed-<seed>/<stage>/, eval/, merged/
+    [<cell>/]<arm>/seed-<seed>/<stage>/, eval[_<split>][_<checkpoint>]/, merged/
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+
+from rbft_plugin.spec.dataset_sources import Split
 
 LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
 
@@ -96,8 +98,10 @@ def merged_folder(part: Path, arm: str, seed: int) -> Path:
     return _seed_folder(part, arm, seed) / "merged"
 
 
-def evaluation_folder(part: Path, arm: str, seed: int) -> Path:
-    return _seed_folder(part, arm, seed) / "eval"
+def evaluation_folder(part: Path, arm: str, seed: int, split: Split = "test", checkpoint: str = "") -> Path:
+    """Where the answers of an arm's last model to a split are logged, or those of a checkpoint of its last stage."""
+    names = ["eval", *([] if split == "test" else [split]), *([checkpoint] if checkpoint else [])]
+    return _seed_folder(part, arm, seed) / "_".join(names)
 
 
 def _seed_folder(part: Path, arm: str, seed: int) -> Path:

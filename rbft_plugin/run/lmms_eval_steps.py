@@ -14,6 +14,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.sweep import WRITING, Cell, Place, in_cell, of_training
+from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import TASK_KINDS, task_name
 from rbft_plugin.spec.recipe import EvaluationSettings
 
@@ -31,24 +32,40 @@ def write_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
         base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), layout.answers_cache(output)
         settings = given.model_copy(update={"args": {"use_cache": cache.as_posix(), **given.args}})
         name, task = ("hinted rationales", "rationale_hinted") if hinted else ("rationales", "rationale")
-        step = _step(plan, cell, f"write {in_cell(part, name)}", "rationales", base, output, [task], settings)
+        step = _step(plan, cell, f"write {in_cell(part, name)}", "rationales", base, output, [task], settings, "train")
         return replace(step, cache=cache, cell=part), output
 
     settings = (given.batch_size, given.model_args, given.args)
     return plan.once(("write", hinted, cell.recipe.base_model, str(settings)), make)
 
 
-def score(plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], model: Checkpoint) -> Path:
-    """The folder of the model's logged answers."""
+def score(
+    plan: Plan,
+    cell: Cell,
+    arm: str,
+    seed: int,
+    stages: Sequence[str],
+    model: Checkpoint,
+    split: Split = "test",
+    kinds: Sequence[str] = (),
+    checkpoint: str = "",
+) -> Path:
+    """The folder of the model's logged answers to a split; `kinds` of tasks are those of the recipe unless given.
+
+    `checkpoint` is the folder of the model below that of its stage, where it is not the stage's last model.
+    """
     settings = cell.recipe.evaluation
+    asked = tuple(kinds) or settings.tasks
     place = Place(cell.part((*of_training(cell.recipe, stages), "evaluation")), arm, seed)
 
     def make() -> tuple[Step, Path]:
-        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed)
-        step = _step(plan, cell, f"score {place}", "score", model, output, settings.tasks, settings)
+        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed, split, checkpoint)
+        of = f" {checkpoint}" if checkpoint else ""
+        on = "" if split == "test" else f" on {split}"
+        step = _step(plan, cell, f"score {place}{of}{on}", "score", model, output, asked, settings, split)
         return replace(step, arm=arm, seed=seed, cell=place.cell), output
 
-    return plan.once(("score", model, str(settings)), make)
+    return plan.once(("score", model, split, asked, str(settings)), make)
 
 
 def _step(
@@ -60,10 +77,10 @@ def _step(
     output: Path,
     kinds: Sequence[str],
     settings: EvaluationSettings,
+    split: Split,
 ) -> Step:
     """One start for tasks that run on one split."""
-    tasks = [task_name(plan.dataset.name, task) for task in kinds]
-    split = TASK_KINDS[kinds[0]].splits[0]
+    tasks = [task_name(plan.dataset.name, task, split) for task in kinds]
 
     def problems_beside() -> list[str]:
         given = read_split(plan.dataset.name, split)
@@ -71,16 +88,20 @@ def _step(
 
     def problems_after(log: str) -> list[str]:
         given = read_split(plan.dataset.name, split)
-        ids = [sample.id for sample in given if "rationale_hinted" not in kinds or sample.hinted_prompt]
+        labelled = kind == "score" or any(TASK_KINDS[task].hinted for task in kinds)
+        ids = [sample.id for sample in given if sample.label is not None or not labelled]
         found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
         return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
 
-    configs = [*(f"{task}.yaml" for task in tasks), *dict.fromkeys(b for kind in kinds for b in TASK_KINDS[kind].bases)]
+    included = [task_name(plan.dataset.name, task) for task in kinds]  # by those of another split than the first
+    configs = [f"{task}.yaml" for task in dict.fromkeys([*tasks, *included])]
+    configs += dict.fromkeys(base for task in kinds for base in TASK_KINDS[task].bases)
     return Step(
         name,
         kind,
         plan.with_env(evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
         output=output,
+        split=split,
         files=(DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)),
         model=model,
         problems_beside=problems_beside,

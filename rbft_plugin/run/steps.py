@@ -16,6 +16,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.records import Inputs, PlannedEvaluation, PlanRecord, StepKind
 from rbft_plugin.spec.dataset import Dataset
+from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.recipe import Recipe
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Step:
     arm: str | None = None
     seed: int | None = None
     stage: str | None = None
+    split: Split | None = None  # whose samples the model is asked about
     cell: str = ""  # the part of a sweep's cell that it depends on
     output: Path | None = None  # a folder that only this step writes
     leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
