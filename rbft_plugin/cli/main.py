@@ -6,7 +6,7 @@ import errno
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from rbft_plugin import workspace
 from rbft_plugin.cli import data, terminal
 from rbft_plugin.cli.terminal import console, stderr
 from rbft_plugin.errors import RbftError, one_line
+
+if TYPE_CHECKING:
+    from rbft_plugin.run.steps import Plan, Step
 
 app = typer.Typer(
     help="Rationale-Bootstrapped Fine-Tuning over LLaMA-Factory and lmms-eval.",
@@ -76,6 +79,31 @@ def collect(
     terminal.print_collection(collection)
     target = write(collection, rows or DataFolder(collection.dataset).path, overwrite)
     console.print(f"written: {target}")
+
+
+@app.command()
+def choose(
+    recipe: Annotated[Path, typer.Argument(help="A runner recipe with `select`, whose candidates have been scored.")],
+) -> None:
+    """Choose the settings of each arm on the validation split, and write the recipe of what was chosen.
+
+    `rbft run` does this by itself, and then runs that recipe.
+    """
+    from rbft_plugin.run import choose as choice
+    from rbft_plugin.run.plan import make
+    from rbft_plugin.spec.dataset import load as load_dataset
+    from rbft_plugin.spec.recipe import load as load_recipe
+
+    workspace.require()
+    loaded = load_recipe(recipe)
+    if not loaded.select:
+        raise RbftError(f"{recipe}: it has no `select`, so there is nothing to choose")
+    plan = make(loaded, load_dataset(loaded.dataset), recipe)
+    record = choice.choose(plan)
+    written = choice.write(plan, recipe, record)
+    terminal.print_choices(record)
+    for path in written:
+        console.print(f"written: {path}")
 
 
 @app.command()
@@ -152,27 +180,42 @@ def demo(
 
 def _run(path: Path, dry_run: bool, jobs: int) -> None:
     from rbft_plugin.run import runner
-    from rbft_plugin.run.plan import make
+    from rbft_plugin.run.choose import read_chosen
+    from rbft_plugin.run.plan import add_chosen, make, open_commands
     from rbft_plugin.spec.dataset import load as load_dataset
     from rbft_plugin.spec.recipe import load as load_recipe
 
     workspace.require()
     recipe = load_recipe(path)
-    plan = make(recipe, load_dataset(recipe.dataset))
+    plan = make(recipe, load_dataset(recipe.dataset), path)
     if dry_run:
+        known = recipe.select and runner.is_done(plan, plan.steps[-1])
+        if known:
+            add_chosen(plan, read_chosen(plan))
         console.print(plan.commands(), end="")
+        if recipe.select and not known:
+            console.print(open_commands(plan, path), end="")
         return
     _require_right_positions(recipe.base_model)
-    with terminal.Live(plan.steps) as live:
-        if recipe.launch.node_rank:
-            return runner.follow(plan, live.notify)
-        terminal.announce(plan)
-        failed = None
+    _execute(plan, plan.steps, jobs)
+    if recipe.select:
+        _execute(plan, runner.with_lost(plan, add_chosen(plan, read_chosen(plan))), jobs)
+
+
+def _execute(plan: Plan, steps: list[Step], jobs: int) -> None:
+    """Run these steps of a plan. What succeeded is reported, even if another step failed."""
+    from rbft_plugin.run import runner
+
+    failed = None
+    with terminal.Live(steps) as live:
+        if plan.recipe.launch.node_rank:
+            return runner.follow(plan, live.notify, steps)
+        terminal.announce(plan, steps)
         try:
-            runner.execute(plan, live.notify, jobs)
+            runner.execute(plan, live.notify, jobs, steps)
         except RbftError as error:
             failed = error
-    if runner.is_done(plan, plan.report):  # the report of all arms that succeeded
+    if steps[-1].kind == "report" and runner.is_done(plan, steps[-1]):
         terminal.print_outcome(plan)
     if failed:
         raise failed

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none 
     from rbft_plugin.data.prepare import Prepared
     from rbft_plugin.rationales.collect import Collection
     from rbft_plugin.report.view_model import Report
+    from rbft_plugin.run.records import ChoiceRecord
     from rbft_plugin.run.steps import Plan, Step
     from rbft_plugin.spec.dataset import Dataset
 
@@ -28,12 +29,12 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 LINE_EVERY = 60.0  # seconds between two lines of progress in a log
 
 
-def announce(plan: Plan) -> None:
+def announce(plan: Plan, steps: Sequence[Step]) -> None:
     """The steps that a run has to do, and what they will take."""
     from rbft_plugin.run.estimate import estimate
 
-    expected = estimate(plan)
-    console.print(f"{plan.folder}: {len(expected.to_do)} of {len(plan.steps)} steps to do", style="bold")
+    expected = estimate(plan, steps)
+    console.print(f"{plan.folder}: {len(expected.to_do)} of {len(steps)} steps to do", style="bold")
     for line in expected.lines():
         console.print(f"  {line}")
 
@@ -54,6 +55,23 @@ def print_collection(collection: Collection, examples: int = 2, width: int = 100
         console.print(f"  {collection.uncounted} have no token count, so it is not known whether they were cut off")
     if collection.further:
         console.print(f"  {collection.further} further texts are not used, only the first of each video (--repeats)")
+
+
+def print_choices(record: ChoiceRecord) -> None:
+    """A table of what each arm chose among how many candidates, and its metric on the validation split."""
+    from rich.table import Table
+
+    from rbft_plugin.report.prose import candidate_name, percent
+    from rbft_plugin.scoring.metrics import METRICS
+
+    table = Table(title="chosen on the validation split")
+    for column in ("arm", "chosen", METRICS[record.metric].title, "candidates"):
+        table.add_column(column, overflow="fold")
+    for choice in record.choices:
+        best = choice.candidates[choice.chosen]
+        arm = "/".join(filter(None, (choice.cell, choice.arm)))
+        table.add_row(arm, candidate_name(best, record.settings), percent(best.metric), str(len(choice.candidates)))
+    console.print(table)
 
 
 def print_summary(report: Report) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +51,23 @@ def _row_problem(row: Any) -> str | None:
 
 
 def output_problems(
-    output: Path, log: str, rows: int, merged: dict[str, Any], launch: Launch, tokens: int | None = None
+    output: Path,
+    log: str,
+    rows: int,
+    merged: dict[str, Any],
+    launch: Launch,
+    tokens: int | None = None,
+    checkpoints: Collection[int] = (),
 ) -> list[str]:
     """What shows that a training did not do what was meant, whatever its exit status.
 
-    `tokens` is the length of all rows together, where it is known.
+    `tokens` is the length of all rows together, where it is known. `checkpoints` are steps whose models are needed.
     """
     weights = "adapter_model" if merged["finetuning_type"] == "lora" else "model"
     problems = []
-    if not [*output.glob(f"{weights}*.safetensors"), *output.glob(f"{weights}*.bin")]:
-        problems.append(f"there is no {weights}*.safetensors in {output}")
+    for folder in (output, *(output / f"checkpoint-{step}" for step in checkpoints)):
+        if not [*folder.glob(f"{weights}*.safetensors"), *folder.glob(f"{weights}*.bin")]:
+            problems.append(f"there is no {weights}*.safetensors in {folder}")
     state_file = output / "trainer_state.json"
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.is_file() else {}
     if state.get("global_step") != merged["max_steps"]:
@@ -128,7 +135,20 @@ def export_problems(output: Path) -> list[str]:
     return [f"there is no {name} in {output}" for name in lost]
 
 
-def remove_checkpoints(output: Path) -> None:
-    """Delete the optimizer states of a finished training; the model itself lies beside them."""
+# What of a checkpoint-* serves only to resume a training, as transformers and DeepSpeed name it.
+STATES = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "global_step*", "latest", "zero_to_fp32.py")
+
+
+def remove_checkpoints(output: Path, kept: Collection[int] = ()) -> None:
+    """Delete the checkpoints of a finished training, whose last model lies beside them.
+
+    Of the steps `kept`, only what serves to resume is deleted.
+    """
+    stay = [output / f"checkpoint-{step}" for step in kept]
     for folder in output.glob("checkpoint-*"):
-        shutil.rmtree(folder)
+        states = [path for pattern in STATES for path in folder.glob(pattern)] if folder in stay else [folder]
+        for path in states:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,11 +61,26 @@ def stage_settings(training: Training, name: str) -> StageSettings:
             "load_best_model_at_end must not be set: with all weights and without DeepSpeed, transformers does "
             "not find a checkpoint's weights again"
         )
+    if stage.checkpoint and stage.checkpoint not in saved_steps(merged):
+        kept = ", ".join(map(str, saved_steps(merged))) or "none"
+        wrong.append(f"checkpoint: {stage.checkpoint} is not kept before the last step; those that are: {kept}")
     if merged.get("deepspeed") and not Path(str(merged["deepspeed"])).is_file():
         wrong.append(f"deepspeed: {merged['deepspeed']}: no such file")
     if wrong:
         raise ProblemsError(f"{path} (training.stages.{name})", wrong)
     return StageSettings(path, overrides, merged)
+
+
+def saved_steps(merged: dict[str, Any]) -> list[int]:
+    """The optimizer steps whose checkpoints a stage leaves, but for the last step: that model lies in its folder.
+
+    transformers takes a `save_steps` below 1 for a share of all steps. It keeps all checkpoints only if
+    `save_total_limit` is not set.
+    """
+    every, steps = merged.get("save_steps", 500), merged.get("max_steps")
+    if merged.get("save_strategy", "steps") != "steps" or merged.get("save_total_limit") or not isinstance(steps, int):
+        return []
+    return list(range(first, steps, first)) if (first := math.ceil(every * steps if every < 1 else every)) else []
 
 
 def validation_sets(merged: dict[str, Any]) -> list[str]:
@@ -132,6 +148,15 @@ def result(previous: Checkpoint, output: Path, finetuning_type: str, adapters: s
         return replace(previous, base=output.as_posix(), adapters=())
     kept = previous.adapters if adapters == "fresh" else previous.adapters[:-1]
     return replace(previous, adapters=(*kept, output.as_posix()))
+
+
+def at_step(model: Checkpoint, step: int | None) -> Checkpoint:
+    """The model of a stage as it was after `step` optimizer steps; None is the stage's last model, `model` itself."""
+    if step is None:
+        return model
+    *before, last = model.adapters or (model.base,)
+    saved = f"{last}/checkpoint-{step}"
+    return replace(model, adapters=(*before, saved)) if model.adapters else replace(model, base=saved)
 
 
 def export_argv(model: Checkpoint, output: Path, merged: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 
 NOTE = "rbft.json"  # `rbft run` writes it beside a model that it trained
+REMOVED = "removed.json"  # in the folder of a model whose weights were removed: what its fingerprint was
 # The files beside the weights in a model's folder, as any version of transformers writes them.
 FILES = (
     *("config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"),
@@ -114,14 +115,30 @@ def write_note(folder: Path, checkpoint: Checkpoint) -> None:
     files.write_json(folder / NOTE, asdict(checkpoint))
 
 
+def remove_weights(folder: Path) -> None:
+    """Delete the weights of a model's folder. Its fingerprint stays what it was."""
+    files.write_json(folder / REMOVED, {"fingerprint": fingerprint(str(folder))})
+    for pattern in ("*.safetensors", "*.bin"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def removed(model: str) -> bool:
+    """Whether `remove_weights` deleted this model's weights."""
+    return (Path(model) / REMOVED).is_file()
+
+
 def fingerprint(model: str) -> str:
     """Identifies a model's content: a hash of the names and content of a folder's files, or else the hub name.
 
-    Files are read as a whole, because training may leave both ends of a file as they were (frozen embeddings come
-    first, a frozen vision tower last). A process reads a file again only when it has changed.
+    A folder whose weights were removed has the fingerprint that it had with them. Files are read as a whole, because
+    training may leave both ends of a file as they were (frozen embeddings come first, a frozen vision tower last). A
+    process reads a file again only when it has changed.
     """
     if not Path(model).is_dir():
         return f"hub:{model}"
+    if removed(model):
+        return str(files.read_json(Path(model) / REMOVED)["fingerprint"])
     paths = sorted(p for p in Path(model).iterdir() if p.is_file() and p.name != NOTE)
     with ThreadPoolExecutor(8) as pool:  # hashing releases the GIL
         hashes = list(pool.map(files.cached_sha256, paths))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rbft_plugin.errors import one_line
 from rbft_plugin.report.view_model import CLIPS, ArmStatistics, Comparison, Figure, Report
+from rbft_plugin.run.records import PlannedCandidate
+from rbft_plugin.run.sweep import short_names
 from rbft_plugin.spec.dataset_sources import Split
 
 SIGNIFICANT = 0.05
@@ -107,6 +109,15 @@ def of_seeds(count: int) -> str:
 def figure(one: Figure) -> str:
     low, high = one.ci95
     return f"{percent(one.mean)} ({percent(low)} to {percent(high)})"
+
+
+def candidate_name(candidate: PlannedCandidate, settings: Iterable[str]) -> str:
+    """What a candidate has of its own, such as "max_steps 60, checkpoint 50"; `settings` are the keys that it tried."""
+    names = short_names(settings)
+    parts = [f"{names[key]} {value}" for key, value in candidate.settings.items()]
+    parts += [f"without stage {candidate.left_out}"] if candidate.left_out else []
+    parts += [f"checkpoint {candidate.checkpoint}"] if candidate.checkpoint else []
+    return ", ".join(parts) or "as in the recipe"
 
 
 def percent(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -49,9 +50,9 @@ class Estimate:
         ]
 
 
-def estimate(plan: Plan) -> Estimate:
+def estimate(plan: Plan, steps: Sequence[Step]) -> Estimate:
     """Of what is still to do. A step's time is the median of earlier steps of its kind on the same base model."""
-    to_do = [s for s in plan.steps if s.kind == "prepare" or not runner.is_done(plan, s)]
+    to_do = [s for s in steps if s.kind == "prepare" or not runner.is_done(plan, s) or runner.needed_again(plan, s)]
     past = [record for record in all_records() if record.seconds is not None]
     times = [(step, _seconds(step, plan.recipe.base_model, past)) for step in to_do]
     known = [seconds for _, seconds in times if seconds is not None]
@@ -62,7 +63,7 @@ def estimate(plan: Plan) -> Estimate:
     size = sum(p.stat().st_size for p in base.rglob("*") if p.is_file()) if base.is_dir() else None
     return Estimate(
         to_do,
-        len(plan.steps) - len(to_do),
+        len(steps) - len(to_do),
         None if unknown or not known else sum(known),
         None if size is None else size * trained,
         shutil.disk_usage(".").free,

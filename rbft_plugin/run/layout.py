@@ -2,12 +2,13 @@
 
 runs/<run>/
     plan.json                                   what the run scores
+    choices.json, [<cell>/]chosen.yaml          what `select` compared; the recipe of what it chose
     steps/<step>.json, <step>.started.json      a step's last success; a start that has not succeeded (yet)
     logs/<step>.log                             what its command printed
     superseded/<step>-<time>/                   what a step made of earlier inputs, or was making when interrupted
     report/
     [<cell>/]rationales[_hinted]/, rows[_hinted]/
-    [<cell>/]<arm>/seed-<seed>/<stage>/, eval[_<split>][_<checkpoint>]/, merged/
+    [<cell>/]<arm>/seed-<seed>/<stage>/, eval[_<split>][_<model>]/, merged/
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ def slug(step: str) -> str:
 
 def plan_file(run: Path) -> Path:
     return run / "plan.json"
+
+
+def choices_file(run: Path) -> Path:
+    return run / "choices.json"
+
+
+def chosen_file(part: Path) -> Path:
+    return part / "chosen.yaml"
 
 
 def lock_file(run: Path) -> Path:
@@ -98,9 +107,9 @@ def merged_folder(part: Path, arm: str, seed: int) -> Path:
     return _seed_folder(part, arm, seed) / "merged"
 
 
-def evaluation_folder(part: Path, arm: str, seed: int, split: Split = "test", checkpoint: str = "") -> Path:
-    """Where the answers of an arm's last model to a split are logged, or those of a checkpoint of its last stage."""
-    names = ["eval", *([] if split == "test" else [split]), *([checkpoint] if checkpoint else [])]
+def evaluation_folder(part: Path, arm: str, seed: int, split: Split = "test", of: str = "") -> Path:
+    """Where the answers of an arm's last model to a split are logged, or those of an earlier model, named by `of`."""
+    names = ["eval", *([] if split == "test" else [split]), *([of] if of else [])]
     return _seed_folder(part, arm, seed) / "_".join(names)
 
 

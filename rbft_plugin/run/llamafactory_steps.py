@@ -19,11 +19,19 @@ from rbft_plugin.spec.names import VALIDATION_ROWS, llamafactory_name
 
 
 def train(
-    plan: Plan, cell: Cell, arm: str, seed: int, stages: Sequence[str], start: Checkpoint, rows: tuple[Path, Path]
+    plan: Plan,
+    cell: Cell,
+    arm: str,
+    seed: int,
+    stages: Sequence[str],
+    start: Checkpoint,
+    rows: tuple[Path, Path],
+    checkpoints: Sequence[int] = (),
 ) -> Checkpoint:
     """The model that the last of these stages makes of the model of those before it, `start`.
 
-    `rows` are the file of its rows, and the folder whose dataset_info.json has them.
+    `rows` are the file of its rows, and the folder whose dataset_info.json has them. `checkpoints` are the optimizer
+    steps whose models are needed too; `training.at_step` says where they are.
     """
     own, stage = cell.recipe.training, stages[-1]
     place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
@@ -68,13 +76,16 @@ def train(
     def problems_after(log: str) -> list[str]:
         given = read_training_rows(file)
         tokens = model_fit.run_tokens(cell.recipe.base_model, given)
-        return checks.output_problems(output, log, len(given), merged, launch, tokens)
+        return checks.output_problems(output, log, len(given), merged, launch, tokens, checkpoints)
 
     def finish() -> None:
-        checks.remove_checkpoints(output)
-        if merged["finetuning_type"] == "full":
-            checkpoint.keep_files(output, start.base)
-        checkpoint.write_note(output, result)
+        checks.remove_checkpoints(output, checkpoints)
+        for step in (*checkpoints, None):
+            model = training.at_step(result, step)
+            folder = Path(model.adapters[-1] if model.adapters else model.base)
+            if merged["finetuning_type"] == "full":
+                checkpoint.keep_files(folder, start.base)
+            checkpoint.write_note(folder, model)
 
     def make() -> tuple[Step, Checkpoint]:
         env = training.environment(launch, merged)
@@ -97,7 +108,15 @@ def train(
         )
         return step, result
 
-    key = ("train", seed, start, file, str(recipe), repr(overrides), own.adapters if start.adapters else None)
+    key = (
+        "train",
+        seed,
+        start,
+        file,
+        str(recipe),
+        repr(sorted(overrides.items())),
+        own.adapters if start.adapters else None,
+    )
     return plan.once(key, make)
 
 

@@ -48,21 +48,20 @@ def score(
     model: Checkpoint,
     split: Split = "test",
     kinds: Sequence[str] = (),
-    checkpoint: str = "",
+    of: str = "",
 ) -> Path:
     """The folder of the model's logged answers to a split; `kinds` of tasks are those of the recipe unless given.
 
-    `checkpoint` is the folder of the model below that of its stage, where it is not the stage's last model.
+    `of` names the model where it is not the last one of the arm: a checkpoint, or an earlier stage.
     """
     settings = cell.recipe.evaluation
     asked = tuple(kinds) or settings.tasks
     place = Place(cell.part((*of_training(cell.recipe, stages), "evaluation")), arm, seed)
 
     def make() -> tuple[Step, Path]:
-        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed, split, checkpoint)
-        of = f" {checkpoint}" if checkpoint else ""
-        on = "" if split == "test" else f" on {split}"
-        step = _step(plan, cell, f"score {place}{of}{on}", "score", model, output, asked, settings, split)
+        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed, split, of)
+        name = " ".join(["score", str(place), *([of] if of else []), *([] if split == "test" else ["on", split])])
+        step = _step(plan, cell, name, "score", model, output, asked, settings, split)
         return replace(step, arm=arm, seed=seed, cell=place.cell), output
 
     return plan.once(("score", model, split, asked, str(settings)), make)

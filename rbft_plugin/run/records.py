@@ -12,7 +12,7 @@ from rbft_plugin import files
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import layout
 
-StepKind = Literal["prepare", "rationales", "collect", "rows", "train", "export", "score", "report"]
+StepKind = Literal["prepare", "rationales", "collect", "rows", "train", "export", "score", "choose", "report"]
 
 
 class Record(BaseModel):
@@ -49,6 +49,55 @@ class StepRecord(Record):
     versions: dict[str, str] = {}
     hardware: dict[str, str] = {}
     git: str | None = None
+
+
+class PlannedCandidate(Record):
+    """What `select` may choose for an arm: these stages with these settings, and a checkpoint of the last stage.
+
+    `left_out` is the arm's last stage, if it is not among the stages. `cell` and `values` are those of the sweep, `settings` those of `select` on which the stages depend. `steps` are the
+    optimizer steps of all stages, `outputs` the folders of its answers to the validation split by seed.
+    """
+
+    cell: str
+    values: dict[str, Any]
+    arm: str
+    stages: tuple[str, ...]
+    settings: dict[str, Any]
+    left_out: str | None = None
+    checkpoint: int | None = None
+    steps: int
+    outputs: dict[int, Path]
+
+
+class ScoredCandidate(PlannedCandidate):
+    """A candidate with its metric, by seed and as their mean, and the mean log-likelihood of the label."""
+
+    metric: float
+    per_seed: dict[int, float]
+    log_likelihood: float
+
+
+class Choice(Record):
+    """What one arm tried, and which place in `candidates` was chosen. `possible` counts all combinations of settings,
+    `tried` those that were trained.
+    """
+
+    cell: str
+    arm: str
+    candidates: tuple[ScoredCandidate, ...]
+    chosen: int
+    tried: int
+    possible: int
+
+
+class ChoiceRecord(Record):
+    """The choices of a run with `select`. `settings` are the values that its recipe lists, by the paths of their keys."""
+
+    metric: str
+    budget: int
+    seeds: tuple[int, ...]
+    settings: dict[str, tuple[Any, ...]]
+    choices: tuple[Choice, ...]
 
 
 class PlannedEvaluation(Record):
@@ -102,6 +151,11 @@ def _record_files(run: Path, started: bool) -> Iterator[Path]:
 
 def read_plan(run: Path) -> PlanRecord | None:
     return _read(layout.plan_file(run), PlanRecord)
+
+
+def read_choices(run: Path) -> ChoiceRecord | None:
+    """What `select` chose in a run; None if it has chosen nothing."""
+    return _read(layout.choices_file(run), ChoiceRecord)
 
 
 R = TypeVar("R", bound=Record)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
 from rbft_plugin.errors import ProblemsError, RbftError
+from rbft_plugin.model import checkpoint
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import git_state, hardware, versions
 from rbft_plugin.run.records import Inputs, StepRecord
@@ -22,8 +23,8 @@ from rbft_plugin.run.subprocesses import Processes, run, tail
 Notify = Callable[[str, Step, str], None]  # (skipped | started | line | done, step, text)
 
 
-def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
-    """Run the steps that are not done, up to `jobs` at a time.
+def execute(plan: Plan, notify: Notify, jobs: int = 1, steps: Sequence[Step] | None = None) -> None:
+    """Run those of the plan's steps that are not done, up to `jobs` at a time; only `steps`, if they are given.
 
     Raises RbftError with the reason and the log of each step that failed, and the names of those that were not run.
     """
@@ -34,17 +35,17 @@ def execute(plan: Plan, notify: Notify, jobs: int = 1) -> None:
     try:
         with lock.acquire(timeout=0):
             records.write(layout.plan_file(plan.folder), plan.record())
-            _execute(plan, notify, jobs)
+            _execute(plan, plan.steps if steps is None else steps, notify, jobs)
     except Timeout:
         raise RbftError(f"{plan.folder}: another `rbft run` is using it") from None
 
 
-def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
+def _execute(plan: Plan, steps: Sequence[Step], notify: Notify, jobs: int) -> None:
     failed: dict[str, RbftError] = {}
     left_out: list[str] = []
-    data = {step.name for step in plan.steps if step.kind == "prepare"}
-    before = {step.name: {other.name for other in plan.steps if step.needs(other)} for step in plan.steps}
-    waiting = list(plan.steps)
+    data = {step.name for step in steps if step.kind == "prepare"}
+    before = {step.name: {other.name for other in steps if step.needs(other)} for step in steps}
+    waiting = list(steps)
     devices = list(plan.recipe.launch.devices)
     if devices and jobs > len(devices):
         raise RbftError(f"--jobs {jobs}: the recipe's launch.devices has devices for {len(devices)} jobs")
@@ -77,22 +78,28 @@ def _execute(plan: Plan, notify: Notify, jobs: int) -> None:
     if failed:
         several = len(failed) > 1
         lines = [_shortened(str(error)) if several else str(error) for error in failed.values()]
-        lines += [f"failed, {len(failed)} of {len(plan.steps)} steps: {', '.join(failed)}"] if several else []
+        lines += [f"failed, {len(failed)} of {len(steps)} steps: {', '.join(failed)}"] if several else []
         lines += [f"not run, since they need a failed step: {', '.join(left_out)}"] if left_out else []
         raise RbftError("\n".join(lines))
 
 
 def _do(plan: Plan, step: Step, notify: Notify, processes: Processes, device: str | None) -> None:
-    if step.kind != "prepare" and is_done(plan, step):  # `rbft prepare` finds out by itself what is up to date
+    again = step.kind == "prepare"  # `rbft prepare` finds out by itself what is up to date
+    if not again and is_done(plan, step) and not needed_again(plan, step):
         notify("skipped", step, "")
     else:
         _run(plan, step, notify, processes, device)
 
 
-def follow(plan: Plan, notify: Notify) -> None:
-    """Take part, as a further node, in each training that the first node starts; see `launch` in the recipe."""
+def follow(plan: Plan, notify: Notify, steps: Sequence[Step]) -> None:
+    """Take part, as a further node, in each training that the first node starts; see `launch` in the recipe.
+
+    Then wait for the choice, if these steps end with it.
+    """
     processes = Processes()
-    for step in plan.steps:
+    for step in steps:
+        while step.kind == "choose" and not is_done(plan, step):
+            time.sleep(1)
         if not step.torchrun:
             continue
         started = layout.started_file(plan.folder, step.name)
@@ -114,6 +121,20 @@ def is_done(plan: Plan, step: Step) -> bool:
     """Whether the step's record and what it made are there, and its inputs are what they were."""
     record = records.read_record(plan.folder, step.name)
     return record is not None and all(p.exists() for p in step.made) and record.inputs == step.inputs()
+
+
+def needed_again(plan: Plan, step: Step) -> bool:
+    """Whether a model that the step made, and whose weights were removed, is read by a step that is not done."""
+    return any(
+        checkpoint.removed(model) and step.made_model(model) and not is_done(plan, reader)
+        for reader in plan.steps
+        for model in reader.models
+    )
+
+
+def with_lost(plan: Plan, steps: Sequence[Step]) -> list[Step]:
+    """These steps, and before them those of the plan that have to make a removed model again."""
+    return [*(step for step in plan.steps if step not in steps and needed_again(plan, step)), *steps]
 
 
 def superseded(plan: Plan) -> tuple[Path, int]:

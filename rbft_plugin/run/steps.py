@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,6 +14,7 @@ from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
+from rbft_plugin.run.candidates import Candidate
 from rbft_plugin.run.records import Inputs, PlannedEvaluation, PlanRecord, StepKind
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import Split
@@ -73,6 +74,10 @@ class Step:
             models={m: checkpoint.fingerprint(m) for m in self.models},
         )
 
+    def made_model(self, model: str) -> bool:
+        """Whether a model is what this step made, or a checkpoint of it."""
+        return self.output is not None and self.output in (Path(model), *Path(model).parents)
+
     def needs(self, other: Step) -> bool:
         """Whether it has to wait for another step: all others wait for the data, and each for what it reads."""
         if "prepare" in (self.kind, other.kind):
@@ -83,12 +88,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of a run, in order, and what it scores. What several cells or arms have in common is there once."""
+    """The steps of a run, in order, and what it scores. What several cells or arms have in common is there once.
+
+    With `select`, the steps end with the choice among `candidates`; `plan.add_chosen` adds those that come after it.
+    """
 
     recipe: Recipe
     dataset: Dataset
     steps: list[Step]
     scored: list[PlannedEvaluation] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
     made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -101,7 +110,7 @@ class Plan:
 
     def commands(self) -> str:
         """What a person would type, each command below the name of its step."""
-        return "".join(f"# {step.name}\n{shlex.join(step.argv)}\n" for step in self.steps)
+        return commands(self.steps)
 
     def with_env(self, argv: list[str], more: dict[str, str | int] | None = None) -> list[str]:
         """A harness's command with the recipe's environment, and what its launch needs besides."""
@@ -118,6 +127,10 @@ class Plan:
             step, self.made[key] = make()
             self.steps.append(step)
         return cast(T, self.made[key])
+
+
+def commands(steps: Iterable[Step]) -> str:
+    return "".join(f"# {step.name}\n{shlex.join(step.argv)}\n" for step in steps)
 
 
 def _content(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -15,7 +16,7 @@ from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import explained
 
-FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch")  # keys that a sweep cannot change
+FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch", "select")  # keys that a sweep cannot change
 
 # Keys of a recipe that steps depend on (see Cell.part): writing rationales, collecting them, taking a part of rows.
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")
@@ -45,8 +46,16 @@ class Cell:
 
         What a step makes is in the folder of the keys that it depends on, so that a further value moves nothing.
         """
-        read = [key.split(".") for key in keys]
-        return _name({k: v for k, v in self.values.items() if any(_overlap(k.split("."), key) for key in read)})
+        return _name({key: value for key, value in self.values.items() if overlaps(key, keys)})
+
+    def with_values(self, values: dict[str, Any]) -> Cell:
+        """The cell with further values, which its recipe has too. Raises ValidationError if there is no such recipe."""
+        if not values:
+            return self
+        content = self.recipe.model_dump()
+        for key, value in values.items():
+            content = with_value(content, key.split("."), value)
+        return Cell(_name(self.values | values), self.values | values, Recipe.model_validate(content))
 
 
 @dataclass(frozen=True)
@@ -71,17 +80,14 @@ def cells(recipe: Recipe) -> list[Cell]:
     problems += [f"sweep.{key}: is the same for a whole run" for key in recipe.sweep if key.split(".")[0] in FIXED]
     if problems:
         raise ProblemsError(recipe.run, problems)
-    made, unswept = [], recipe.model_dump() | {"sweep": {}}
-    for values in product(*recipe.sweep.values()):
-        chosen = dict(zip(recipe.sweep, values, strict=True))
-        name = _name(chosen)
-        content = unswept
-        for key, value in chosen.items():
-            content = _with(content, key.split("."), value)
+    made = []
+    unswept = Cell("", {}, recipe.model_copy(update={"sweep": {}}))
+    for combination in product(*recipe.sweep.values()):
+        values = dict(zip(recipe.sweep, combination, strict=True))
         try:
-            made.append(Cell(name, chosen, Recipe.model_validate(content)))
+            made.append(unswept.with_values(values))
         except ValidationError as error:
-            problems += [f"sweep ({name}): {explained(e)}" for e in error.errors()]
+            problems += [f"sweep ({_name(values)}): {explained(e)}" for e in error.errors()]
     names = [cell.name for cell in made]
     problems += [f"sweep: several cells would be named {name}" for name in {n for n in names if names.count(n) > 1}]
     of_parts = {_name(part) for cell in made for part in _parts(cell.values)}
@@ -92,16 +98,16 @@ def cells(recipe: Recipe) -> list[Cell]:
     return made
 
 
-def _with(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def with_value(content: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     """A copy of nested mappings with the value at a path; missing mappings on the way are added."""
     key, *rest = path
     inner = content.get(key)
-    return content | {key: _with(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+    return content | {key: with_value(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
 
 
-def _overlap(one: list[str], other: list[str]) -> bool:
-    """Whether one path is the other, or leads to it."""
-    return all(a == b for a, b in zip(one, other, strict=False))
+def overlaps(key: str, others: Iterable[str]) -> bool:
+    """Whether a key's path is one of the others, leads to it, or begins with it."""
+    return any(all(a == b for a, b in zip(key.split("."), other.split("."), strict=False)) for other in others)
 
 
 def _parts(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
@@ -110,7 +116,17 @@ def _parts(values: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _name(values: dict[str, Any]) -> str:
-    return "_".join(f"{key.rsplit('.', 1)[-1]}-{_word(value)}" for key, value in values.items())
+    return "_".join(f"{short}-{_word(values[key])}" for key, short in short_names(values).items())
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """{key: its last word}, with the name of its stage before it, where several keys end in that word."""
+    last = {key: key.rsplit(".", 1)[-1] for key in keys}
+    several = {word for word, number in Counter(last.values()).items() if number > 1}
+    stages = {key: re.match(r"training\.stages\.([^.]+)\.", key) for key in last}
+    return {
+        key: f"{stage[1]}.{word}" if word in several and (stage := stages[key]) else word for key, word in last.items()
+    }
 
 
 def _word(value: Any) -> str:

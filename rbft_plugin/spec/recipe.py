@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.filters import Filters
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.row_kinds import ROW_KINDS
-from rbft_plugin.spec.yaml_models import Name, Strict, load_yaml, read_yaml
+from rbft_plugin.spec.selection import TRIED, Select
+from rbft_plugin.spec.yaml_models import Count, Name, Strict, load_yaml, one_of, read_yaml
 
 HarnessOptions = dict[str, Any]  # passed to a harness as they are
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
-Count = Annotated[int, Field(ge=1)]
 # Folders of a run beside those of its arms; see run/layout.py.
 RESERVED = ("logs", "rationales", "rationales_hinted", "report", "rows", "rows_hinted", "steps", "superseded")
-
-
-def one_of(names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
-    """Makes a key take one of these names, and the JSON schema list them."""
-
-    def known(value: str) -> str:
-        *others, last = map(repr, names())
-        if value not in names():
-            raise ValueError(f"Input should be {', '.join(others)} or {last}")
-        return value
-
-    return AfterValidator(known), Field(json_schema_extra=lambda schema: schema.update(enum=list(names())))
 
 
 def scored_tasks() -> list[str]:
@@ -42,12 +29,14 @@ def scored_tasks() -> list[str]:
 class Stage(Strict):
     """A training: a LLaMA-Factory recipe, `overrides` of its keys, and the kind of rows that it trains on.
 
-    `samples: labelled` leaves out the training samples that have no label.
+    `samples: labelled` leaves out the training samples that have no label. `checkpoint` takes the model after so many
+    optimizer steps, which the training has to save (see its save_steps), in place of its last one.
     """
 
     recipe: Path
     rows: Annotated[str, *one_of(lambda: ROW_KINDS)]
     samples: Literal["all", "labelled"] = "all"
+    checkpoint: Count | None = None
     overrides: HarnessOptions = {}
 
 
@@ -113,7 +102,8 @@ class Recipe(Strict):
 
     `shots` (labelled training samples of each class) and `train_fraction` (of all training samples, class by class)
     make the training set smaller, drawn by the seed, the same for every arm. `sweep` makes a cell of each combination
-    of values of keys by their path, such as `shots` or `training.overrides.learning_rate`.
+    of values of keys by their path, such as `shots` or `training.overrides.learning_rate`. It compares them on the test
+    split, while `select` chooses the settings of each arm on the validation split.
     """
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -129,6 +119,7 @@ class Recipe(Strict):
     filters: Filters = Filters()  # of the base model's rationales
     training: Training
     evaluation: EvaluationSettings = EvaluationSettings()
+    select: Select | None = None
 
     @field_validator("arms")
     @classmethod
@@ -168,6 +159,16 @@ class Recipe(Strict):
             raise ValueError(f"arms name stages that are not in training.stages ({known}): {', '.join(unknown)}")
         if self.shots is not None and self.train_fraction is not None:
             raise ValueError("give 'shots' or 'train_fraction', not both")
+        if self.select and not used:
+            raise ValueError("select: no arm has a stage, so there is nothing to choose")
+        if self.select and (given := [name for name, stage in self.training.stages.items() if stage.checkpoint]):
+            raise ValueError(f"training.stages.{given[0]}.checkpoint: not with `select`, which chooses checkpoints")
+        for key in self.select.settings if self.select else ():
+            _, kind, stage, *_ = key.split(".")
+            if kind == "stages" and stage not in used:
+                raise ValueError(f"select.settings.{key}: no arm has a stage {stage}")
+        if self.select and (mixed := [key for key in self.sweep if key.startswith(TRIED)]):
+            raise ValueError(f"sweep.{mixed[0]}: with `select`, settings of trainings stand in select.settings")
         return self
 
 

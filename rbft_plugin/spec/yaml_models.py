@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from yaml.constructor import ConstructorError
 
 from rbft_plugin.errors import ProblemsError, one_line
 
 Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
 Model = TypeVar("Model", bound=BaseModel)
 Problem = tuple[tuple[str | int, ...], str]  # the path to a key, and what is wrong with it
 UNUSABLE = re.compile("[\0\ud800-\udfff]")  # neither paths nor UTF-8 files can have these
@@ -27,6 +28,18 @@ class Strict(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
+    """Makes a key take one of these names, and the JSON schema list them."""
+
+    def known(value: str) -> str:
+        *others, last = map(repr, names())
+        if value not in names():
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return value
+
+    return AfterValidator(known), Field(json_schema_extra=lambda schema: schema.update(enum=list(names())))
 
 
 def problems_at(problems: Sequence[Problem]) -> ValidationError:
