@@ -127,7 +127,7 @@ def _log(output: Path, task: str) -> Path:
 
 
 def write(plan: Plan, path: Path, record: ChoiceRecord) -> list[Path]:
-    """Write the recipe of what was chosen, for each cell of a sweep, and then the record. Returns the recipes' paths."""
+    """Write the recipe of what was chosen, for each cell of a sweep, and then the record. Returns the recipes."""
     written = []
     for cell in cells(plan.recipe):
         chosen = {

@@ -54,8 +54,9 @@ class StepRecord(Record):
 class PlannedCandidate(Record):
     """What `select` may choose for an arm: these stages with these settings, and a checkpoint of the last stage.
 
-    `left_out` is the arm's last stage, if it is not among the stages. `cell` and `values` are those of the sweep, `settings` those of `select` on which the stages depend. `steps` are the
-    optimizer steps of all stages, `outputs` the folders of its answers to the validation split by seed.
+    `left_out` is the arm's last stage, if it is not among the stages. `cell` and `values` are those of the sweep,
+    `settings` those of `select` on which the stages depend. `steps` are the optimizer steps of all stages, `outputs`
+    the folders of its answers to the validation split by seed.
     """
 
     cell: str
@@ -91,7 +92,7 @@ class Choice(Record):
 
 
 class ChoiceRecord(Record):
-    """The choices of a run with `select`. `settings` are the values that its recipe lists, by the paths of their keys."""
+    """The choices of a run with `select`. `settings` are the values that its recipe lists, by their keys' paths."""
 
     metric: str
     budget: int

@@ -104,10 +104,6 @@ class Plan:
     def folder(self) -> Path:
         return layout.run_folder(self.recipe.run)
 
-    @property
-    def report(self) -> Step:
-        return next(step for step in self.steps if step.kind == "report")
-
     def commands(self) -> str:
         """What a person would type, each command below the name of its step."""
         return commands(self.steps)

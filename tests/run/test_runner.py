@@ -677,7 +677,7 @@ def test_another_node_joins_the_trainings_that_the_first_one_starts() -> None:
     first_node = threading.Thread(target=start)
     first_node.start()
     follower = plan(step("prepare", APPEND, "prepare"), done, training)
-    runner.follow(follower, lambda kind, s, text: told.append((kind, s.name)))
+    runner.follow(follower, lambda kind, s, text: told.append((kind, s.name)), follower.steps)
     first_node.join()
     assert told == [("skipped", "train b"), ("started", "train a"), ("done", "train a")]
     assert order() == ["prepare", "again", "joined"]
