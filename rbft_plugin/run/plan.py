@@ -1,4 +1,4 @@
-"""Recipe -> the ordered steps of a run: which of them there are, and those of rbft's own commands."""
+"""Recipe -> the ordered steps of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from rbft_plugin.llamafactory import training
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import candidates, choose, layout
 from rbft_plugin.run.llamafactory_steps import export, train
-from rbft_plugin.run.lmms_eval_steps import score, write_rationales
+from rbft_plugin.run.lmms_eval_steps import score
 from rbft_plugin.run.records import PlannedCandidate, PlannedEvaluation
+from rbft_plugin.run.row_steps import collect_rationales, stage_rows
 from rbft_plugin.run.steps import Plan, Step, commands
-from rbft_plugin.run.sweep import COLLECTING, PART, Cell, Place, cells, in_cell, of_training
+from rbft_plugin.run.sweep import Cell, Place, cells, of_training
 from rbft_plugin.spec.dataset import Dataset
-from rbft_plugin.spec.recipe import Recipe, Stage
+from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.selection import Select
 
@@ -93,7 +94,7 @@ def _all_rationales(plan: Plan, cell: Cell) -> None:
     used = {ROW_KINDS[kind].rationales for kind in kinds}
     for hinted in (False, True):
         if ("hinted" if hinted else "plain") in used:
-            _rationales(plan, cell, hinted)
+            collect_rationales(plan, cell, hinted)
 
 
 def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...]) -> None:
@@ -117,7 +118,7 @@ def _train(
         stage = cell.recipe.training.stages[name]
         saved = checkpoints if number == len(stages) else ()
         needed = [stage.checkpoint] if stage.checkpoint else saved
-        rows = _rows(plan, cell, stage, seed)
+        rows = stage_rows(plan, cell, stage, seed)
         model = train(plan, cell, arm, seed, stages[:number], models[-1], rows, needed)
         models.append(training.at_step(model, stage.checkpoint))
     return models
@@ -185,53 +186,6 @@ def _choose(plan: Plan, path: Path) -> Step:
         files=(path, DataFolder(plan.dataset.name).samples("val"), *dict.fromkeys(outputs)),
         finish=lambda: choose.remove_others(plan),
     )
-
-
-def _rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
-    """The file of collected rationales of the cell's base model."""
-    source = write_rationales(plan, cell, hinted)
-
-    def collect() -> tuple[Step, Path]:
-        part = cell.part(COLLECTING)
-        target = layout.collected_file(plan.folder / part, hinted)
-        argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
-        for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
-            for one in value if isinstance(value, tuple) else [value]:
-                argv += [f"--{option.replace('_', '-')}", str(one)]
-        read = (source, DataFolder(plan.dataset.name).samples("train"))
-        name = f"collect {in_cell(part, 'hinted rationales' if hinted else 'rationales')}"
-        return Step(name, "collect", argv, cell=part, leaves=(target,), files=read), target
-
-    return plan.once(("collect", source, str(cell.recipe.filters)), collect)
-
-
-def _rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
-    """(file of rows, folder whose dataset_info.json knows it) of a stage."""
-    recipe, kind = cell.recipe, ROW_KINDS[stage.rows]
-    part = [f"--shots={recipe.shots}"] if recipe.shots else []
-    part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
-    labelled = stage.samples == "labelled" and not kind.label
-    drawn = bool(part) or kind.shuffled  # by the seed
-    source = _rationales(plan, cell, kind.rationales == "hinted") if kind.rationales else None
-    if kind.made_by == "prepare" and not part:
-        return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
-    if source and kind.made_by == "collect" and not (part or labelled):
-        return source, source.parent
-    name = stage.rows + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
-
-    def derive() -> tuple[Step, Path]:
-        of_cell = cell.part(PART + (COLLECTING if source else ()))
-        target = layout.rows_folder(plan.folder / of_cell) / f"{name}.jsonl"
-        argv = ["rbft", "rows", plan.dataset.name, stage.rows, "--output", target.as_posix(), *part]
-        argv += [f"--seed={seed}"] if drawn else []
-        argv += ["--labelled"] if labelled else []
-        argv += ["--rationales", source.as_posix()] if source else []
-        read = (DataFolder(plan.dataset.name).samples("train"), *([source] if source else []))
-        step = Step(f"rows {in_cell(of_cell, name)}", "rows", argv, cell=of_cell, leaves=(target,), files=read)
-        return step, target
-
-    made = plan.once(("rows", name, source, *part), derive)
-    return made, made.parent
 
 
 def _report(plan: Plan) -> Step:

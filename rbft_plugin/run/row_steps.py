@@ -1,0 +1,60 @@
+"""The steps of a run that make its training rows: collecting rationales, and making rows of another kind or part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rbft_plugin.data.prepared import DataFolder
+from rbft_plugin.run import layout
+from rbft_plugin.run.lmms_eval_steps import write_rationales
+from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.run.sweep import COLLECTING, PART, Cell, in_cell
+from rbft_plugin.spec.recipe import Stage
+from rbft_plugin.spec.row_kinds import ROW_KINDS
+
+
+def collect_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
+    """The file of collected rationales of the cell's base model."""
+    source = write_rationales(plan, cell, hinted)
+
+    def collect() -> tuple[Step, Path]:
+        part = cell.part(COLLECTING)
+        target = layout.collected_file(plan.folder / part, hinted)
+        argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
+        for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
+            for one in value if isinstance(value, tuple) else [value]:
+                argv += [f"--{option.replace('_', '-')}", str(one)]
+        read = (source, DataFolder(plan.dataset.name).samples("train"))
+        name = f"collect {in_cell(part, 'hinted rationales' if hinted else 'rationales')}"
+        return Step(name, "collect", argv, cell=part, leaves=(target,), files=read), target
+
+    return plan.once(("collect", source, str(cell.recipe.filters)), collect)
+
+
+def stage_rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
+    """(file of rows, folder whose dataset_info.json knows it) of a stage."""
+    recipe, kind = cell.recipe, ROW_KINDS[stage.rows]
+    part = [f"--shots={recipe.shots}"] if recipe.shots else []
+    part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
+    labelled = stage.samples == "labelled" and not kind.label
+    drawn = bool(part) or kind.shuffled  # by the seed
+    source = collect_rationales(plan, cell, kind.rationales == "hinted") if kind.rationales else None
+    if kind.made_by == "prepare" and not part:
+        return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
+    if source and kind.made_by == "collect" and not (part or labelled):
+        return source, source.parent
+    name = stage.rows + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
+
+    def derive() -> tuple[Step, Path]:
+        of_cell = cell.part(PART + (COLLECTING if source else ()))
+        target = layout.rows_folder(plan.folder / of_cell) / f"{name}.jsonl"
+        argv = ["rbft", "rows", plan.dataset.name, stage.rows, "--output", target.as_posix(), *part]
+        argv += [f"--seed={seed}"] if drawn else []
+        argv += ["--labelled"] if labelled else []
+        argv += ["--rationales", source.as_posix()] if source else []
+        read = (DataFolder(plan.dataset.name).samples("train"), *([source] if source else []))
+        step = Step(f"rows {in_cell(of_cell, name)}", "rows", argv, cell=of_cell, leaves=(target,), files=read)
+        return step, target
+
+    made = plan.once(("rows", name, source, *part), derive)
+    return made, made.parent
