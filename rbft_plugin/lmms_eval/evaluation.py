@@ -6,7 +6,9 @@ sample once and there is a file of results.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,27 @@ from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.spec.names import TASK_KINDS, parse_task
 from rbft_plugin.spec.recipe import EvaluationSettings
+
+SAMPLES = "RBFT_SAMPLES"  # an environment variable: the file of `chosen_samples`, for tasks that end in a split
+
+
+def chosen_samples(ids: Iterable[str], file: Path) -> list[str]:
+    """Those of the ids that a file names, each once, ordered by a hash, so that the first ones are a fair part.
+
+    The file has JSON lines with an `id`, such as training rows. Raises RbftError if there is no such file, a line has
+    no id, or it names none of the ids.
+    """
+    if not file.is_file():
+        raise RbftError(f"{SAMPLES}: {file}: no such file")
+    named = set()
+    for number, row in enumerate(read_jsonl(file), 1):
+        if not isinstance(row, dict) or "id" not in row:
+            raise RbftError(f"{SAMPLES}: {file}: row {number} has no 'id'")
+        named.add(row["id"])
+    scored = list(ids)
+    if not named & set(scored):
+        raise RbftError(f"{SAMPLES}: {file}: it names none of the {len(scored)} labelled samples of the split")
+    return sorted(named & set(scored), key=lambda one: hashlib.sha256(one.encode()).digest())
 
 
 def argv(

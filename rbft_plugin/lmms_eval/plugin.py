@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import glob
 import inspect
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -144,6 +145,8 @@ def _unusable(task: str, path: Path, model: str | None, asked: bool) -> str | No
     from lmms_eval.utils import load_yaml_config
 
     from rbft_plugin.data.prepared import read_jsonl
+    from rbft_plugin.errors import RbftError
+    from rbft_plugin.lmms_eval.evaluation import SAMPLES, chosen_samples
 
     config = load_yaml_config(str(path), mode="simple")
     # The author of a task that names no file has to see to its data: then this is a folder, which exists.
@@ -155,6 +158,13 @@ def _unusable(task: str, path: Path, model: str | None, asked: bool) -> str | No
     kind = TASK_KINDS[parse_task(task).kind]
     if kind.scores and data.is_file() and not any(row.get("label") for row in read_jsonl(data)):
         return f"{data.resolve()} has no sample with a label"
+    if file := os.environ.get(SAMPLES):
+        if parse_task(task).split == kind.splits[0]:
+            return f"{SAMPLES} is set, which only tasks that end in a split take"
+        try:
+            chosen_samples((row["id"] for row in read_jsonl(data) if row.get("label")), Path(file))
+        except RbftError as error:
+            return str(error)
     if kind.hinted and not any(row.get("hinted_prompt") for row in read_jsonl(data)):
         return f"{data.resolve()} has no hinted prompt, which samples with a label have"
     if config.get("output_type") == "multiple_choice" and not _gives_likelihoods(model, "--force_simple" in sys.argv):

@@ -6,6 +6,7 @@ of the task also goes to that metric's aggregation, as a list over all samples.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.errors import RbftError
+from rbft_plugin.lmms_eval.evaluation import SAMPLES, chosen_samples
 from rbft_plugin.scoring import counts
 from rbft_plugin.scoring.answers import NO_ANSWER, parse
 from rbft_plugin.scoring.metrics import METRICS, Metric
@@ -55,8 +57,12 @@ def hinted(docs: Any) -> Any:
 
 
 def labelled(docs: Any) -> Any:
-    """The samples of a `datasets.Dataset` that have a label."""
-    return docs.filter(lambda doc: doc["label"] is not None, keep_in_memory=True)
+    """The samples of a `datasets.Dataset` that have a label; with RBFT_SAMPLES those of them that this file names."""
+    docs = docs.filter(lambda doc: doc["label"] is not None, keep_in_memory=True)
+    if not os.environ.get(SAMPLES):
+        return docs
+    place = {sample: number for number, sample in enumerate(docs["id"])}
+    return docs.select([place[sample] for sample in chosen_samples(place, Path(os.environ[SAMPLES]))])
 
 
 def process_label(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:

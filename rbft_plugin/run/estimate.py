@@ -78,8 +78,14 @@ def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int 
         counts = read_manifest(plan.dataset.name).counts
     except RbftError:
         return None, None
-    sizes = {split: sum(of_label.values()) for split, of_label in counts.items()}
-    return sum(sizes.values()), sum(sizes[step.split] for step in to_do if step.split)
+    videos = sum(sum(of_label.values()) for of_label in counts.values())
+    return videos, sum(_answers(step, counts[step.split]) for step in to_do if step.split)
+
+
+def _answers(step: Step, of_label: dict[str, int]) -> int:
+    """At most how many samples a step asks about: only those with a label are scored."""
+    samples = sum(count for label, count in of_label.items() if label or step.kind == "rationales")
+    return samples if step.most is None else min(samples, step.most)
 
 
 def _seconds(step: Step, base: str, past: list[StepRecord]) -> float | None:

@@ -49,22 +49,27 @@ def score(
     split: Split = "test",
     kinds: Sequence[str] = (),
     of: str = "",
+    fit: Path | None = None,
 ) -> Path:
     """The folder of the model's logged answers to a split; `kinds` of tasks are those of the recipe unless given.
 
-    `of` names the model where it is not the last one of the arm: a checkpoint, or an earlier stage.
+    `of` names the model where it is not the last one of the arm: a checkpoint, or an earlier stage. `fit` is the file
+    of its training rows, if it is only asked about samples in it, at most `evaluation.fit`.
     """
     settings = cell.recipe.evaluation
+    if fit:
+        settings = settings.model_copy(update={"args": settings.args | {"limit": settings.fit}})
     asked = tuple(kinds) or settings.tasks
     place = Place(cell.part((*of_training(cell.recipe, stages), "evaluation")), arm, seed)
 
     def make() -> tuple[Step, Path]:
         output = layout.evaluation_folder(plan.folder / place.cell, arm, seed, split, of)
-        name = " ".join(["score", str(place), *([of] if of else []), *([] if split == "test" else ["on", split])])
-        step = _step(plan, cell, name, "score", model, output, asked, settings, split)
+        on = "on its training samples" if fit else "" if split == "test" else f"on {split}"
+        name = " ".join(filter(None, ["score", str(place), of, on]))
+        step = _step(plan, cell, name, "score", model, output, asked, settings, split, fit)
         return replace(step, arm=arm, seed=seed, cell=place.cell), output
 
-    return plan.once(("score", model, split, asked, str(settings)), make)
+    return plan.once(("score", model, split, asked, str(settings), fit), make)
 
 
 def _step(
@@ -77,8 +82,9 @@ def _step(
     kinds: Sequence[str],
     settings: EvaluationSettings,
     split: Split,
+    fit: Path | None = None,
 ) -> Step:
-    """One start for tasks that run on one split."""
+    """One start for tasks that run on one split; `fit` is as in `score`."""
     tasks = [task_name(plan.dataset.name, task, split) for task in kinds]
 
     def problems_beside() -> list[str]:
@@ -89,19 +95,24 @@ def _step(
         given = read_split(plan.dataset.name, split)
         labelled = kind == "score" or any(TASK_KINDS[task].hinted for task in kinds)
         ids = [sample.id for sample in given if sample.label is not None or not labelled]
+        if fit:
+            ids = evaluation.chosen_samples(ids, fit)[: settings.fit]
         found = {task: evaluation.output_problems(output, task, ids) for task in tasks}
         return [f"{task}: {problem}" if len(tasks) > 1 else problem for task in tasks for problem in found[task]]
 
     included = [task_name(plan.dataset.name, task) for task in kinds]  # by those of another split than the first
     configs = [f"{task}.yaml" for task in dict.fromkeys([*tasks, *included])]
     configs += dict.fromkeys(base for task in kinds for base in TASK_KINDS[task].bases)
+    argv = evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)
+    read = [DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)]
     return Step(
         name,
         kind,
-        plan.with_env(evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)),
+        plan.with_env(argv, {evaluation.SAMPLES: fit.as_posix()} if fit else None),
         output=output,
         split=split,
-        files=(DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)),
+        most=settings.fit if fit else None,
+        files=(*read, *([fit] if fit else [])),
         model=model,
         problems_beside=problems_beside,
         problems_after=problems_after,

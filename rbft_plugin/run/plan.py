@@ -13,7 +13,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import candidates, choose, layout
 from rbft_plugin.run.llamafactory_steps import export, train
 from rbft_plugin.run.lmms_eval_steps import score
-from rbft_plugin.run.records import PlannedCandidate, PlannedEvaluation
+from rbft_plugin.run.records import PlannedCandidate, PlannedEvaluation, PlannedFit
 from rbft_plugin.run.row_steps import collect_rationales, stage_rows
 from rbft_plugin.run.steps import Plan, Step, commands
 from rbft_plugin.run.sweep import Cell, Place, cells, of_training
@@ -105,8 +105,25 @@ def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...]) -
         place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
         output = layout.merged_folder(plan.folder / place.cell, arm, seed)
         export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
-    output = score(plan, cell, arm, seed, stages, model)
-    plan.scored.append(PlannedEvaluation(cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output))
+    output, fit = score(plan, cell, arm, seed, stages, model), _fit(plan, cell, arm, seed, stages, model)
+    scored = PlannedEvaluation(cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output, fit=fit)
+    plan.scored.append(scored)
+
+
+def _fit(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], model: Checkpoint) -> PlannedFit | None:
+    """Score a model on labelled samples of its last stage that has labels; None where no stage has them."""
+    of = {name: cell.recipe.training.stages[name] for name in stages}
+    labelled = [stage for stage in of.values() if ROW_KINDS[stage.rows].label]
+    if not (cell.recipe.evaluation.fit and labelled):
+        return None
+    rows, _ = stage_rows(plan, cell, labelled[-1], seed)
+    output = score(plan, cell, arm, seed, stages, model, "train", ("label",), fit=rows)
+    last = of[stages[-1]]
+    if ROW_KINDS[last.rows].made_by != "prepare":
+        return PlannedFit(output=output)
+    trained = Path(model.adapters[-1] if model.adapters else model.base)
+    folder = trained.parent if last.checkpoint else trained
+    return PlannedFit(output=output, losses=folder / layout.LOSSES, checkpoint=last.checkpoint)
 
 
 def _train(
@@ -196,6 +213,7 @@ def _report(plan: Plan) -> Step:
         leaves=(layout.report_folder(plan.folder) / "report.json",),
         files=(
             *dict.fromkeys(s.output for s in plan.scored),
+            *dict.fromkeys(s.fit.output for s in plan.scored if s.fit),
             DataFolder(plan.dataset.name).samples("test"),
             *([layout.choices_file(plan.folder)] if plan.candidates else []),
         ),

@@ -101,6 +101,18 @@ class ChoiceRecord(Record):
     choices: tuple[Choice, ...]
 
 
+class PlannedFit(Record):
+    """Where a model's answers to its own labelled training samples are logged.
+
+    `losses` is LLaMA-Factory's log of its last stage, and `checkpoint` the optimizer step of that stage if it is not
+    the last one. `losses` is None unless that stage learned the labels and nothing else, each sample once.
+    """
+
+    output: Path
+    losses: Path | None = None
+    checkpoint: int | None = None
+
+
 class PlannedEvaluation(Record):
     """Where the answers of an arm and seed are logged, for one cell of a sweep ("" and {} without a sweep)."""
 
@@ -109,6 +121,7 @@ class PlannedEvaluation(Record):
     arm: str
     seed: int
     output: Path
+    fit: PlannedFit | None = None
 
 
 class PlanRecord(Record):

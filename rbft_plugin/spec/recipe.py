@@ -54,11 +54,15 @@ class Training(Strict):
 
 
 class EvaluationSettings(Strict):
-    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes."""
+    """For lmms-eval: `model_args` join those of rbft_vl, `args` are options without their dashes.
+
+    `fit`: each trained arm is also scored on up to so many of the labelled samples that it was trained on; 0: on none.
+    """
 
     tasks: tuple[Annotated[str, *one_of(scored_tasks)], ...] = ("label",)
     """Answers (label), likelihoods of the labels (ll), answers without the video (novideo)."""
     batch_size: Count = 1
+    fit: Annotated[int, Field(ge=0)] = 200
     model_args: HarnessOptions = {}
     args: HarnessOptions = {}
 

@@ -424,11 +424,11 @@ def test_a_failing_step_ends_the_run_with_its_reason_and_its_log(ws: Path) -> No
         "    rbft: data/demo/source/annotations.csv: no such file"
     )
     lines = done.stdout.splitlines()
-    assert lines[0] == "runs/demo: 10 of 10 steps to do"
+    assert lines[0] == "runs/demo: 12 of 12 steps to do"
     assert lines[1] == "  - prepare demo"
     assert lines[-2:] == [
-        "[1/10] prepare demo: log in runs/demo/logs/prepare-demo.log",
-        "[1/10] prepare demo: failed",
+        "[1/12] prepare demo: log in runs/demo/logs/prepare-demo.log",
+        "[1/12] prepare demo: failed",
     ]
 
 

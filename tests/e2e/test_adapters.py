@@ -126,7 +126,7 @@ def test_a_second_adapter_is_fresh_on_the_first_or_goes_on_from_it(trained: Plan
 
 
 def test_a_continued_adapter_alone_is_scored(trained: Plan) -> None:
-    (score,) = [s for s in trained.steps if s.kind == "score" and s.cell == "adapters-continue"]
+    (score,) = [s for s in trained.steps if s.split == "test" and s.cell == "adapters-continue"]
     assert score.model and score.output
     assert score.model.adapters == (str(CONTINUED),) and checkpoint.read(str(CONTINUED)) == score.model
     (log,) = score.output.rglob("*_samples_rbft_mine.jsonl")

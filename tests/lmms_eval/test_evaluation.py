@@ -78,6 +78,33 @@ def test_model_arguments_join_those_of_the_checkpoint_and_options_get_their_dash
     ]
 
 
+def test_samples_are_chosen_by_a_file_in_an_order_that_is_not_that_of_the_file() -> None:
+    rows = Path("rows.jsonl")
+    rows.write_text("".join(f'{{"id": "v{n}", "videos": []}}\n' for n in (9, 3, 3, 1, 2, 5, 4)), encoding="utf-8")
+    ids = [f"v{n}" for n in range(8)]
+    assert evaluation.chosen_samples(ids, rows) == ["v1", "v4", "v3", "v5", "v2"]
+    assert evaluation.chosen_samples(reversed(ids), rows) == ["v1", "v4", "v3", "v5", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "it names none of the 2 labelled samples of the split"),
+        ('{"id": "x"}\n', "it names none of the 2 labelled samples of the split"),
+        ('{"id": "a"}\n{"sample": "b"}\n', "row 2 has no 'id'"),
+        ('"a"\n', "row 1 has no 'id'"),
+    ],
+)
+def test_a_file_that_chooses_no_samples_is_refused(content: str | None, message: str) -> None:
+    rows = Path("rows.jsonl")
+    if content is not None:
+        rows.write_text(content, encoding="utf-8")
+    with pytest.raises(RbftError) as raised:
+        evaluation.chosen_samples(["a", "b"], rows)
+    assert str(raised.value) == f"RBFT_SAMPLES: rows.jsonl: {message}"
+
+
 def test_logs_are_found_at_any_depth_and_answers_told_from_rationales() -> None:
     answers = [write_log(folder="out/a/b"), write_log(folder="out/c", task="rbft_other")]
     texts = write_log(folder="out/a", task="rbft_mine_rationale")

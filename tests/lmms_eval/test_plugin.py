@@ -15,7 +15,7 @@ import pytest
 from builders import QUIET, prepare, read_jsonl, small_dataset, small_yaml, write_yaml
 
 from rbft_plugin.cli.registrations import register
-from rbft_plugin.lmms_eval import plugin, tasks
+from rbft_plugin.lmms_eval import evaluation, plugin, tasks
 from rbft_plugin.spec.dataset import load
 from rbft_plugin.spec.names import TASK_KINDS, task_name
 
@@ -213,6 +213,26 @@ def test_a_task_of_the_training_split_takes_its_labelled_samples_alone(
     train.write_text(json.dumps(rows[0] | {"label": None}) + "\n")
     manager, messages = index("--tasks", "rbft_mine_train")
     assert messages == [f"rbft: left out, since {train.resolve()} has no sample with a label: rbft_mine_train"]
+
+
+def test_a_file_names_the_samples_of_a_task_of_another_split(
+    workspace: Path, index: Callable[..., Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Path("rows.jsonl")
+    monkeypatch.setenv("RBFT_SAMPLES", str(rows))
+    rows.write_text('{"id": "train1"}\n{"id": "train0"}\n{"id": "train1"}\n')
+    manager, messages = index("--tasks", "rbft_mine_train")
+    task = manager.load_task_or_group("rbft_mine_train")["rbft_mine_train"]
+    order = evaluation.chosen_samples(["train0", "train1"], rows)
+    assert ([doc["id"] for doc in task.test_docs()], messages) == (order, [])
+    rows.write_text('{"id": "train1"}\n')
+    task = manager.load_task_or_group("rbft_mine_train")["rbft_mine_train"]
+    assert [doc["id"] for doc in task.test_docs()] == ["train1"]
+    rows.write_text('{"id": "test0"}\n')
+    none = "RBFT_SAMPLES: rows.jsonl: it names none of the 2 labelled samples of the split"
+    assert index("--tasks", "rbft_mine_train")[1] == [f"rbft: left out, since {none}: rbft_mine_train"]
+    ours = "RBFT_SAMPLES is set, which only tasks that end in a split take"
+    assert index("--tasks", "rbft_mine")[1][1:] == [f"rbft: left out, since {ours}: rbft_mine"]
 
 
 def test_a_tag_stands_for_all_prepared_tasks_of_a_kind(workspace: Path, index: Callable[..., Found]) -> None:

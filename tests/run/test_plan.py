@@ -14,10 +14,11 @@ from builders import BASE, prepare, prepared_sample, small_dataset, write_prepar
 from rbft_plugin.check import model_fit as fit
 from rbft_plugin.data.prepared import read_jsonl, read_training_rows, write_jsonl
 from rbft_plugin.errors import RbftError
+from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import plan
 from rbft_plugin.run.layout import slug
-from rbft_plugin.run.records import Inputs
+from rbft_plugin.run.records import Inputs, PlannedFit
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.spec import recipe
 from rbft_plugin.spec.dataset import load
@@ -81,7 +82,7 @@ def test_no_two_steps_of_a_run_write_one_folder_or_share_a_record(ws: Path) -> N
     arms = {"zero": [], "a": ["label"], "b": ["rationale"], "c": ["rationale", "label"], "d": ["label", "rationale"]}
     made = shipped("rbft", arms=arms, seeds=[0, 1, 2])
     outputs = [s.output for s in made.steps if s.output]
-    assert len(set(outputs)) == len(outputs) == 1 + 13 + 12  # rationales, scores, trainings
+    assert len(set(outputs)) == len(outputs) == 1 + 13 + 12 + 9  # rationales, scores, trainings, training samples
     assert len({slug(s.name) for s in made.steps}) == len(made.steps)
 
 
@@ -111,7 +112,8 @@ def test_a_step_knows_its_kind_arm_seed_stage_and_cell(ws: Path) -> None:
         *(("prepare", None, None, None, ""), ("rationales", None, None, None, ""), ("collect", None, None, None, "")),
         *(("rows", None, None, None, "shots-4"), ("train", "rbft", 0, "rationale", "shots-4")),
         *(("rows", None, None, None, "shots-4"), ("train", "rbft", 0, "label", "shots-4")),
-        *(("score", "rbft", 0, None, "shots-4"), ("report", None, None, None, "")),
+        *(("score", "rbft", 0, None, "shots-4"), ("score", "rbft", 0, None, "shots-4")),
+        ("report", None, None, None, ""),
     ]
 
 
@@ -325,6 +327,56 @@ def test_a_score_without_results_has_failed(prepared: Plan) -> None:
     assert score.problems_after("") == []
 
 
+def test_a_trained_arm_is_scored_on_labelled_samples_that_it_trained_on(ws: Path) -> None:
+    arms = {"zero": [], "told": ["rationale"], "turned": ["label", "rationale"], "rbft": ["rationale", "label"]}
+    made = shipped("rbft", arms=arms, sweep={"shots": [2]})
+    fits = {one.arm: one.fit for one in made.scored}
+    folder, rows = Path("runs/smarthome/shots-2"), Path("runs/smarthome/shots-2/rows/label_seed-0.jsonl")
+    losses = folder / "rbft/seed-0/label/trainer_log.jsonl"
+    assert fits == {
+        "zero": None,
+        "told": None,
+        "turned": PlannedFit(output=folder / "turned/seed-0/eval_train"),  # its labels are not what it learned last
+        "rbft": PlannedFit(output=folder / "rbft/seed-0/eval_train", losses=losses),
+    }
+    step = step_of(made, "score shots-2/rbft seed 0 on its training samples")
+    assert step.argv[:3] == ["env", f"RBFT_SAMPLES={rows}", "lmms-eval"] and step.argv[-2:] == ["--limit", "200"]
+    assert rows in step.files and Path("data/smarthome/train.jsonl") in step.files
+    assert {s.name for s in made.steps if step.needs(s)} == {
+        *("prepare smarthome", "rows shots-2/label_seed-0"),
+        *("train shots-2/told seed 0 rationale", "train shots-2/rbft seed 0 label"),
+    }
+    none = shipped("rbft", arms=arms, evaluation={"fit": 0})
+    assert not [s.name for s in none.steps if s.split == "train" and s.kind == "score"]
+
+
+def test_the_loss_of_a_checkpoint_and_of_other_rows(ws: Path) -> None:
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"]
+    label = training["stages"]["label"] | {"checkpoint": 50, "overrides": {"save_total_limit": None}}
+    training["stages"] |= {"label": label, "even": training["stages"]["label"] | {"rows": "label_balanced"}}
+    made = shipped("rbft", training=training, arms={"direct_sft": ["label"], "even": ["even"]})
+    out = Path("runs/smarthome/direct_sft/seed-0")
+    assert [one.fit for one in made.scored] == [
+        PlannedFit(output=out / "eval_train", losses=out / "label/trainer_log.jsonl", checkpoint=50),
+        PlannedFit(output=Path("runs/smarthome/even/seed-0/eval_train")),
+    ]
+
+
+def test_scored_training_samples_are_those_of_the_task(prepared: Plan) -> None:
+    settings = prepared.recipe.evaluation.model_copy(update={"fit": 1})
+    made = plan.make(prepared.recipe.model_copy(update={"evaluation": settings}), prepared.dataset)
+    score = step_of(made, "score direct_sft seed 0 on its training samples")
+    first, second = evaluation.chosen_samples(["train0", "train1"], Path("data/mine/label.jsonl"))
+    assert score.output is not None
+    score.output.mkdir(parents=True)
+    (score.output / "x_results.json").write_text("{}")
+    log = score.output / "x_samples_rbft_mine_train.jsonl"
+    log.write_text(f'{{"sample_id": "{second}"}}\n')
+    assert score.problems_after("") == [f"it logged 1 of 1 samples; missing: {first}"]
+    log.write_text(f'{{"sample_id": "{first}"}}\n')
+    assert score.problems_after("") == []
+
+
 def test_a_finished_training_says_what_its_model_consists_of(prepared: Plan) -> None:
     train = step_of(prepared, "train direct_sft seed 0 label")
     assert train.output is not None
@@ -385,11 +437,15 @@ def test_steps_wait_for_what_they_read(ws: Path) -> None:
         "score zero_shot seed 0": ["prepare demo"],
         "train direct_sft seed 0 label": ["prepare demo"],
         "score direct_sft seed 0": ["prepare demo", "train direct_sft seed 0 label"],
+        "score direct_sft seed 0 on its training samples": ["prepare demo", "train direct_sft seed 0 label"],
         "train rbft seed 0 rationale": ["prepare demo", "collect rationales"],
         "train rbft seed 0 label": ["prepare demo", "train rbft seed 0 rationale"],
         "score rbft seed 0": ["prepare demo", "train rbft seed 0 label"],
+        "score rbft seed 0 on its training samples": ["prepare demo", "train rbft seed 0 label"],
         "report": [
-            *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0", "score rbft seed 0"),
+            *("prepare demo", "score zero_shot seed 0", "score direct_sft seed 0"),
+            *("score direct_sft seed 0 on its training samples", "score rbft seed 0"),
+            "score rbft seed 0 on its training samples",
         ],
     }
 
