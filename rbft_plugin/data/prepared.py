@@ -31,6 +31,8 @@ class DataFolder:
         self.manifest = self.path / "manifest.json"
         self.unusable_videos = self.path / "missing.txt"  # all of them, where a message names only some
         self.lock = self.path / ".prepare.lock"
+        self.test_scorings = self.path / "test_scorings.jsonl"  # a line for each time that the test split was scored
+        self.test_scorings_lock = self.path / ".test_scorings.lock"
 
     def samples(self, split: str) -> Path:
         return self.path / f"{split}.jsonl"

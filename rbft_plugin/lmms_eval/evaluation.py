@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rbft_plugin.data.prepared import read_jsonl
 from rbft_plugin.errors import RbftError, shortened
 from rbft_plugin.model.checkpoint import Checkpoint
-from rbft_plugin.spec.names import TASK_KINDS, parse_task
+from rbft_plugin.spec.names import TASK_KINDS, parse_task, task_name
 from rbft_plugin.spec.recipe import EvaluationSettings
 
 SAMPLES = "RBFT_SAMPLES"  # an environment variable: the file of `chosen_samples`, for tasks that end in a split
@@ -123,8 +123,19 @@ def only_log(output: Path, of: Literal["answers", "rationales"] = "answers") -> 
     return logs[0]
 
 
+def start_of(log: Path) -> str:
+    """What the names of all files of one start of lmms-eval begin with: its time, such as "20260101_000000"."""
+    return log.name.split("_samples_", 1)[0]
+
+
 def task_of(log: Path) -> str:
     return log.stem.split("_samples_", 1)[1]
+
+
+def beside(log: Path, kind: str) -> Path:
+    """Where the same start of lmms-eval leaves the log of another kind of task of the same dataset and split."""
+    of = parse_task(task_of(log))
+    return log.with_name(f"{start_of(log)}_samples_{task_name(of.dataset, kind, of.split)}.jsonl")
 
 
 def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:
@@ -152,5 +163,5 @@ def model_args(log: Path) -> str:
 
 def results(log: Path) -> dict[str, Any]:
     """The results that lmms-eval wrote beside a log of samples; {} if there are none."""
-    path = log.with_name(f"{log.name.split('_samples_')[0]}_results.json")
+    path = log.with_name(f"{start_of(log)}_results.json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

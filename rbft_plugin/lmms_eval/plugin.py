@@ -2,8 +2,9 @@
 
 lmms-eval has no entry point for tasks. But it calls this one before it parses its arguments and indexes its tasks. So
 this one can restore an unquoted rbft_* that the shell has expanded, and can wrap `TaskManager.initialize_tasks`. That
-method is a private part of lmms-eval 0.7.3, as is the one that `response_cache` wraps; tests fail when their signatures
-change. Nothing here may raise an exception, since lmms-eval would then go on without the models of any plugin.
+method is a private part of lmms-eval 0.7.3, as are those that `response_cache` and `scorings` wrap; tests fail when
+their signatures change. Nothing here may raise an exception, since lmms-eval would then go on without the models of any
+plugin.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
-from rbft_plugin.lmms_eval import response_cache
+from rbft_plugin.lmms_eval import response_cache, scorings
 from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, parse_task
 
 PATTERN = "rbft_*"
@@ -36,6 +37,10 @@ def manifests() -> list[Any]:
         response_cache.install(_only_ours())
     except Exception as error:  # see above; --include_path task_configs still works
         print(f"rbft: tasks are not registered ({type(error).__name__}: {error})", file=sys.stderr)
+    try:
+        scorings.install()
+    except Exception as error:
+        print(f"rbft: scorings of a test split are not counted ({type(error).__name__}: {error})", file=sys.stderr)
     return [ModelManifest("rbft_vl", simple_class_path="rbft_plugin.lmms_eval.rbft_vl.RbftVL")]
 
 

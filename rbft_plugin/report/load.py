@@ -10,7 +10,7 @@ from pathlib import Path
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.report import clip_strips, find_logs, provenance
+from rbft_plugin.report import clip_strips, count_scorings, find_logs, provenance
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation, some
 from rbft_plugin.report.find_logs import dataset_of
@@ -56,6 +56,8 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
     if likelihoods := [one.name for one, (_, _, log) in zip(evaluations, logs, strict=True) if beside(log, "ll")]:
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
+    if split == "test":
+        notes += count_scorings.notes(name, [log for _, _, log in logs])
     seeds = Counter(arm for arm, _, _ in logs)
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
     origin = Origin(

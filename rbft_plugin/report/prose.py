@@ -86,6 +86,29 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
     return lines
 
 
+def scorings(dataset: str, runs: Sequence[str | None], shown: int) -> str:
+    """How often a test split was scored, by whom, and how many of these scorings a report shows.
+
+    `runs` has the name of a run for each scoring, None if it was made by hand.
+    """
+    names = [run for run in runs if run is not None]
+    by_runs = f"by {len(set(names))} run{'s' if len(set(names)) > 1 else ''}"
+    if not names or len(names) == len(runs):
+        by = f", {by_runs if names else 'by hand'}"
+    else:
+        by = f": {_times(len(names))} {by_runs} and {_times(len(runs) - len(names))} by hand"
+    part = f"{shown}" if shown < len(runs) else "all"
+    shows = f"{part} of them" if len(runs) > 1 else "this one"
+    return (
+        f"The test split of {dataset} has been scored {_times(len(runs))} in this workspace{by}; "
+        f"this report shows {shows}."
+    )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def majority(report: Report) -> str:
     share = percent(report.majority_accuracy)
     return f"{report.n_test} {report.clips}; always naming their most frequent class would give {share} % accuracy."

@@ -11,7 +11,7 @@ from rbft_plugin.lmms_eval.evaluation import EvaluationRow
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.scoring.answers import normal, parse
 from rbft_plugin.spec.dataset_sources import Split
-from rbft_plugin.spec.names import parse_task, task_name
+from rbft_plugin.spec.names import parse_task
 
 
 def read(log: Path, arm: str, seed: int, dataset: str, split: Split, samples: list[PreparedSample]) -> Evaluation:
@@ -42,9 +42,8 @@ def read(log: Path, arm: str, seed: int, dataset: str, split: Split, samples: li
 def beside(log: Path, kind: str) -> Path | None:
     """The log of another kind of task that the same start of lmms-eval left beside a log of answers."""
     task = evaluation.task_of(log)
-    of = parse_task(task)
-    beside = log.with_name(f"{log.name.split('_samples_')[0]}_samples_{task_name(of.dataset, kind, of.split)}.jsonl")
-    return beside if task.startswith("rbft_") and of.kind == "label" and beside.is_file() else None
+    beside = evaluation.beside(log, kind)
+    return beside if task.startswith("rbft_") and parse_task(task).kind == "label" and beside.is_file() else None
 
 
 def _without_video(log: Path | None, ids: list[str]) -> tuple[str | None, ...] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rbft_plugin.spec.dataset_sources import Split
 
+RUNS = Path("runs")
 LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
 
 
@@ -26,7 +27,7 @@ LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
 
 
 def run_folder(name: str) -> Path:
-    return Path("runs") / name
+    return RUNS / name
 
 
 def slug(step: str) -> str:
@@ -123,6 +124,11 @@ def _seed_folder(part: Path, arm: str, seed: int) -> Path:
 def run_of(path: Path) -> Path | None:
     """The run's folder that a path lies in, if `rbft run` made it."""
     return next((p for p in path.resolve().parents if (p / "steps").is_dir()), None)
+
+
+def run_named(path: Path) -> str | None:
+    """The run that a path, relative to the workspace, names; neither need exist any more."""
+    return path.parts[1] if path.is_relative_to(RUNS) and len(path.parts) > 2 else None
 
 
 def workspace_of(run: Path) -> Path:

@@ -75,3 +75,18 @@ def test_lmms_evals_own_model_against_ours(ws: Path) -> None:
     assert report["arms"]["ours"]["accuracy"]["mean"] == pytest.approx(sum(row["score"] for row in ours) / 8)
     assert report["arms"]["theirs"]["accuracy"]["mean"] == pytest.approx(accuracy)
     assert report["models"]["theirs"] == QWEN
+
+    # Each start has left a line, and its copy is no further scoring.
+    lines = read_jsonl("data/mine/test_scorings.jsonl")
+    assert [(line["task"], line["model"], line["samples"]) for line in lines] == [
+        ("rbft_mine", "pretrained=base", 8),
+        ("rbft_mine", QWEN, 8),
+    ]
+    assert Path(lines[1]["log"]) == only("THEIRS", "*_samples_rbft_mine.jsonl")
+    note = "The test split of mine has been scored 2 times in this workspace, by hand; this report shows all of them."
+    assert f"\nnote: {note}\n" in said and note in report["notes"]
+    assert note in Path("report/report.md").read_text() and note in Path("report/index.html").read_text()
+    shutil.copytree("THEIRS", "COPY")
+    said = sh("rbft report theirs=COPY").stdout
+    assert f"\nnote: {note.replace('all of them', '1 of them')}\n" in said
+    assert read_jsonl("data/mine/test_scorings.jsonl") == lines

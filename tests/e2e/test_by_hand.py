@@ -92,6 +92,8 @@ def test_both_stages_by_hand(tiny: Path) -> None:
     report = json.loads(Path("report/report.json").read_text())
     assert (report["split"], report["n_test"]) == ("val", len(ids))
     assert report["arms"]["rbft"]["probabilities"] and report["arms"]["rbft"]["without_video"]
+    (line,) = read_jsonl(Path("data/mine/test_scorings.jsonl"))  # of OUT2, and no other
+    assert Path(line["log"]) == next(Path("OUT2").rglob("*_samples_rbft_mine.jsonl"))
     refused = sh("rbft report test=OUT2 val=OUT3")
     assert refused.returncode == 1 and "evaluations of different splits: 2 problems" in refused.stdout
 

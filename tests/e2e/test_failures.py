@@ -12,7 +12,7 @@ from builders import QUIET, prepare
 from shell import TINY, sh
 
 from rbft_plugin.check import model_fit as fit
-from rbft_plugin.data.prepared import TrainingRow, read_jsonl, read_split, write_jsonl
+from rbft_plugin.data.prepared import DataFolder, TrainingRow, read_jsonl, read_split, write_jsonl
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import layout, plan, runner
 from rbft_plugin.run.steps import Plan, Step
@@ -68,6 +68,7 @@ def test_an_exception_in_the_middle_of_an_evaluation(ready: Plan) -> None:
     assert "it left 0 logs of samples and 0 files of results" in message
     assert "it exited with status" not in message  # lmms-eval exited 0
     assert "Error during evaluation" in message
+    assert not DataFolder("mine").test_scorings.exists()
 
 
 def test_a_training_row_that_llamafactory_drops(ready: Plan) -> None:

@@ -38,6 +38,7 @@ def test_two_processes_give_what_one_gives(tiny: Path) -> None:
     said = sh(f"accelerate launch --multi_gpu --num_processes 2 -m lmms_eval {OPTIONS} --output_path TWO").stdout
     one, two = samples("ONE"), samples("TWO")
     assert sorted(two) == TASKS, said
+    assert [row["log"].split("/")[0] for row in read_jsonl("data/mine/test_scorings.jsonl")] == ["ONE", "TWO"]
     log = next(Path("TWO").rglob("*_samples_rbft_mine_ll.jsonl"))
     assert [row["doc_id"] for row in read_jsonl(log)] == [0, 2, 1]  # of the first process, then of the second
     for task in TASKS:

@@ -374,3 +374,8 @@ def test_a_failure_of_ours_does_not_stop_lmms_eval(
     (manifest,) = plugin.manifests()
     assert manifest.model_id == "rbft_vl"
     assert capsys.readouterr().err == "rbft: tasks are not registered (RuntimeError: oops)\n"
+    monkeypatch.setattr(plugin, "_wrap_task_index", lambda: None)
+    monkeypatch.setattr(plugin.response_cache, "install", lambda only_ours: None)
+    monkeypatch.setattr(plugin.scorings, "install", lambda: broken({}, None))
+    assert len(plugin.manifests()) == 1
+    assert capsys.readouterr().err == "rbft: scorings of a test split are not counted (RuntimeError: oops)\n"

@@ -17,6 +17,7 @@ from rbft_plugin.run.environment import versions
 from rbft_plugin.run.records import StepRecord
 
 STAMP = "20260101_000000"
+SCORED_ONCE = "The test split of mine has been scored once in this workspace, by hand; this report shows this one."
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +214,8 @@ def test_unequal_samples_are_refused_with_the_difference_or_intersected_and_said
     ] * 3
     assert found.origin.notes == [
         "Only 1 of 2 test clips are compared, those that every evaluation has (--intersect). sft, seed 0: 1 samples; "
-        "lacks 1 ('b'), rbft, seed 0: 3 samples; has others: 1 ('x')"
+        "lacks 1 ('b'), rbft, seed 0: 3 samples; has others: 1 ('x')",
+        "The test split of mine has been scored 3 times in this workspace, by hand; this report shows all of them.",
     ]
     score("rest", "busy", ids="b")
     with pytest.raises(RbftError, match=r"There is no sample that all of them have\.$"):
@@ -231,7 +233,7 @@ def test_the_terminal_says_what_was_left_out(capsys: pytest.CaptureFixture[str])
 
 def test_equal_samples_have_no_note_with_intersect() -> None:
     score("all", "calm", "busy")
-    assert comparison.gather(["zero_shot=all"], intersect=True).origin.notes == []
+    assert comparison.gather(["zero_shot=all"], intersect=True).origin.notes == [SCORED_ONCE]
 
 
 def foreign(folder: str, *rows: tuple[int, str, str], task: str = "theirs") -> str:
@@ -307,7 +309,7 @@ def test_the_manifest_names_labels_for_people_and_says_what_has_no_video() -> No
     score("ft", "calm", "busy")
     extra = comparison.gather(["rbft=ft"]).origin
     assert extra.display == {"calm": "Ruhig"}
-    assert extra.notes == ["Samples of the dataset without a usable video, which are in no split: 2."]
+    assert extra.notes == ["Samples of the dataset without a usable video, which are in no split: 2.", SCORED_ONCE]
 
 
 def test_a_log_with_a_sample_twice_is_refused() -> None:
@@ -333,7 +335,10 @@ def test_likelihoods_beside_the_answers_are_their_probabilities() -> None:
     found = comparison.gather(["rbft=ft"])
     (one,) = found.evaluations
     assert (one.predictions, one.probabilities) == (("calm", None), ((0.25, 0.75), (0.5, 0.5)))
-    assert found.origin.notes == ["Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0."]
+    assert found.origin.notes == [
+        "Answers are generated, probabilities are likelihoods of the labels: rbft, seed 0.",
+        SCORED_ONCE,
+    ]
 
 
 def test_answers_without_the_video_are_taken_where_every_sample_has_one() -> None:

@@ -122,3 +122,23 @@ def test_the_verdict_never_goes_beyond_interval_and_test() -> None:
         for p in (0.0001, 0.0494, 0.0496, 0.3):
             said = wording.sentence(comparison(0.04, [low, 0.1], p), 100, (1, 1))
             assert ("shows a difference" in said) == (low == 0.02 and p < 0.0495), said
+
+
+@pytest.mark.parametrize(
+    ("runs", "shown", "sentence"),
+    [
+        ([None], 1, "once in this workspace, by hand; this report shows this one."),
+        (["a"], 1, "once in this workspace, by 1 run; this report shows this one."),
+        (["a", "a"], 2, "2 times in this workspace, by 1 run; this report shows all of them."),
+        (["a", "b"], 1, "2 times in this workspace, by 2 runs; this report shows 1 of them."),
+        ([None] * 3, 3, "3 times in this workspace, by hand; this report shows all of them."),
+        (["a", None], 1, "2 times in this workspace: once by 1 run and once by hand; this report shows 1 of them."),
+        (
+            ["a"] * 9 + ["b"] * 3 + [None] * 2,
+            3,
+            "14 times in this workspace: 12 times by 2 runs and 2 times by hand; this report shows 3 of them.",
+        ),
+    ],
+)
+def test_how_often_the_test_split_was_scored(runs: list[str | None], shown: int, sentence: str) -> None:
+    assert wording.scorings("demo", runs, shown) == f"The test split of demo has been scored {sentence}"

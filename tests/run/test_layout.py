@@ -82,3 +82,10 @@ def test_a_record_that_cannot_be_read_is_named(content: str) -> None:
     file.write_text(content)
     with pytest.raises(RbftError, match=r"^runs/r/steps/train-a\.json: .*remove it"):
         records.records(RUN)
+
+
+def test_the_path_of_a_log_names_its_run() -> None:
+    log = layout.evaluation_folder(layout.run_folder("demo"), "rbft", 0) / "model" / "log.jsonl"
+    assert layout.run_named(log) == "demo"
+    for path in ("OUT/model/log.jsonl", "runs/log.jsonl", "/elsewhere/runs/demo/log.jsonl", "my/runs/demo/log.jsonl"):
+        assert layout.run_named(Path(path)) is None
