@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure
 from rbft_plugin.report.view_model import (
     ArmStatistics,
     ClassStatistics,
-    Figure,
-    Interval,
-    MeanFigure,
     ProbabilityStatistics,
     Reliability,
     ReliabilityBin,
@@ -58,10 +56,10 @@ def arm_statistics(evaluations: Sequence[Evaluation], values: Resampled) -> ArmS
     return ArmStatistics(
         seeds=[one.seed for one in evaluations],
         metrics={
-            name: _figure([metrics[name] for metrics in by_seed], values[name], n if metric.share else None)
+            name: figure([metrics[name] for metrics in by_seed], values[name], n if metric.share else None)
             for name, metric in metrics_of("predictions").items()
         },
-        without_video=_figure(without_video, values["without_video"], n) if without_video else None,
+        without_video=figure(without_video, values["without_video"], n) if without_video else None,
         per_class=_per_class(evaluations, values["f1"]),
         confusion=np.sum(matrices, axis=0).tolist(),
         probabilities=_probabilities(evaluations),
@@ -74,7 +72,7 @@ def _right_without_video(evaluations: Sequence[Evaluation]) -> list[NDArray[np.b
     return right if len(right) == len(evaluations) else []
 
 
-def _figure(by_seed: list[float], values: list[Array], n: int | None) -> Figure:
+def figure(by_seed: list[float], values: list[Array], n: int | None) -> Figure:
     """A metric over seeds; `n` samples where it is a share of them.
 
     A t interval of a share may reach beyond 0 or 1, is too narrow near them, and empty where every seed has the same

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rbft_plugin.report.figure_model import Figure as MetricFigure
 from rbft_plugin.report.plots import EDGE, FAINT, INK, LIGHT, arm_style, columns_of, tick_labels
+from rbft_plugin.report.selection_prose import on_test
 from rbft_plugin.report.view_model import Report
+from rbft_plugin.scoring.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = 3  # panels side by side
 LEGEND = 60  # columns of a name in a legend
 DODGE = 4.0  # points
+CANDIDATES = 24  # of an arm in the picture of choices
 
 
 def reliability(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
@@ -110,6 +114,37 @@ def learning(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     _legend(figure, lines)
     majority = f"always the most frequent class ({100 * report.majority_accuracy:.1f} %)"
     figure.supxlabel(f"whiskers: 95 % intervals; dots: seeds; dashed: {majority}", fontsize=8)
+    return figure
+
+
+def choices(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
+    """The metric of each candidate on validation: a panel an arm, the chosen one on top, beside its test figure."""
+    from matplotlib.ticker import PercentFormatter
+
+    assert report.selection
+    selection = report.selection
+    shown = {choice.arm: choice.candidates[:CANDIDATES] for choice in selection.choices}
+    rows = max(map(len, shown.values()))
+    figure, panels = _panels(len(shown), 4.2, 1.1 + 0.2 * rows)
+    for axes, choice in zip(panels, selection.choices, strict=True):
+        candidates = shown[choice.arm]
+        for row, one in enumerate(candidates):
+            if isinstance(one.metric, MetricFigure):
+                axes.hlines(row, *one.metric.ci95, color=EDGE, lw=1.2)
+            if one.metric.mean is not None:
+                axes.plot([one.metric.mean], [row], "o", ms=5, mfc=EDGE if row == 0 else "white", mec=EDGE)
+        test = on_test(report, choice)
+        if test and test.mean is not None:
+            axes.plot([test.mean], [0], "D", ms=6, mfc="none", mec=INK)
+        names = tick_labels([one.name for one in candidates], missing, LEGEND)
+        axes.set_yticks(range(len(candidates)), names, fontsize=7)
+        axes.set_ylim(rows - 0.5, -0.7)
+        hidden = len(choice.candidates) - len(candidates)
+        of_all = f" (best {len(candidates)} of {len(choice.candidates)})" if hidden else ""
+        axes.set_title(f"{tick_labels([choice.arm], missing)[0]}{of_all}", fontsize=10)
+        axes.set_xlabel(f"{METRICS[selection.metric].title} on validation")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    figure.supxlabel("filled: chosen; whiskers: 95 % intervals; diamond: the chosen one on the test clips", fontsize=8)
     return figure
 
 

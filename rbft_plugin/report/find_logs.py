@@ -13,6 +13,7 @@ from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.report.view_model import LearningCurves
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.records import PlanRecord
+from rbft_plugin.run.sweep import short_names
 from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import TASK_KINDS, parse_task
 
@@ -138,6 +139,18 @@ def curves(outputs: Sequence[Output]) -> LearningCurves | None:
             others = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in of_cell if key not in (x, *same)]
             lines[one.plain + (f" ({', '.join(others)})" if others else "")][str(dict(of_cell)[x])] = one.arm
     return LearningCurves(x=AMOUNTS.get(x, x), lines=dict(lines))
+
+
+def compared_settings(outputs: Sequence[Output]) -> list[str]:
+    """A note on settings that a sweep compares on the split that it scores. Amounts of training data are no settings."""
+    keys = dict.fromkeys(key for one in outputs for _, values in one.cells for key, _ in values if key not in AMOUNTS)
+    if not keys:
+        return []
+    return [
+        f"The settings of this sweep ({', '.join(short_names(keys).values())}) are compared on the clips of this report. "
+        "Whoever takes the best of them by these figures has no clips left to tell how good it is: its figure here is "
+        "too high. `select` in a recipe chooses settings on the validation clips, and scores the chosen ones once."
+    ]
 
 
 def _numbers(key: str, values: Sequence[dict[str, Any]]) -> bool:

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
-from rbft_plugin.report import clip_strips, plots, prose
+from rbft_plugin.report import clip_strips, plots, prose, selection_prose
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.markdown import TITLES
@@ -57,6 +57,7 @@ def render(
         shown=report.label_titles,
         arm_name=prose.arm_name,
         majority=prose.majority(report),
+        chosen=selection_prose,
         reach=_reach(report.comparisons),
         pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],
         strips_said=strips.said,

@@ -10,7 +10,7 @@ from pathlib import Path
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.report import clip_strips, count_scorings, find_logs, provenance
+from rbft_plugin.report import clip_strips, count_scorings, find_logs, provenance, selection
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation, some
 from rbft_plugin.report.find_logs import dataset_of
@@ -58,8 +58,10 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     if split == "test":
         notes += count_scorings.notes(name, [log for _, _, log in logs])
+    notes += find_logs.compared_settings(outputs)
     seeds = Counter(arm for arm, _, _ in logs)
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
+    runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     origin = Origin(
         notes=left_out + notes,
         display=manifest.display,
@@ -67,10 +69,10 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         versions=(installed := versions()),
         cells=find_logs.cells(outputs),
         provenance=provenance.collect(name, logs, installed),
-        losses=provenance.losses([log for _, _, log in logs]),
+        losses=provenance.losses(logs),
         curves=find_logs.curves(outputs),
+        selection=selection.of_run(runs[0], name) if len(runs) == 1 and split == "test" else None,
     )
-    runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     one_run = len(given) == 1 and "=" not in given[0]
     videos = clip_strips.videos(name, runs[0] if len(runs) == 1 else None, split)
     folder = layout.report_folder(Path(given[0] if one_run else "."))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rbft_plugin.errors import one_line
+from rbft_plugin.report import selection_prose
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import (
     arm_name,
@@ -19,6 +20,7 @@ from rbft_plugin.report.prose import (
     points,
     without_video,
 )
+from rbft_plugin.report.selection_model import Selection
 from rbft_plugin.report.view_model import Comparison, ProbabilityStatistics, Provenance, Report
 from rbft_plugin.scoring.metrics import metrics_of
 
@@ -36,6 +38,7 @@ TITLES = {
     "reliability": "reliability of the probabilities",
     "loss": "loss during training",
     "curves": "learning curves",
+    "choices": "candidates on the validation clips",
 }  # of the pictures, in the order of report.md and the page
 
 
@@ -64,6 +67,8 @@ def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
         parts += ["## Comparisons", _bullets(comparison.sentence for comparison in report.comparisons)]
         parts.append(_comparisons(report.comparisons))
         parts += _power(report.comparisons)
+    if report.selection:
+        parts += _selection(report, report.selection, pictures["choices"])
     parts += ["## All metrics", _all_metrics(report)]
     parts += ["## F1 by class", _by_class(report), pictures["classes"], pictures["confusion"]]
     if rows := [_calibration(arm, one.probabilities) for arm, one in arms.items() if one.probabilities]:
@@ -78,6 +83,19 @@ def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
     if report.provenance:
         parts += _provenance(report.provenance)
     return "\n\n".join([*parts, "## Notes", _bullets(report.notes)]) + "\n"
+
+
+def _selection(report: Report, selection: Selection, picture: str) -> list[str]:
+    """What was chosen on validation, and the first candidates of each arm."""
+    parts = ["## Chosen on validation", selection_prose.intro(selection)]
+    parts += [_grid(selection_prose.HEAD, selection_prose.rows(report, selection)), picture]
+    parts.append(_bullets(selection_prose.sentences(report, selection)))
+    head = ["candidate", f"{selection_prose.title(selection)}, %", "log-likelihood of the label", "steps"]
+    for choice in selection.choices:
+        shown = selection_prose.candidate_rows(choice)[:QUOTED]
+        more = len(choice.candidates) - len(shown)
+        parts += [f"{inline(choice.arm)}:{f' (report.json has {more} more)' if more else ''}", _grid(head, shown)]
+    return parts
 
 
 def _headline(report: Report) -> list[list[str]]:
@@ -109,6 +127,7 @@ def picture_names(report: Report) -> list[str]:
         "reliability": any(arm.probabilities for arm in report.arms.values()),
         "loss": bool(report.losses),
         "curves": report.curves is not None,
+        "choices": report.selection is not None,
     }
     return [name for name in TITLES if possible.get(name, True)]
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from rbft_plugin.report.arm_statistics import Resampled, figures
 from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.figure_model import Interval
 from rbft_plugin.report.prose import sentence
-from rbft_plugin.report.view_model import CLIPS, Comparison, Interval, SeedPair
+from rbft_plugin.report.view_model import CLIPS, Comparison, SeedPair
 from rbft_plugin.scoring.bootstrap import MeanOverSeeds, over_seeds
 from rbft_plugin.scoring.counts import correct
 from rbft_plugin.scoring.metrics import mcnemar

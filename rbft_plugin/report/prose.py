@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report.view_model import CLIPS, ArmStatistics, Comparison, Figure, Report
+from rbft_plugin.report.figure_model import Figure
+from rbft_plugin.report.view_model import CLIPS, ArmStatistics, Comparison, Report
 from rbft_plugin.run.records import PlannedCandidate
 from rbft_plugin.run.sweep import short_names
 from rbft_plugin.spec.dataset_sources import Split

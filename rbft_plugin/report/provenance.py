@@ -59,11 +59,15 @@ def collect(dataset: str, logs: Sequence[tuple[str, int, Path]], versions: dict[
     return Provenance(facts=facts, steps=steps, recipes=recipes, missing=missing)
 
 
-def losses(logs: Sequence[Path]) -> list[LossCurve]:
-    """The loss of every stage of the runs that these logs belong to, first of stages on rationales."""
+def losses(logs: Sequence[tuple[str, int, Path]]) -> list[LossCurve]:
+    """The loss of every stage of the runs that these logs (arm, seed, log) belong to, first of stages on rationales.
+
+    Of a run with `select`, only the stages of the models that were chosen are shown.
+    """
     curves = []
-    for run in dict.fromkeys(run for log in logs if (run := layout.run_of(log))):
-        for arm, seed, stage, file in layout.loss_files(run):
+    for run in dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))):
+        chosen = records.read_choices(run) and _chosen_losses(run, logs)
+        for arm, seed, stage, file in layout.loss_files(run) if chosen is None else chosen:
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             (steps, loss), (eval_steps, eval_loss) = _points(rows, "loss"), _points(rows, "eval_loss")
             if steps:
@@ -79,6 +83,28 @@ def losses(logs: Sequence[Path]) -> list[LossCurve]:
                     )
                 )
     return sorted(curves, key=lambda one: "rationale" not in one.stage)
+
+
+def _chosen_losses(run: Path, logs: Sequence[tuple[str, int, Path]]) -> list[tuple[str, int, str, Path]]:
+    """(arm, seed, stage, LLaMA-Factory's log of losses) of the stages of each scored model, back to the base."""
+    done = records.records(run)
+    found = []
+    for arm, seed, log in logs:
+        started = [
+            one
+            for one in done
+            if one.kind == "score" and one.output and (run / layout.below_run(one.output)) in log.parents
+        ]
+        models = [Path(model) for one in started for model in one.inputs.models]
+        while models:
+            model = models.pop()
+            for one in done:
+                if one.kind == "train" and one.output and one.output in (model, *model.parents):
+                    file = run / layout.below_run(one.output) / layout.LOSSES
+                    stage = (one.stage or "").removeprefix(f"{one.arm}_")
+                    found += [(arm, seed, stage, file)] if file.is_file() else []
+                    models += map(Path, one.inputs.models)
+    return list(dict.fromkeys(found))
 
 
 def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:

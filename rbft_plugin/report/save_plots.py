@@ -27,6 +27,7 @@ PLOTS: dict[str, Callable[[Report, frozenset[str]], Figure]] = {
     "reliability": curve_plots.reliability,
     "loss": curve_plots.losses,
     "curves": curve_plots.learning,
+    "choices": curve_plots.choices,
 }
 
 

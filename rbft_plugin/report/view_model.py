@@ -8,35 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, ValidatorFunctionWrapHandler, model_serializer, model_validator
 
+from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure, ReportPart
+from rbft_plugin.report.selection_model import Selection
 from rbft_plugin.spec.dataset_sources import Split
 
 SCHEMA = 3
 CLIPS: dict[Split, str] = {"test": "test clips", "val": "validation clips", "train": "training clips"}
-Interval = tuple[float, float]
-
-
-class ReportPart(BaseModel):
-    """A part of the report. It cannot be changed."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-
-class Figure(ReportPart):
-    """A metric of an arm: its mean over seeds, their standard deviation (None for one seed), its interval."""
-
-    mean: float
-    sd: float | None
-    ci95: Interval
-    per_seed: list[float]
-
-
-class MeanFigure(ReportPart):
-    """A metric of probabilities; None where the samples leave it undefined."""
-
-    mean: float | None
-    per_seed: list[float | None]
 
 
 class ClassStatistics(ReportPart):
@@ -191,6 +170,7 @@ class Origin(ReportPart):
     provenance: Provenance | None = None
     losses: list[LossCurve] = []
     curves: LearningCurves | None = None
+    selection: Selection | None = None
 
 
 class Report(Origin):
