@@ -71,6 +71,24 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
         "rbft",
         {"sweep": {"shots": [4, 8], RATE: [1e-4, 2e-4]}, "arms": {"zero_shot": [], **RBFT}},
     ),
+    "select": (
+        "rbft",
+        {
+            "select": {"settings": {RATE: [1e-4, 2e-4], "training.stages.rationale.overrides.max_steps": [50, 150]}},
+            "seeds": [0, 1],
+        },
+    ),
+    "select_within_sweep": (
+        "demo",
+        {
+            "sweep": {"shots": [2, 4]},
+            "select": {
+                "settings": {"training.overrides.warmup_steps": [10, 20]},
+                "skip_last": False,
+                "checkpoints": False,
+            },
+        },
+    ),
     "sweep_rows": ("rbft", ONE_ARM | {"sweep": {ROWS: ["rationale", "rationale_hinted", "rationale_label"]}}),
 }
 
@@ -87,11 +105,13 @@ def changed(name: str, changes: dict[str, Any]) -> Plan:
         inner[last] = value
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     read = recipe.load(path)
-    return plan.make(read, load(read.dataset))
+    return plan.make(read, load(read.dataset), path)
 
 
 def printed(name: str) -> str:
-    return changed(*PLANS[name]).commands()
+    made = changed(*PLANS[name])
+    path = Path("recipes") / f"{PLANS[name][0]}.yaml"
+    return made.commands() + (plan.open_commands(made, path) if made.recipe.select else "")
 
 
 if __name__ == "__main__":

@@ -142,14 +142,14 @@ def curves(outputs: Sequence[Output]) -> LearningCurves | None:
 
 
 def compared_settings(outputs: Sequence[Output]) -> list[str]:
-    """A note on settings that a sweep compares on the split that it scores. Amounts of training data are no settings."""
+    """A note on the settings that a sweep compares. Amounts of training data are no settings."""
     keys = dict.fromkeys(key for one in outputs for _, values in one.cells for key, _ in values if key not in AMOUNTS)
     if not keys:
         return []
     return [
-        f"The settings of this sweep ({', '.join(short_names(keys).values())}) are compared on the clips of this report. "
-        "Whoever takes the best of them by these figures has no clips left to tell how good it is: its figure here is "
-        "too high. `select` in a recipe chooses settings on the validation clips, and scores the chosen ones once."
+        f"The settings of this sweep ({', '.join(short_names(keys).values())}) are compared on the clips that this "
+        "report is of. If you take the best one by these figures, its figure here is too high, and no clips are left "
+        "to tell how good it is. `select` in a recipe chooses settings on the validation clips instead."
     ]
 
 

@@ -66,8 +66,8 @@ def losses(logs: Sequence[tuple[str, int, Path]]) -> list[LossCurve]:
     """
     curves = []
     for run in dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))):
-        chosen = records.read_choices(run) and _chosen_losses(run, logs)
-        for arm, seed, stage, file in layout.loss_files(run) if chosen is None else chosen:
+        found = _chosen_losses(run, logs) if records.read_choices(run) else layout.loss_files(run)
+        for arm, seed, stage, file in found:
             rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
             (steps, loss), (eval_steps, eval_loss) = _points(rows, "loss"), _points(rows, "eval_loss")
             if steps:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _choice(
         possible=choice.possible,
         lead=_lead(evaluations, resampled, record.metric) if len(ranked) > 1 and resampled else None,
         optimism=_optimism(ranked, resampled, record.metric) if resampled else None,
-        edges=edges(ranked[0].settings, _tried(ranked)),
+        edges=edges(ranked[0], _tried(ranked), record.settings),
     )
 
 
@@ -139,12 +139,17 @@ def _tried(candidates: Sequence[ScoredCandidate]) -> dict[str, list[Any]]:
     }
 
 
-def edges(chosen: Mapping[str, Any], tried: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The chosen numbers that are the lowest or highest of those tried, such as "max_steps 120, the highest"."""
-    names = short_names(tried)
+def edges(chosen: ScoredCandidate, tried: Mapping[str, Sequence[Any]], settings: Iterable[str]) -> list[str]:
+    """The chosen numbers that are the lowest or highest of those tried, such as "max_steps 120, the highest".
+
+    `settings` are the keys that any arm tried. Where a checkpoint was chosen, the steps of its stage are no edge.
+    """
+    names = short_names(settings)
+    steps = f"training.stages.{chosen.stages[-1]}.overrides.max_steps" if chosen.checkpoint else None
     found = []
     for key, values in tried.items():
         numbers = [value for value in values if not isinstance(value, bool)]
-        if key in chosen and len(numbers) > 1 and chosen[key] in (min(numbers), max(numbers)):
-            found.append(f"{names[key]} {chosen[key]}, the {'lowest' if chosen[key] == min(numbers) else 'highest'}")
+        value = chosen.settings.get(key)
+        if key != steps and len(numbers) > 1 and value in (min(numbers), max(numbers)):
+            found.append(f"{names[key]} {value}, the {'lowest' if value == min(numbers) else 'highest'}")
     return found

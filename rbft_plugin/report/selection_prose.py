@@ -78,14 +78,15 @@ def _of_arm(report: Report, selection: Selection, choice: ArmChoice) -> list[str
     lines = []
     if choice.lead:
         low, high = choice.lead.ci95
-        ahead = f"{arm}: {best.name} is {points(choice.lead.mean)} points ahead of {choice.candidates[1].name}"
+        ahead = f"{arm}: {best.name} is {percent(choice.lead.mean)} points ahead of {choice.candidates[1].name}"
         apart = "cannot tell them apart" if low <= 0 <= high else "can tell them apart"
         lines.append(
             f"{ahead} (95 % interval {points(low)} to {points(high)}): {selection.n} validation clips {apart}."
         )
     test = on_test(report, choice)
     if test and test.mean is not None and best.metric.mean is not None:
-        gap = f"{arm}: {percent(best.metric.mean)} % on validation, {percent(test.mean)} % on the test"
+        gap = test.mean - best.metric.mean
+        figures = f"{arm}: {percent(best.metric.mean)} % on validation, {percent(test.mean)} % on the test"
         optimism = (
             ""
             if choice.optimism is None
@@ -94,7 +95,7 @@ def _of_arm(report: Report, selection: Selection, choice: ArmChoice) -> list[str
                 f"good by about {percent(choice.optimism)} points (bootstrap)."
             )
         )
-        lines.append(f"{gap}, {points(test.mean - best.metric.mean)} points.{optimism}")
+        lines.append(f"{figures}, {percent(abs(gap))} points {'lower' if gap < 0 else 'higher'}.{optimism}")
     for edge in choice.edges:
         lines.append(f"{arm}: {edge} of the values tried, was chosen: a value beyond it may be better.")
     if choice.possible < selection.budget:

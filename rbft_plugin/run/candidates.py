@@ -59,6 +59,8 @@ def cells(cell: Cell, select: Select, arm: str) -> tuple[list[Cell], int]:
             made.append(cell.with_values(settings))
         except ValidationError as error:
             problems += [f"select.settings ({settings}): {explained(one)}" for one in error.errors()]
+    names = [one.name for one in made]
+    problems += [f"select.settings: several values would be named {n}" for n in {*names} if names.count(n) > 1]
     if problems:
         raise ProblemsError(cell.recipe.run, list(dict.fromkeys(problems)))
     return made, number

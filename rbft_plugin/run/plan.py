@@ -61,7 +61,7 @@ def open_commands(plan: Plan, path: Path) -> str:
                 first.setdefault(planned.arm, candidate)
         recipes[cell.name] = Recipe.model_validate(choose.chosen_recipe(path, cell, first))
     steps = [replace(step, argv=_open(plan, step)) for step in add_chosen(plan, recipes)]
-    files = ", ".join(layout.chosen_file(plan.folder / cell).as_posix() for cell in recipes)
+    files = layout.chosen_file(plan.folder / ("CELL" if len(recipes) > 1 else "")).as_posix()
     head = f"# The rest is the plan of {files}, which `rbft choose` writes. <chosen> stands for what it chooses;\n"
     return (
         f"{head}# a model may also be a checkpoint of its last stage, or that of the stage before.\n{commands(steps)}"

@@ -168,9 +168,11 @@ class Recipe(Strict):
         if self.select and (given := [name for name, stage in self.training.stages.items() if stage.checkpoint]):
             raise ValueError(f"training.stages.{given[0]}.checkpoint: not with `select`, which chooses checkpoints")
         for key in self.select.settings if self.select else ():
-            _, kind, stage, *_ = key.split(".")
-            if kind == "stages" and stage not in used:
-                raise ValueError(f"select.settings.{key}: no arm has a stage {stage}")
+            _, kind, word, *_ = key.split(".")
+            if kind == "stages" and word not in used:
+                raise ValueError(f"select.settings.{key}: no arm has a stage {word}")
+            if kind == "overrides" and all(word in self.training.stages[name].overrides for name in used):
+                raise ValueError(f"select.settings.{key}: has no effect, since each stage sets {word} itself")
         if self.select and (mixed := [key for key in self.sweep if key.startswith(TRIED)]):
             raise ValueError(f"sweep.{mixed[0]}: with `select`, settings of trainings stand in select.settings")
         return self

@@ -190,7 +190,7 @@ def test_losses_are_of_every_stage_of_the_run_in_the_order_of_stages() -> None:
     )
     train("rationale", {"current_steps": 2, "loss": 4.0})
     train("empty")
-    assert [one.model_dump() for one in provenance.losses([log, log])] == [
+    assert [one.model_dump() for one in provenance.losses([("rbft", 3, log), ("rbft", 3, log)])] == [
         {
             "arm": "rbft",
             "seed": 3,
@@ -205,7 +205,7 @@ def test_losses_are_of_every_stage_of_the_run_in_the_order_of_stages() -> None:
             **{"eval_steps": [5], "eval_loss": [1]},
         },
     ]
-    assert provenance.losses([evaluated("OUT")]) == []
+    assert provenance.losses([("rbft", 0, evaluated("OUT"))]) == []
 
 
 def test_git_state_names_the_commit_and_counts_changed_files(tmp_path: Path) -> None:
