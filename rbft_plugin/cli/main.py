@@ -182,6 +182,7 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
     from rbft_plugin.run import runner
     from rbft_plugin.run.choose import read_chosen
     from rbft_plugin.run.plan import add_chosen, make, open_commands
+    from rbft_plugin.run.records import read_choices
     from rbft_plugin.spec.dataset import load as load_dataset
     from rbft_plugin.spec.recipe import load as load_recipe
 
@@ -199,6 +200,8 @@ def _run(path: Path, dry_run: bool, jobs: int) -> None:
     _require_right_positions(recipe.base_model)
     _execute(plan, plan.steps, jobs)
     if recipe.select:
+        if choices := read_choices(plan.folder):
+            terminal.print_choices(choices)
         _execute(plan, runner.with_lost(plan, add_chosen(plan, read_chosen(plan))), jobs)
 
 

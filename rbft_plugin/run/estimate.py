@@ -17,7 +17,10 @@ from rbft_plugin.run.steps import Plan, Step
 
 @dataclass(frozen=True)
 class Estimate:
-    """`seconds` is None where no earlier run tells; bytes of models are None for a base that is not a local folder."""
+    """`seconds` is None where no earlier run tells; bytes of models are None for a base that is not a local folder.
+
+    `model_bytes` are those of models with all weights.
+    """
 
     to_do: list[Step]
     done: int
@@ -27,16 +30,18 @@ class Estimate:
     videos: int | None
     answers: int | None
     harness_starts: int
+    adapters: int = 0
 
     def lines(self) -> list[str]:
         """As a person reads it."""
         videos = "not known before `rbft prepare`" if self.videos is None else f"{self.videos}"
         answers = "" if self.answers is None else f"; answers to generate about them: {self.answers}"
-        models = (
-            "size of trained models unknown (the base model is not a local folder)"
-            if self.model_bytes is None
-            else f"trained models at most {_size(self.model_bytes)}"
-        )
+        models = []
+        if self.model_bytes is None:
+            models.append("size of trained models unknown (the base model is not a local folder)")
+        elif self.model_bytes or not self.adapters:
+            models.append(f"trained models at most {_size(self.model_bytes)}")
+        models += [f"adapters: {self.adapters}"] if self.adapters else []
         time = (
             f"about {_minutes(self.seconds)}, step after step, by earlier runs"
             if self.seconds is not None
@@ -45,7 +50,7 @@ class Estimate:
         return [
             *(f"- {step.name}" for step in self.to_do),
             f"videos: {videos}{answers}",
-            f"disk: {models}; {_size(self.free_bytes)} are free",
+            f"disk: {', '.join(models)}; {_size(self.free_bytes)} are free",
             f"time: {time}",
         ]
 
@@ -58,17 +63,18 @@ def estimate(plan: Plan, steps: Sequence[Step]) -> Estimate:
     known = [seconds for _, seconds in times if seconds is not None]
     # The steps of rbft itself take seconds, so an unknown one does not make the sum unknown.
     unknown = [step for step, seconds in times if seconds is None and step.argv[0] != "rbft"]
-    trained = sum(s.kind == "train" for s in to_do)
+    whole = sum(step.models_made for step in to_do)
     base = Path(plan.recipe.base_model)
     size = sum(p.stat().st_size for p in base.rglob("*") if p.is_file()) if base.is_dir() else None
     return Estimate(
         to_do,
         len(steps) - len(to_do),
         None if unknown or not known else sum(known),
-        None if size is None else size * trained,
+        size * whole if size is not None else None if whole else 0,
         shutil.disk_usage(".").free,
         *_videos_and_answers(plan, to_do),
         sum(s.argv[0] != "rbft" for s in to_do),
+        adapters=sum(step.adapters_made for step in to_do),
     )
 
 

@@ -89,6 +89,7 @@ def train(
 
     def make() -> tuple[Step, Checkpoint]:
         env = training.environment(launch, merged)
+        made, whole = 1 + len(checkpoints), merged["finetuning_type"] == "full"
         step = Step(
             f"train {place} {stage}",
             "train",
@@ -100,6 +101,8 @@ def train(
             output=output,
             files=(recipe, file, *([DataFolder(plan.dataset.name).rows(VALIDATION_ROWS)] if validates else [])),
             model=start,
+            models_made=made if whole else 0,
+            adapters_made=0 if whole else made,
             resumable=training.resumable(merged),
             torchrun=bool(env),
             problems_before=problems_before,
@@ -136,6 +139,7 @@ def export(
             cell=place.cell,
             output=output,
             model=model,
+            models_made=1,
             problems_after=lambda log: checks.export_problems(output),
             finish=lambda: checkpoint.keep_files(output, model.base),
         )

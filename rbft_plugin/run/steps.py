@@ -44,6 +44,8 @@ class Step:
     leaves: tuple[Path, ...] = ()  # files that it has to make; without them it has failed, or has to run again
     files: tuple[Path, ...] = ()  # read by it: content counts; of a folder, the logs of samples below it
     model: Checkpoint | None = None  # read by it: fingerprints count
+    models_made: int = 0  # with all weights
+    adapters_made: int = 0
     cache: Path | None = None  # what an interrupted start left for the next one with the same inputs
     resumable: bool = False  # the harness itself goes on from a checkpoint-* that an interrupted start left in `output`
     torchrun: bool = False  # the harness starts torchrun, which every node of `launch` has to join
