@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -166,8 +167,9 @@ def write_prepared(name: str = "mine", **splits: list[PreparedSample]) -> None:
     folder = DataFolder(name)
     for split, samples in splits.items():
         write_jsonl(folder.samples(split), (sample.model_dump() for sample in samples))
+    counts = {split: dict(Counter(sample.label or "" for sample in samples)) for split, samples in splits.items()}
     manifest = Manifest(
-        dataset=name, counts={}, clips=ClipSettings(), largest_clip_pixels=3136, most_frames=8, sha256={}
+        dataset=name, counts=counts, clips=ClipSettings(), largest_clip_pixels=3136, most_frames=8, sha256={}
     )
     files.write_json(folder.manifest, manifest.model_dump())
 

@@ -97,6 +97,8 @@ def changed(name: str, changes: dict[str, Any]) -> Plan:
     """The plan of recipes/`name`.yaml with some keys changed, in the workspace that is the current folder."""
     path = Path("recipes") / f"{name}.yaml"
     content = yaml.safe_load(path.read_text())
+    if changes:  # most plans are of recipes without `select`
+        content.pop("select", None)
     for key, value in changes.items():
         *above, last = key.split(".")
         inner = content

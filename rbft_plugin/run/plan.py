@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rbft_plugin.data.prepared import DataFolder
+from rbft_plugin.data.prepared import DataFolder, splits_with_labels
+from rbft_plugin.errors import ProblemsError
 from rbft_plugin.llamafactory import training
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import candidates, choose, layout
@@ -17,7 +18,7 @@ from rbft_plugin.run.records import PlannedCandidate, PlannedEvaluation, Planned
 from rbft_plugin.run.row_steps import collect_rationales, stage_rows
 from rbft_plugin.run.steps import Plan, Step, commands
 from rbft_plugin.run.sweep import Cell, Place, cells, of_training
-from rbft_plugin.spec.dataset import Dataset
+from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.selection import Select
@@ -28,6 +29,9 @@ def make(recipe: Recipe, dataset: Dataset, path: Path | None = None) -> Plan:
 
     Raises RbftError for a recipe that cannot be run.
     """
+    if recipe.select and "val" not in splits_with_labels(dataset):
+        problem = "there is no split val with labels to choose on; see `splits` in its YAML"
+        raise ProblemsError(path_of(dataset.name), [problem])
     plan = Plan(recipe, dataset, [Step(f"prepare {dataset.name}", "prepare", ["rbft", "prepare", dataset.name])])
     for cell in cells(recipe):
         if recipe.select:

@@ -57,6 +57,6 @@ def test_settings_are_chosen_on_validation_and_scored_once_on_the_test(tiny: Pat
     )
     assert "choose" in begun and "train rbft seed 3 rationale" not in begun
     assert run([1e-4, 1e-3]) == ["prepare mine"]
-    # With plain commands: score three checkpoints of stage 2, and choose by hand what was written down.
-    assert sh("rbft choose recipes/select.yaml").returncode == 0
-    assert yaml.safe_load((folder / "chosen.yaml").read_text())["run"] == "chosen_chosen"
+    before = (folder / "chosen.yaml").read_text()
+    assert sh("rbft choose recipes/select.yaml").returncode == 0  # by hand it writes the same
+    assert (folder / "chosen.yaml").read_text() == before

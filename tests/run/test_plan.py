@@ -27,7 +27,7 @@ from rbft_plugin.spec.dataset import load
 def shipped(name: str, **changes: Any) -> Plan:
     """The plan of a shipped recipe, some of its keys changed."""
     path = Path("recipes") / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes, sort_keys=False))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"select": None} | changes, sort_keys=False))
     read = recipe.load(path)
     return plan.make(read, load(read.dataset))
 
