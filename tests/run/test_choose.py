@@ -66,6 +66,7 @@ def planned(ws: Path) -> Plan:
     content = yaml.safe_load(RECIPE.read_text()) | {"run": "r", "dataset": "mine", "base_model": "base"}
     content["select"] = {"metric": "accuracy", "seeds": [0, 1], "settings": {RATE: [1e-4, 2e-4]}}
     content["training"]["stages"]["label"]["overrides"] = {"max_steps": 100}
+    content["evaluation"]["fit"] = 0
     RECIPE.write_text(yaml.safe_dump(content, sort_keys=False))
     return plan.make(load(RECIPE), load_dataset("mine"), RECIPE)
 
