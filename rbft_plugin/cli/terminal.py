@@ -76,11 +76,12 @@ def print_choices(record: ChoiceRecord) -> None:
 
 def print_summary(report: Report) -> None:
     """The table of a report, and a sentence for each comparison."""
+    from rbft_plugin.report import fit
     from rbft_plugin.report.markdown import table
 
     console.print(table(report))
-    for comparison in report.comparisons:
-        console.print(f"- {comparison.sentence}")
+    for sentence in (*(one.sentence for one in report.comparisons), *fit.sentences(report)):
+        console.print(f"- {sentence}")
 
 
 def print_outcome(plan: Plan) -> None:

@@ -28,6 +28,12 @@ OWN_KEYS = frozenset(
 # With any of these it would train on other examples than one for each row.
 OTHER_EXAMPLES = ("max_samples", "neat_packing", "packing", "streaming", "tokenized_path", "val_size")
 
+# With any of these the loss that it logs last is not the mean of the answers' tokens for the model that it leaves.
+OTHER_LOSSES = (
+    *("load_best_model_at_end", "train_on_prompt", "label_smoothing_factor"),
+    *("use_dft_loss", "use_asft_loss", "use_eaft_loss"),
+)
+
 
 @dataclass(frozen=True)
 class StageSettings:

@@ -65,18 +65,18 @@ def tokens(base: BaseProcessor, clip: Clip, prompt: str, answer: str | int) -> i
     For an answer that does not exist yet, `answer` is the number of tokens that it may have. LLaMA-Factory encodes the
     answer and the end of turn apart from the prompt, and so does this function.
     """
-    chat, ending = chat_text(base.processor, prompt), after_answer(base.processor)
-    length = len(base.processor.tokenizer(chat)["input_ids"]) + _video_tokens(base, clip)
-    return length + (_count(base, answer + ending) if isinstance(answer, str) else answer + _count(base, ending))
+    length = len(base.processor.tokenizer(chat_text(base.processor, prompt))["input_ids"]) + _video_tokens(base, clip)
+    return length + (answer_tokens(base, answer) if isinstance(answer, str) else answer + answer_tokens(base, ""))
+
+
+def answer_tokens(base: BaseProcessor, answer: str) -> int:
+    """Tokens of an answer and of the end of its turn, which are those that a training learns."""
+    return len(base.processor.tokenizer(answer + after_answer(base.processor), add_special_tokens=False)["input_ids"])
 
 
 def processed_size(base: BaseProcessor, clip: Clip) -> tuple[int, int, int]:
     """(frames, width, height) that the processor makes of a clip; those of the clip if the processor does not say."""
     return _processed(base, replace(clip, fps=1.0))[1]
-
-
-def _count(base: BaseProcessor, text: str) -> int:
-    return len(base.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _video_tokens(base: BaseProcessor, clip: Clip) -> int:

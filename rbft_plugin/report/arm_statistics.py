@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rbft_plugin.report import fit
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure
 from rbft_plugin.report.view_model import (
@@ -59,6 +60,7 @@ def arm_statistics(evaluations: Sequence[Evaluation], values: Resampled) -> ArmS
             name: figure([metrics[name] for metrics in by_seed], values[name], n if metric.share else None)
             for name, metric in metrics_of("predictions").items()
         },
+        fit=fit.statistics(evaluations),
         without_video=figure(without_video, values["without_video"], n) if without_video else None,
         per_class=_per_class(evaluations, values["f1"]),
         confusion=np.sum(matrices, axis=0).tolist(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,33 @@ from rbft_plugin.spec.dataset_sources import Split
 
 class ReportError(RbftError):
     """The evaluations cannot be reported on together. The message has a line for each reason."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model answers `n` of its own labelled training samples.
+
+    `majority` is the share of their most frequent label. `loss` is that at the end of its training, the mean of a
+    target's tokens in nats, and `tokens` their mean number in a target with the end of its turn; None if not known.
+    """
+
+    right: int
+    n: int
+    majority: float
+    loss: float | None = None
+    tokens: float | None = None
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.n
+
+    @property
+    def allowed(self) -> float | None:
+        """The largest share of training samples that a model with this loss can answer wrongly; 1 or more: all.
+
+        `report.fit` says why.
+        """
+        return None if self.loss is None or self.tokens is None else self.loss * self.tokens / math.log(2)
 
 
 @dataclass(frozen=True)
@@ -29,6 +57,7 @@ class Evaluation:
     probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
     without_video: tuple[str | None, ...] | None = None  # predictions from the question alone
     split: Split = "test"
+    fit: Fit | None = None  # of the model that was evaluated
 
     @property
     def name(self) -> str:

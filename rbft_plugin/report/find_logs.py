@@ -12,7 +12,7 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.report.view_model import LearningCurves
 from rbft_plugin.run import layout, records
-from rbft_plugin.run.records import PlanRecord
+from rbft_plugin.run.records import PlannedFit, PlanRecord
 from rbft_plugin.run.sweep import short_names
 from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import TASK_KINDS, parse_task
@@ -30,6 +30,7 @@ class Output:
     path: Path
     plain: str = ""  # the arm's name in the recipe
     cells: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+    fit: PlannedFit | None = None
 
     def log(self, dataset: str | None) -> Path:
         """Its log of answers: of a task of rbft, or else of any task. Raises RbftError if it has not exactly one."""
@@ -107,9 +108,18 @@ def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
                 folder / below,
                 first.arm,
                 tuple((one.cell, tuple(one.values.items())) for one in ones) if cells != [""] else (),
+                _fit(folder, first.fit),
             )
         )
     return planned
+
+
+def _fit(folder: Path, planned: PlannedFit | None) -> PlannedFit | None:
+    """The paths of a fit where the run's folder is now."""
+    if planned is None:
+        return None
+    losses = planned.losses and folder / layout.below_run(planned.losses)
+    return planned.model_copy(update={"output": folder / layout.below_run(planned.output), "losses": losses})
 
 
 def _scored(folder: Path) -> list[Output]:

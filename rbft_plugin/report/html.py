@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
-from rbft_plugin.report import clip_strips, plots, prose, selection_prose
+from rbft_plugin.report import clip_strips, fit, plots, prose, selection_prose
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.markdown import TITLES
@@ -56,6 +56,8 @@ def render(
         probability_metrics=metrics_of("probabilities"),
         shown=report.label_titles,
         arm_name=prose.arm_name,
+        fit_explained=fit.explained(report),
+        fit_sentences=fit.sentences(report),
         majority=prose.majority(report),
         chosen=selection_prose,
         reach=_reach(report.comparisons),

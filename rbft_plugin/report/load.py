@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.report import clip_strips, count_scorings, find_logs, provenance, selection
+from rbft_plugin.report import clip_strips, count_scorings, find_logs, fit, provenance, selection
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation, some
 from rbft_plugin.report.find_logs import dataset_of
@@ -50,6 +50,8 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     if split != "test":  # their tasks leave out samples without a label
         samples = [sample for sample in samples if sample.label is not None]
     evaluations = [read(log, arm, seed, name, split, samples) for arm, seed, log in logs]
+    fits = [fit.read(one.fit) if one.fit else None for one in outputs]
+    evaluations = [replace(one, fit=own) for one, own in zip(evaluations, fits, strict=True)]
     kept, left_out = _same_samples(evaluations, split, [sample.id for sample in samples], intersect)
     manifest = read_manifest(name)
     if no_video := len(manifest.missing.samples):
@@ -59,6 +61,8 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     if split == "test":
         notes += count_scorings.notes(name, [log for _, _, log in logs])
     notes += find_logs.compared_settings(outputs)
+    if lost := [f"{one.arm}, seed {one.seed}" for one, own in zip(outputs, fits, strict=True) if one.fit and not own]:
+        notes.append(f"Not scored on its own training samples: {'; '.join(lost)}.")
     seeds = Counter(arm for arm, _, _ in logs)
     models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report import selection_prose
+from rbft_plugin.report import fit, selection_prose
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import (
     arm_name,
@@ -48,20 +48,25 @@ def table(report: Report) -> Table:
     from rich.text import Text
 
     # Text, for an arm's name is not markup
-    shown = Table(caption=Text(f"{majority(report)}\n{without_video(report)}".strip()), caption_justify="left")
-    for column in HEAD:
-        shown.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
-    for arm, *cells in _headline(report):
-        shown.add_row(Text(arm), *cells)
-    return shown
+    lines = [majority(report), without_video(report), fit.explained(report)]
+    made = Table(caption=Text("\n".join(filter(None, lines))), caption_justify="left")
+    head, *rows = _headline(report)
+    for column in head:
+        made.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
+    for arm, *cells in rows:
+        made.add_row(Text(arm), *cells)
+    return made
 
 
 def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
     """report.md: the report for a person, with the pictures beside it and answers quoted from `evaluations`."""
     arms, pictures = report.arms, _pictures(report)
-    parts = [f"# Report: {inline(report.title)}", _grid(HEAD, _headline(report)), majority(report)]
+    head, *rows = _headline(report)
+    parts = [f"# Report: {inline(report.title)}", _grid(head, rows), majority(report)]
     if asked := without_video(report):
         parts.append(inline(asked))
+    if asked := fit.explained(report):
+        parts += [asked, *([_bullets(said)] if (said := fit.sentences(report)) else [])]
     parts.append(pictures["accuracy"])
     if report.comparisons:
         parts += ["## Comparisons", _bullets(comparison.sentence for comparison in report.comparisons)]
@@ -99,15 +104,15 @@ def _selection(report: Report, selection: Selection, picture: str) -> list[str]:
 
 
 def _headline(report: Report) -> list[list[str]]:
-    """The rows of the short table."""
-    return [
-        [
-            arm_name(arm, one),
-            *(figure(one.metrics[name]) for name in ("accuracy", "macro_f1")),
-            f"{percent(one.metrics['no_answer'].mean)} %",
-        ]
-        for arm, one in report.arms.items()
-    ]
+    """The short table: its head, and a row for each arm. The fit is in it where an arm has one."""
+    rows = [list(HEAD)]
+    for arm, one in report.arms.items():
+        figures = [figure(one.metrics[name]) for name in ("accuracy", "macro_f1")]
+        rows.append([arm_name(arm, one), *figures, f"{percent(one.metrics['no_answer'].mean)} %"])
+    if any(one.fit for one in report.arms.values()):
+        cells = ["fit", *(f"{percent(one.fit.mean)} %" if one.fit else "-" for one in report.arms.values())]
+        rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
+    return rows
 
 
 def _all_metrics(report: Report) -> str:

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rbft_plugin import files
 from rbft_plugin.data.prepared import DataFolder
@@ -68,8 +67,7 @@ def losses(logs: Sequence[tuple[str, int, Path]]) -> list[LossCurve]:
     for run in dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))):
         found = _chosen_losses(run, logs) if records.read_choices(run) else layout.loss_files(run)
         for arm, seed, stage, file in found:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-            (steps, loss), (eval_steps, eval_loss) = _points(rows, "loss"), _points(rows, "eval_loss")
+            (steps, loss), (eval_steps, eval_loss) = logged(file, "loss"), logged(file, "eval_loss")
             if steps:
                 curves.append(
                     LossCurve(
@@ -107,8 +105,9 @@ def _chosen_losses(run: Path, logs: Sequence[tuple[str, int, Path]]) -> list[tup
     return list(dict.fromkeys(found))
 
 
-def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+def logged(file: Path, key: str) -> tuple[list[int], list[float]]:
     """The steps at which LLaMA-Factory logged a number under a key, and the numbers."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     points = [(row["current_steps"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
     return [step for step, _ in points], [value for _, value in points]
 

@@ -72,16 +72,29 @@ class ProbabilityStatistics(WithMetrics):
     reliability: Reliability
 
 
+class FitStatistics(ReportPart):
+    """The accuracy on `n` of an arm's own labelled training samples, the training loss at the end of its last stage
+    (None where it is not known), and what they say.
+    """
+
+    mean: float
+    per_seed: list[float]
+    n: list[int]
+    loss: list[float | None]
+    sentences: list[str]
+
+
 class ArmStatistics(WithMetrics):
     """An arm. `confusion` counts, summed over seeds: a row is a target, a column a prediction, the last no answer.
 
     `without_video` is the accuracy without the video, None unless every seed was asked so; `probabilities` is None
-    unless every sample of every seed has them.
+    unless every sample of every seed has them, `fit` unless every seed was scored on its training samples.
     """
 
     seeds: list[int]
     metrics: dict[str, Figure]
     without_video: Figure | None
+    fit: FitStatistics | None = None
     per_class: dict[str, ClassStatistics]
     confusion: list[list[int]]
     probabilities: ProbabilityStatistics | None

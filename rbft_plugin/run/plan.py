@@ -122,8 +122,8 @@ def _fit(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], m
         return None
     rows, _ = stage_rows(plan, cell, labelled[-1], seed)
     output = score(plan, cell, arm, seed, stages, model, "train", ("label",), fit=rows)
-    last = of[stages[-1]]
-    if ROW_KINDS[last.rows].made_by != "prepare":
+    last, merged = of[stages[-1]], training.stage_settings(cell.recipe.training, stages[-1]).merged
+    if ROW_KINDS[last.rows].made_by != "prepare" or any(merged.get(key) for key in training.OTHER_LOSSES):
         return PlannedFit(output=output)
     trained = Path(model.adapters[-1] if model.adapters else model.base)
     folder = trained.parent if last.checkpoint else trained

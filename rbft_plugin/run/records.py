@@ -105,7 +105,8 @@ class PlannedFit(Record):
     """Where a model's answers to its own labelled training samples are logged.
 
     `losses` is LLaMA-Factory's log of its last stage, and `checkpoint` the optimizer step of that stage if it is not
-    the last one. `losses` is None unless that stage learned the labels and nothing else, each sample once.
+    the last one. `losses` is None unless that stage learned the labels and nothing else, each sample as often as
+    others, and logged the plain loss of its last model.
     """
 
     output: Path

@@ -102,6 +102,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "per_class": classes(ZERO_SHOT, a=(0.5, 1 / 3, 0.4), b=(2 / 3, 2 / 3, 2 / 3)),
                 "confusion": [[1, 1, 1], [1, 2, 0]],
                 "without_video": None,
+                "fit": None,
                 "probabilities": None,
             },
             "rbft": {
@@ -114,6 +115,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "per_class": classes(RBFT, a=(1.0, 2 / 3, 0.8), b=(1.0, 1.0, 1.0)),
                 "confusion": [[2, 0, 1], [0, 3, 0]],
                 "without_video": None,
+                "fit": None,
                 "probabilities": None,
             },
         },

@@ -12,9 +12,10 @@ from rbft_plugin.cli import main as cli
 from rbft_plugin.errors import RbftError
 from rbft_plugin.report import build, markdown
 from rbft_plugin.report import load as comparison
+from rbft_plugin.report.evaluations import Fit
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.environment import versions
-from rbft_plugin.run.records import StepRecord
+from rbft_plugin.run.records import PlannedEvaluation, PlannedFit, PlanRecord, StepRecord
 
 STAMP = "20260101_000000"
 SCORED_ONCE = "The test split of mine has been scored once in this workspace, by hand; this report shows this one."
@@ -142,6 +143,32 @@ def test_a_run_is_all_its_evaluations_by_when_their_arms_were_first_scored() -> 
         *(("zero_shot", 0), ("rbft", 0), ("rbft", 1), ("direct_sft", 0), ("by_hand", 0)),
     ]
     assert comparison.gather(["runs/r"]).folder == Path("runs/r/report")
+
+
+def test_a_run_has_the_fits_that_it_planned_and_says_which_are_not_there() -> None:
+    scored = []
+    for seed in (0, 1):
+        folder = f"runs/r/rbft/seed-{seed}"
+        score(f"{folder}/eval", "calm", "busy")
+        own = PlannedFit(output=Path(f"{folder}/eval_train"), losses=Path(f"{folder}/label/trainer_log.jsonl"))
+        scored.append(
+            PlannedEvaluation(cell="", values={}, arm="rbft", seed=seed, output=Path(f"{folder}/eval"), fit=own)
+        )
+    records.write(layout.plan_file(Path("runs/r")), PlanRecord(arms=("rbft",), scored=tuple(scored)))
+    score("runs/r/rbft/seed-0/eval_train", "calm", "busy", ids="cd", task="rbft_mine_train")
+    log = next(Path("runs/r/rbft/seed-0/eval_train").rglob("*_samples_*"))
+    rows = [json.loads(line) | {"target": "calm"} for line in log.read_text(encoding="utf-8").splitlines()]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    losses = Path("runs/r/rbft/seed-0/label/trainer_log.jsonl")
+    losses.parent.mkdir()
+    losses.write_text('{"current_steps": 5, "loss": 0.25}\n', encoding="utf-8")
+    found = comparison.gather(["runs/r"])
+    assert [(one.seed, one.split, one.fit) for one in found.evaluations] == [
+        *((0, "test", Fit(1, 2, 1.0, 0.25)), (1, "test", None)),
+    ]
+    assert "Not scored on its own training samples: rbft, seed 1." in found.origin.notes
+    Path("runs/r").rename("runs/moved")
+    assert comparison.gather(["runs/moved"]).evaluations[0].fit == Fit(1, 2, 1.0, 0.25)
 
 
 def test_a_run_and_an_output_by_hand_go_together_into_a_report_beside_both() -> None:

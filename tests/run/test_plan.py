@@ -360,6 +360,9 @@ def test_the_loss_of_a_checkpoint_and_of_other_rows(ws: Path) -> None:
         PlannedFit(output=out / "eval_train", losses=out / "label/trainer_log.jsonl", checkpoint=50),
         PlannedFit(output=Path("runs/smarthome/even/seed-0/eval_train")),
     ]
+    label["overrides"] |= {"train_on_prompt": True}
+    (fit,) = [one.fit for one in shipped("rbft", training=training, arms={"direct_sft": ["label"]}).scored]
+    assert fit == PlannedFit(output=out / "eval_train")
 
 
 def test_scored_training_samples_are_those_of_the_task(prepared: Plan) -> None:
