@@ -16,7 +16,17 @@ FEW_SAMPLES = 5
 
 
 def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Finding]:
-    """Classes that cannot be trained or scored, and those with so few samples that figures on them say little."""
+    """Classes that cannot be trained or scored, and those with so few samples that figures on them say little.
+
+    With folds, all are tested, and trained on are at least those outside of the largest fold.
+    """
+    if "test" not in table:
+        folds = [of_label for split, of_label in table.items() if split != "train"]
+        total = {label: sum(one[label] for one in folds) for label in labels}
+        table = {
+            "train": {label: total[label] - max(one[label] for one in folds) for label in labels},
+            "test": total,
+        }
     findings = [
         Finding("error", "no-sample", f"label '{label}'", f"has no sample in split '{split}'")
         for split in ("train", "test") for label in labels if not table[split][label]
@@ -85,7 +95,7 @@ def leaks(dataset: Dataset, samples: Sequence[Sample]) -> list[Finding]:
     among all others where there is none, is right for 90 % of the samples and wrong at most a third as often as always
     guessing the commonest label.
     """
-    train = [s for s in samples if s.split == "train" and s.label is not None]
+    train = [s for s in samples if s.split not in ("val", "test") and s.label is not None]
     findings = []
     for name, column in dataset.prompts.context.items():
         where = f"prompts.context.{name} (column '{column}')"

@@ -195,7 +195,7 @@ def _fit(dataset: Dataset, recipe: Recipe, videos: Sequence[VideoCheck]) -> list
         kind, samples = ROW_KINDS[recipe.training.stages[stage].rows], recipe.training.stages[stage].samples
         examples = [
             _example(dataset, kind, s.sample, clip_of[s.sample.id], longest)
-            for s in videos if s.sample.split == "train"
+            for s in videos if s.sample.split not in ("val", "test")
             and (s.sample.label is not None or (samples == "all" and not kind.labelled_only))
         ]  # fmt: skip
         wrong_size = any(f.kind == "size-multiple" for f in findings)

@@ -120,11 +120,12 @@ def rows(
     shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples to take of each class.")] = None,
     fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Share of each class to take.")] = None,
     seed: Annotated[int, typer.Option(help="The seed that draws the samples.")] = 0,
+    fold: Annotated[list[int] | None, typer.Option(help="Leave out the samples of this fold. May be repeated.")] = None,
 ) -> None:
     """Write training rows of one kind, for all training samples or for a part of them."""
     from rbft_plugin.llamafactory.rows import write
 
     workspace.require()
-    counts = write(name, kind, output, rationales, labelled, shots, fraction, seed)
+    counts = write(name, kind, output, rationales, labelled, shots, fraction, seed, fold or ())
     by_label = ", ".join(f"{label or 'no label'} {count}" for label, count in sorted(counts.items()))
     console.print(f"{name}: {sum(counts.values())} rows of kind {kind} ({by_label}) in {output}")

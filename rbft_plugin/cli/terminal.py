@@ -179,7 +179,7 @@ def print_check_json(name: str, about: Mapping[str, str], checked: CheckResult) 
 def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     """The counts of a prepared dataset, what was left out, and the names under which both harnesses know it."""
     from rbft_plugin.data.prepared import DataFolder, splits_with_labels
-    from rbft_plugin.spec.names import STAGES, TASK_KINDS, VALIDATION_ROWS, llamafactory_name, task_name
+    from rbft_plugin.spec.names import STAGES, TASK_KINDS, VALIDATION_ROWS, fold_name, llamafactory_name, task_name
 
     name, manifest, folder = dataset.name, prepared.manifest, DataFolder(dataset.name)
     print_counts(name, manifest.counts)
@@ -202,6 +202,13 @@ def print_prepared(dataset: Dataset, prepared: Prepared) -> None:
     rows = ", ".join(llamafactory_name(name, stage) for stage in stages)
     console.print(f"{name}: prepared in {folder.path}; tasks {tasks}; LLaMA-Factory datasets {rows}")
     others = " or ".join(f"_{split}" for split in splits if split != "test")
+    if dataset.folds:
+        last = fold_name(dataset.folds - 1)
+        console.print(f"tasks that score one fold have the same names, with _{fold_name(0)} to _{last} at the end")
+        console.print(
+            f"{llamafactory_name(name, 'label')} has the samples of all folds; to train for the test of fold 0: "
+            f"rbft rows {name} label --fold 0 --output FOLDER/label.jsonl"
+        )
     console.print(f"tasks that score the other splits have the same names, with {others} at the end")
 
 

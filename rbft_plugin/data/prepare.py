@@ -21,7 +21,7 @@ from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, M
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import SPLITS
-from rbft_plugin.spec.names import VALIDATION_ROWS
+from rbft_plugin.spec.names import VALIDATION_ROWS, fold_name
 
 MOST_LINES = 50  # of an error message about videos
 
@@ -68,7 +68,8 @@ def prepare(dataset: Dataset, progress: Progress, workers: int | None = None, ov
             folder.manifest.unlink(missing_ok=True)
             raise
         # The lines are made when they are needed, and made twice, because together they are large.
-        row_files = {folder.samples(split): partial(_split_lines, dataset, usable, split) for split in SPLITS}
+        names = [*SPLITS, *map(fold_name, range(dataset.folds))]
+        row_files = {folder.samples(split): partial(_split_lines, dataset, usable, split) for split in names}
         row_files[folder.rows("label")] = partial(_label_row_lines, dataset, usable, "train")
         row_files[folder.rows(VALIDATION_ROWS)] = partial(_label_row_lines, dataset, usable, "val")
         manifest = Manifest(
@@ -107,22 +108,24 @@ def make_shard(
 def counts(dataset: Dataset, samples: list[Sample]) -> dict[str, dict[str, int]]:
     """Numbers of samples by split and label. Samples without a label count under "", which comes last."""
     names = [*dataset.label_names, *([""] if any(s.label is None for s in samples) else [])]
-    table = {split: Counter(s.label or "" for s in samples if s.split == split) for split in SPLITS}
-    return {split: {name: table[split][name] for name in names} for split in SPLITS}
+    splits = ["train", *map(fold_name, range(dataset.folds))] if dataset.folds else SPLITS
+    table = {split: Counter(s.label or "" for s in samples if s.split == split) for split in splits}
+    return {split: {name: table[split][name] for name in names} for split in splits}
 
 
 def _annotated_samples(dataset: Dataset) -> list[Sample]:
     """All annotated samples with their splits. Raises ProblemsError if none is for training, or none for testing."""
     samples = splits.assign(read_annotations(dataset).samples, dataset.splits)
     present = {sample.split for sample in samples}
-    if empty := [f"split '{split}' has no sample" for split in ("train", "test") if split not in present]:
+    needed = () if dataset.folds else ("train", "test")
+    if empty := [f"split '{split}' has no sample" for split in needed if split not in present]:
         raise ProblemsError(dataset.name, empty, "See `splits` in its YAML.")
     return samples
 
 
 def _prepared_samples(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[PreparedSample]:
     for sample, made in usable:
-        if sample.split != split:
+        if not _belongs(dataset, sample, split):
             continue
         clip = made.clip
         hint = sample.label if split == "train" else None
@@ -135,6 +138,7 @@ def _prepared_samples(dataset: Dataset, usable: list[Usable], split: str) -> Ite
             hinted_prompt=prompts.hinted(dataset, hint, sample.context) if hint else None,
             label_prompt=prompts.label(dataset, sample.context),
             after_video=dataset.prompts.after_video,
+            fold=_fold(dataset, sample),
             meta=ClipMeta(
                 source=sample.video.as_posix(),
                 start=float(sample.part.start),
@@ -144,6 +148,20 @@ def _prepared_samples(dataset: Dataset, usable: list[Usable], split: str) -> Ite
                 height=clip.height,
             ),
         )
+
+
+def _fold(dataset: Dataset, sample: Sample) -> int | None:
+    names = [fold_name(fold) for fold in range(dataset.folds)]
+    return names.index(sample.split) if sample.split in names else None
+
+
+def _belongs(dataset: Dataset, sample: Sample, split: str) -> bool:
+    """Whether a sample is in the file of a split. With folds, all may train, and those with a label are tested."""
+    if not dataset.folds:
+        return sample.split == split
+    return split == "train" or (
+        sample.label is not None and sample.split != "train" and split in ("test", sample.split)
+    )
 
 
 def _split_lines(dataset: Dataset, usable: list[Usable], split: str) -> Iterator[str]:
@@ -171,7 +189,8 @@ def _divided(
     before, after = counts(dataset, samples), counts(dataset, [sample for sample, _ in usable])
     emptied = [
         f"split '{split}' has no sample " + (f"of label '{name}' " if name else "without a label ") + "that can be used"
-        for split in ("train", "test")
+        for split in before
+        if split != "val"
         for name, count in before[split].items()
         if count and not after[split].get(name)
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from rbft_plugin import files
 from rbft_plugin.errors import RbftError
@@ -54,7 +55,10 @@ class ClipMeta(BaseModel, frozen=True):
 
 
 class PreparedSample(BaseModel, frozen=True):
-    """A sample of a prepared split. `label` is None if it has none. `hinted_prompt` shows the label."""
+    """A sample of a prepared split. `label` is None if it has none. `hinted_prompt` shows the label.
+
+    `fold` is the one whose models must not be trained on it; None if there is none, and then not in the file.
+    """
 
     id: str
     video: str
@@ -65,6 +69,12 @@ class PreparedSample(BaseModel, frozen=True):
     label_prompt: str
     after_video: str
     meta: ClipMeta
+    fold: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_fold(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        return {key: value for key, value in content.items() if key != "fold" or value is not None}
 
     def training_row(self, prompt: str, answer: str) -> TrainingRow:
         """A row that trains a model to answer `prompt` about this sample's clip with `answer`."""
@@ -109,7 +119,10 @@ class Missing(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `rbft prepare` made. `counts` are by split and label ("" for none), `sha256` by the name of the file."""
+    """What `rbft prepare` made. `counts` are by split and label ("" for none), `sha256` by the name of the file.
+
+    With folds, the splits are train, of the samples that every fold trains on, and fold0, fold1, ...
+    """
 
     dataset: str
     counts: dict[str, dict[str, int]]
@@ -119,6 +132,14 @@ class Manifest(BaseModel):
     largest_clip_pixels: int
     most_frames: int
     sha256: dict[str, str]
+
+    def in_file(self, split: str) -> Counter[str]:
+        """Numbers of samples by label in the file of a split, such as test, or fold0."""
+        if "test" in self.counts or split not in ("train", "test", "val"):
+            return Counter(self.counts[split])
+        parts = {"train": list(self.counts), "test": [name for name in self.counts if name != "train"], "val": []}
+        total = sum((Counter(self.counts[name]) for name in parts[split]), Counter[str]())
+        return Counter({label: n for label, n in total.items() if label or split == "train"})
 
 
 def read_manifest(name: str) -> Manifest:
@@ -133,7 +154,10 @@ def read_manifest(name: str) -> Manifest:
 
 
 def splits_with_labels(dataset: Dataset) -> tuple[Split, ...]:
-    """The splits that can be scored. Until the dataset is prepared, its YAML decides whether there is a split val."""
+    """The splits that can be scored. Until the dataset is prepared, its YAML decides whether there is a split val.
+
+    With folds, test is all of them.
+    """
     try:
         labelled = any(n for label, n in read_manifest(dataset.name).counts.get("val", {}).items() if label)
     except RbftError:  # it is not prepared, or will be again

@@ -10,6 +10,7 @@ from dataclasses import replace
 from rbft_plugin.data.annotations import Sample
 from rbft_plugin.errors import ProblemsError, shortened
 from rbft_plugin.spec.dataset_sources import SPLITS, Split, Splits
+from rbft_plugin.spec.names import fold_name
 
 
 def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:
@@ -18,8 +19,10 @@ def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:
     By ratio, the samples of each label are shuffled and cut at the cumulated shares. Every split then has its share of
     every label to within one sample. With groups, see `_by_group`. Samples without a label are for training.
     The result depends on ids, labels and groups, not on the order of the file. Raises ProblemsError if files of ids
-    divide a group.
+    divide a group. With `folds`, see `_by_fold`.
     """
+    if splits and splits.folds:
+        return _by_fold(samples, splits.folds, splits.seed, grouped=splits.group is not None)
     undecided = [s for s in samples if s.split is None]
     if splits is None or not undecided:
         return samples
@@ -76,6 +79,32 @@ def _by_group(samples: list[Sample], ratio: Mapping[Split, float], seed: int) ->
         given[split].update(added)
         decided |= dict.fromkeys((s.id for s in groups[name]), split)
     return decided
+
+
+def _by_fold(samples: list[Sample], folds: int, seed: int, grouped: bool) -> list[Sample]:
+    """Labelled samples are dealt to the splits fold0, fold1, ..., each label evenly, groups as a whole (scikit-learn's
+    StratifiedKFold and StratifiedGroupKFold). A sample without a label is for training in every fold, unless its
+    group is in one. Raises ProblemsError where a label has fewer samples, or there are fewer groups, than folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labelled = sorted((s for s in samples if s.label is not None), key=lambda s: s.id)
+    labels = [s.label for s in labelled]
+    groups = [f"group {s.group}" if s.group else f"sample {s.id}" for s in labelled]
+    numbers = Counter(labels)
+    problems = [
+        f"label '{label}' has {n} samples, fewer than {folds} folds" for label, n in numbers.items() if n < folds
+    ]
+    if grouped and len(set(groups)) < folds:
+        problems.append(f"there are {len(set(groups))} groups, fewer than {folds} folds")
+    if problems or not labelled:
+        raise ProblemsError("splits.folds", problems or ["no sample has a label"], "Take fewer folds, or label more.")
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    decided, of_group = {}, {}
+    for fold, (_, tested) in enumerate(splitter.split(labels, labels, groups if grouped else None)):
+        for place in tested:
+            decided[labelled[place].id] = of_group[groups[place]] = fold_name(fold)
+    return [replace(s, split=decided.get(s.id) or of_group.get(f"group {s.group}", "train")) for s in samples]
 
 
 def _require_whole_groups(samples: list[Sample]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,14 +72,19 @@ def _shuffled(given: list[TrainingRow], seed: int) -> list[TrainingRow]:
 
 
 def subset(
-    samples: Sequence[PreparedSample], shots: int | None = None, fraction: float | None = None, seed: int = 0
+    samples: Sequence[PreparedSample],
+    shots: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+    folds: Collection[int] = (),
 ) -> list[PreparedSample]:
     """A part of the training samples, in their order: `shots` labelled ones of each class and all unlabelled ones, or
-    a fraction of each class and of the unlabelled ones (at least one of each).
+    a fraction of each class and of the unlabelled ones (at least one of each). Samples of `folds` are left out before.
 
     The samples are drawn by the seed, whatever their order. 8 shots contain the 4 shots of the same seed.
     Raises ProblemsError if a class has fewer samples than `shots`.
     """
+    samples = [sample for sample in samples if sample.fold is None or sample.fold not in folds]
     groups: dict[str | None, list[str]] = {}
     for sample in samples:
         groups.setdefault(sample.label, []).append(sample.id)
@@ -107,10 +112,12 @@ def write(
     shots: int | None = None,
     fraction: float | None = None,
     seed: int = 0,
+    folds: Collection[int] = (),
 ) -> Counter[str]:
     """Write rows of a prepared dataset to `output` and register them beside it; returns the samples by label.
 
-    Raises RbftError if there is no such kind, if it needs rationales and there are none, or if nothing is left.
+    No row is of a sample of `folds`. Raises RbftError if there is no such kind or fold, if it needs rationales and
+    there are none, or if nothing is left.
     """
     if kind not in ROW_KINDS:
         raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(ROW_KINDS)}")
@@ -118,7 +125,13 @@ def write(
         raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, from `rbft collect`")
     if rationales is not None and not rationales.is_file():
         raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
-    samples = subset(read_split(dataset, "train"), shots, fraction, seed)
+    existing = read_split(dataset, "train")
+    if unknown := sorted({*folds} - {sample.fold for sample in existing}):
+        known = ", ".join(map(str, sorted({sample.fold for sample in existing if sample.fold is not None}))) or "none"
+        raise RbftError(
+            f"{dataset}: there is no fold {unknown[0]}; its folds are: {known} (`splits.folds` in its YAML)"
+        )
+    samples = subset(existing, shots, fraction, seed, folds)
     made = rows(samples, ROW_KINDS[kind], read_training_rows(rationales) if rationales else (), labelled, seed)
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")

@@ -135,7 +135,7 @@ def task_of(log: Path) -> str:
 def beside(log: Path, kind: str) -> Path:
     """Where the same start of lmms-eval leaves the log of another kind of task of the same dataset and split."""
     of = parse_task(task_of(log))
-    return log.with_name(f"{start_of(log)}_samples_{task_name(of.dataset, kind, of.split)}.jsonl")
+    return log.with_name(f"{start_of(log)}_samples_{task_name(of.dataset, kind, of.split, of.fold)}.jsonl")
 
 
 def output_problems(output: Path, task: str, ids: list[str]) -> list[str]:

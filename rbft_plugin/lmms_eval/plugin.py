@@ -97,9 +97,10 @@ def _is_asked(name: str) -> bool:
 def _matches_by_chance(name: str) -> bool:
     """Whether a task of another split than its kind's first is only matched by patterns that do not name the split."""
     of = parse_task(name)
-    if of.split == TASK_KINDS[of.kind].splits[0] or not _is_asked(name):
+    if (of.split == TASK_KINDS[of.kind].splits[0] and of.fold is None) or not _is_asked(name):
         return False
-    return not any(fnmatch(name, pattern) and pattern.rstrip("*").endswith(of.split) for pattern in _asked())
+    ending = of.split if of.fold is None else "fold"
+    return not any(fnmatch(name, pattern) and ending in pattern.rsplit("_", 1)[-1] for pattern in _asked())
 
 
 def _only_ours() -> bool:

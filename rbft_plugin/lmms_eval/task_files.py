@@ -9,7 +9,7 @@ from rbft_plugin.data.prepared import DataFolder, splits_with_labels
 from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.dataset_sources import Split
-from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, task_name
+from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, fold_name, task_name
 from rbft_plugin.workspace import shipped
 
 FOLDER = Path("task_configs")
@@ -26,6 +26,11 @@ def task_files(dataset: Dataset) -> dict[Path, str]:
         for split in of_kind.splits
         if split in splits
     }
+    tasks |= {
+        _path(dataset, kind, fold=fold): _of_split(dataset, kind, fold=fold)
+        for kind, of_kind in TASK_KINDS.items()
+        for fold in range(dataset.folds if of_kind.scores else 0)
+    }
     bases = {FOLDER / base for kind in TASK_KINDS.values() for base in kind.bases}
     missing = {base: (shipped() / base).read_text(encoding="utf-8") for base in bases if not base.exists()}
     return missing | tasks
@@ -35,11 +40,14 @@ def unneeded_files(dataset: Dataset) -> list[Path]:
     """Task YAMLs that were made for a split that the dataset does not have any more. Files of other authors stay."""
     needed = task_files(dataset)
     paths = [_path(dataset, name, split) for name, kind in TASK_KINDS.items() for split in kind.splits]
+    paths += [
+        path for kind in TASK_KINDS for path in sorted(FOLDER.glob(f"{task_name(dataset.name, kind)}_fold*.yaml"))
+    ]
     return [p for p in paths if p not in needed and p.is_file() and p.read_text("utf-8").startswith(_head(dataset))]
 
 
-def _path(dataset: Dataset, kind: str, split: Split) -> Path:
-    return FOLDER / f"{task_name(dataset.name, kind, split)}.yaml"
+def _path(dataset: Dataset, kind: str, split: Split | None = None, fold: int | None = None) -> Path:
+    return FOLDER / f"{task_name(dataset.name, kind, split, fold)}.yaml"
 
 
 def _head(dataset: Dataset) -> str:
@@ -56,19 +64,20 @@ def _task(dataset: Dataset, name: str) -> str:
     ) + (_metric_list(dataset, kind) if kind.scores else "")
 
 
-def _of_split(dataset: Dataset, kind: str, split: Split) -> str:
-    """The same task on another split. It has no tag, so that tags stand for the same tasks as wildcards."""
+def _of_split(dataset: Dataset, kind: str, split: Split | None = None, fold: int | None = None) -> str:
+    """The same task on another split or fold. It has no tag, so that tags stand for the same tasks as wildcards."""
+    file = split or fold_name(fold or 0)
     return (
         f"{_head(dataset)}"
         f"include: {_path(dataset, kind, TASK_KINDS[kind].splits[0]).name}\n"
-        f"task: {task_name(dataset.name, kind, split)}\n"
+        f"task: {task_name(dataset.name, kind, split, fold)}\n"
         "tag: []\n"
-        f"{_data(dataset, split)}"
+        f"{_data(dataset, file)}"
         f"process_docs: {_function('labelled')}\n"
     )
 
 
-def _data(dataset: Dataset, split: Split) -> str:
+def _data(dataset: Dataset, split: str) -> str:
     path = DataFolder(dataset.name).samples(split).as_posix()
     return f"dataset_kwargs:\n  data_files:\n    test: ../{path}\n"  # "test" is lmms-eval's word for the scored split
 

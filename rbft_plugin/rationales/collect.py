@@ -60,7 +60,7 @@ def collect(output: Path, chosen: Filters | None = None) -> Collection:
     label.
     """
     log = evaluation.only_log(output, "rationales")
-    dataset, kind, _ = parse_task(evaluation.task_of(log))
+    dataset, kind, *_ = parse_task(evaluation.task_of(log))
     hinted = TASK_KINDS[kind].hinted
     samples = {sample.id: sample for sample in read_split(dataset, "train")}
     logged = evaluation.read_log(log)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rbft_plugin.data.prepared import read_manifest
+from rbft_plugin.data.prepared import Manifest, read_manifest
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import runner
 from rbft_plugin.run.records import StepRecord, all_records
 from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.spec.names import fold_name
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,18 @@ def estimate(plan: Plan, steps: Sequence[Step]) -> Estimate:
 def _videos_and_answers(plan: Plan, to_do: list[Step]) -> tuple[int | None, int | None]:
     """Videos of the dataset, and answers that lmms-eval has to generate, if the dataset is prepared."""
     try:
-        counts = read_manifest(plan.dataset.name).counts
+        manifest = read_manifest(plan.dataset.name)
     except RbftError:
         return None, None
-    videos = sum(sum(of_label.values()) for of_label in counts.values())
-    return videos, sum(_answers(step, counts[step.split]) for step in to_do if step.split)
+    videos = sum(sum(of_label.values()) for of_label in manifest.counts.values())
+    return videos, sum(_answers(step, _asked(manifest, step)) for step in to_do if step.split)
 
 
-def _answers(step: Step, of_label: dict[str, int]) -> int:
+def _asked(manifest: Manifest, step: Step) -> Mapping[str, int]:
+    return manifest.in_file(fold_name(step.fold) if step.fold is not None else step.split or "")
+
+
+def _answers(step: Step, of_label: Mapping[str, int]) -> int:
     """At most how many samples a step asks about: only those with a label are scored."""
     samples = sum(count for label, count in of_label.items() if label or step.kind == "rationales")
     return samples if step.most is None else min(samples, step.most)

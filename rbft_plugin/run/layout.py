@@ -8,13 +8,14 @@ runs/<run>/
     superseded/<step>-<time>/                   what a step made of earlier inputs, or was making when interrupted
     report/
     [<cell>/]rationales[_hinted]/, rows[_hinted]/
-    [<cell>/]<arm>/seed-<seed>/<stage>/, eval[_<split>][_<model>]/, merged/
+    [<cell>/]<arm>/seed-<seed>/[without-<folds>/]<stage>/, eval[_<split>][_<model>]/, merged/
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rbft_plugin.spec.dataset_sources import Split
@@ -94,8 +95,10 @@ def collected_file(part: Path, hinted: bool) -> Path:
     return rows_folder(part, hinted) / "rationale.jsonl"
 
 
-def stage_folder(part: Path, arm: str, seed: int, stage: str) -> Path:
-    return _seed_folder(part, arm, seed) / stage
+def models_folder(part: Path, arm: str, seed: int, without: Sequence[int] = ()) -> Path:
+    """Where the models of an arm and seed are, and their answers; `without` are folds that they are not trained on."""
+    folder = part / arm / f"seed-{seed}"
+    return folder / f"without-{'-'.join(map(str, without))}" if without else folder
 
 
 def merged_stage_folder(stage: Path) -> Path:
@@ -103,19 +106,17 @@ def merged_stage_folder(stage: Path) -> Path:
     return stage.with_name(f"{stage.name}_merged")
 
 
-def merged_folder(part: Path, arm: str, seed: int) -> Path:
-    """Where an arm's last model is merged."""
-    return _seed_folder(part, arm, seed) / "merged"
+def merged_folder(models: Path) -> Path:
+    """Where an arm's last model is merged, below the folder of its models."""
+    return models / "merged"
 
 
-def evaluation_folder(part: Path, arm: str, seed: int, split: Split = "test", of: str = "") -> Path:
-    """Where the answers of an arm's last model to a split are logged, or those of an earlier model, named by `of`."""
-    names = ["eval", *([] if split == "test" else [split]), *([of] if of else [])]
-    return _seed_folder(part, arm, seed) / "_".join(names)
-
-
-def _seed_folder(part: Path, arm: str, seed: int) -> Path:
-    return part / arm / f"seed-{seed}"
+def evaluation_folder(models: Path, split: Split = "test", of: str = "", fold: int | None = None) -> Path:
+    """Where the answers of an arm's last model to a split or fold are logged, or those of an earlier model, named by
+    `of`.
+    """
+    which = f"fold{fold}" if fold is not None else "" if split == "test" else split
+    return models / "_".join(filter(None, ["eval", which, of]))
 
 
 # --- the other way: what lies in a run's folder, and what a path says ---
@@ -148,17 +149,28 @@ def seed_in(path: str) -> int | None:
 
 def evaluations(run: Path) -> list[tuple[str, int, Path]]:
     """(arm, seed, folder) of the evaluations of a run without a sweep, by arm and seed."""
-    folders = sorted(run.glob("*/seed-*/eval"))
-    return [(path.parts[-3], int(path.parts[-2].removeprefix("seed-")), path) for path in folders]
+    folders = [*run.glob("*/seed-*/eval"), *run.glob("*/seed-*/without-*/eval_fold*")]
+    return [(*_arm_and_seed(path.relative_to(run)), path) for path in sorted(folders)]
+
+
+def _arm_and_seed(below: Path) -> tuple[str, int]:
+    """The arm, below its cell, and the seed that a path below a run's folder names."""
+    at = next(place for place, part in enumerate(below.parts) if re.fullmatch(r"seed-\d+", part))
+    return "/".join(below.parts[:at]), int(below.parts[at].removeprefix("seed-"))
+
+
+def arm_in_cell(output: Path) -> str:
+    """The arm, below the part of a sweep's cell, whose models' folder has this planned output."""
+    return _arm_and_seed(below_run(output))[0]
 
 
 def loss_files(run: Path) -> list[tuple[str, int, str, Path]]:
     """(arm, below its cell; seed; stage; LLaMA-Factory's log of losses) of a run's trainings."""
     found = []
-    for file in sorted(run.glob(f"**/seed-*/*/{LOSSES}")):
-        *arm, seed, stage, _ = file.relative_to(run).parts
-        if arm[0] != superseded_folder(run).name:
-            found.append(("/".join(arm), int(seed.removeprefix("seed-")), stage, file))
+    for file in sorted([*run.glob(f"**/seed-*/*/{LOSSES}"), *run.glob(f"**/seed-*/without-*/*/{LOSSES}")]):
+        arm, seed = _arm_and_seed(file.relative_to(run))
+        if not file.is_relative_to(superseded_folder(run)):
+            found.append((arm, seed, file.parent.name, file))
     return found
 
 

@@ -34,15 +34,15 @@ def train(
     steps whose models are needed too; `training.at_step` says where they are.
     """
     own, stage = cell.recipe.training, stages[-1]
-    place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
+    place = cell.place(of_training(cell.recipe, stages), arm, seed)
     settings = training.stage_settings(own, stage)
     recipe, overrides, merged = settings.recipe, settings.overrides, settings.merged
     file, registered = rows
     if training.must_merge(start, merged, own.adapters):
         last = Path(start.adapters[-1])
-        before = Place(cell.part(of_training(cell.recipe, stages[:-1])), arm, seed)
+        before = cell.place(of_training(cell.recipe, stages[:-1]), arm, seed)
         start = export(plan, before, last.name, start, merged, layout.merged_stage_folder(last))
-    output = layout.stage_folder(plan.folder / place.cell, arm, seed, stage)
+    output = layout.models_folder(plan.folder / place.cell, arm, seed, cell.without) / stage
     result = training.result(start, output, merged["finetuning_type"], own.adapters)
     keys = {
         "dataset": llamafactory_name(plan.dataset.name, file.stem),

@@ -13,9 +13,9 @@ from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.steps import Plan, Step
-from rbft_plugin.run.sweep import WRITING, Cell, Place, in_cell, of_training
+from rbft_plugin.run.sweep import WRITING, Cell, in_cell, of_training
 from rbft_plugin.spec.dataset_sources import Split
-from rbft_plugin.spec.names import TASK_KINDS, task_name
+from rbft_plugin.spec.names import TASK_KINDS, fold_name, task_name
 from rbft_plugin.spec.recipe import EvaluationSettings
 
 
@@ -50,9 +50,11 @@ def score(
     kinds: Sequence[str] = (),
     of: str = "",
     fit: Path | None = None,
+    fold: int | None = None,
 ) -> Path:
-    """The folder of the model's logged answers to a split; `kinds` of tasks are those of the recipe unless given.
+    """The folder of the model's logged answers to a split, or to one fold of the test.
 
+    `kinds` of tasks are those of the recipe unless given.
     `of` names the model where it is not the last one of the arm: a checkpoint, or an earlier stage. `fit` is the file
     of its training rows, if it is only asked about samples in it, at most `evaluation.fit`.
     """
@@ -60,16 +62,18 @@ def score(
     if fit:
         settings = settings.model_copy(update={"args": settings.args | {"limit": settings.fit}})
     asked = tuple(kinds) or settings.tasks
-    place = Place(cell.part((*of_training(cell.recipe, stages), "evaluation")), arm, seed)
+    place = cell.place((*of_training(cell.recipe, stages), "evaluation"), arm, seed)
 
     def make() -> tuple[Step, Path]:
-        output = layout.evaluation_folder(plan.folder / place.cell, arm, seed, split, of)
-        on = "on its training samples" if fit else "" if split == "test" else f"on {split}"
+        models = layout.models_folder(plan.folder / place.cell, arm, seed, cell.without)
+        output = layout.evaluation_folder(models, split, of, fold)
+        on = "" if split == "test" else f"on {split}"
+        on = "on its training samples" if fit else on if fold is None else f"on fold {fold}"
         name = " ".join(filter(None, ["score", str(place), of, on]))
-        step = _step(plan, cell, name, "score", model, output, asked, settings, split, fit)
+        step = _step(plan, cell, name, "score", model, output, asked, settings, split, fit, fold)
         return replace(step, arm=arm, seed=seed, cell=place.cell), output
 
-    return plan.once(("score", model, split, asked, str(settings), fit), make)
+    return plan.once(("score", model, split, fold, asked, str(settings), fit), make)
 
 
 def _step(
@@ -83,16 +87,18 @@ def _step(
     settings: EvaluationSettings,
     split: Split,
     fit: Path | None = None,
+    fold: int | None = None,
 ) -> Step:
-    """One start for tasks that run on one split; `fit` is as in `score`."""
-    tasks = [task_name(plan.dataset.name, task, split) for task in kinds]
+    """One start for tasks that run on one split or fold; `fit` is as in `score`."""
+    tasks = [task_name(plan.dataset.name, task, split, fold) for task in kinds]
+    file = split if fold is None else fold_name(fold)
 
     def problems_beside() -> list[str]:
-        given = read_split(plan.dataset.name, split)
+        given = read_split(plan.dataset.name, file)
         return model_fit.split_problems(cell.recipe, plan.dataset.clips, given)
 
     def problems_after(log: str) -> list[str]:
-        given = read_split(plan.dataset.name, split)
+        given = read_split(plan.dataset.name, file)
         labelled = kind == "score" or any(TASK_KINDS[task].hinted for task in kinds)
         ids = [sample.id for sample in given if sample.label is not None or not labelled]
         if fit:
@@ -104,13 +110,14 @@ def _step(
     configs = [f"{task}.yaml" for task in dict.fromkeys([*tasks, *included])]
     configs += dict.fromkeys(base for task in kinds for base in TASK_KINDS[task].bases)
     argv = evaluation.argv(model, ",".join(tasks), output, settings, plan.recipe.launch.processes)
-    read = [DataFolder(plan.dataset.name).samples(split), *(Path("task_configs") / config for config in configs)]
+    read = [DataFolder(plan.dataset.name).samples(file), *(Path("task_configs") / config for config in configs)]
     return Step(
         name,
         kind,
         plan.with_env(argv, {evaluation.SAMPLES: fit.as_posix()} if fit else None),
         output=output,
         split=split,
+        fold=fold,
         most=settings.fit if fit else None,
         files=(*read, *([fit] if fit else [])),
         model=model,

@@ -17,7 +17,7 @@ from rbft_plugin.run.lmms_eval_steps import score
 from rbft_plugin.run.records import PlannedCandidate, PlannedEvaluation, PlannedFit
 from rbft_plugin.run.row_steps import collect_rationales, stage_rows
 from rbft_plugin.run.steps import Plan, Step, commands
-from rbft_plugin.run.sweep import Cell, Place, cells, of_training
+from rbft_plugin.run.sweep import Cell, cells, of_training
 from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
@@ -89,7 +89,9 @@ def _arms(plan: Plan, cell: Cell) -> None:
     _all_rationales(plan, cell)
     for arm, stages in cell.recipe.arms.items():
         for seed in cell.recipe.seeds if stages else cell.recipe.seeds[:1]:
-            _arm(plan, cell, arm, seed, stages)
+            for fold in range(plan.dataset.folds) if stages and plan.dataset.folds else [None]:
+                own = cell if fold is None else replace(cell, without=(fold,))
+                _arm(plan, own, arm, seed, stages, fold)
 
 
 def _all_rationales(plan: Plan, cell: Cell) -> None:
@@ -101,16 +103,19 @@ def _all_rationales(plan: Plan, cell: Cell) -> None:
             collect_rationales(plan, cell, hinted)
 
 
-def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...]) -> None:
-    """Train the stages of an arm one after another, and score the last model."""
+def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], fold: int | None) -> None:
+    """Train the stages of an arm one after another, and score the last model on the test, or on one fold of it."""
     own = cell.recipe.training
     model = _train(plan, cell, arm, seed, stages)[-1]
     if own.export and model.adapters:
-        place = Place(cell.part(of_training(cell.recipe, stages)), arm, seed)
-        output = layout.merged_folder(plan.folder / place.cell, arm, seed)
+        place = cell.place(of_training(cell.recipe, stages), arm, seed)
+        output = layout.merged_folder(layout.models_folder(plan.folder / place.cell, arm, seed, cell.without))
         export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
-    output, fit = score(plan, cell, arm, seed, stages, model), _fit(plan, cell, arm, seed, stages, model)
-    scored = PlannedEvaluation(cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output, fit=fit)
+    output = score(plan, cell, arm, seed, stages, model, fold=fold)
+    fit = _fit(plan, cell, arm, seed, stages, model)
+    scored = PlannedEvaluation(
+        cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output, fit=fit, fold=fold
+    )
     plan.scored.append(scored)
 
 

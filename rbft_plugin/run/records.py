@@ -115,7 +115,10 @@ class PlannedFit(Record):
 
 
 class PlannedEvaluation(Record):
-    """Where the answers of an arm and seed are logged, for one cell of a sweep ("" and {} without a sweep)."""
+    """Where the answers of an arm and seed are logged, for one cell of a sweep ("" and {} without a sweep).
+
+    With a `fold`, these are the answers to it of a model that was trained on the others.
+    """
 
     cell: str
     values: dict[str, Any]
@@ -123,6 +126,7 @@ class PlannedEvaluation(Record):
     seed: int
     output: Path
     fit: PlannedFit | None = None
+    fold: int | None = None
 
 
 class PlanRecord(Record):

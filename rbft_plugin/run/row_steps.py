@@ -36,14 +36,16 @@ def stage_rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, P
     recipe, kind = cell.recipe, ROW_KINDS[stage.rows]
     part = [f"--shots={recipe.shots}"] if recipe.shots else []
     part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
+    part += [f"--fold={fold}" for fold in cell.without]
     labelled = stage.samples == "labelled" and not kind.label
-    drawn = bool(part) or kind.shuffled  # by the seed
+    drawn = bool(recipe.shots or recipe.train_fraction or kind.shuffled)  # by the seed
     source = collect_rationales(plan, cell, kind.rationales == "hinted") if kind.rationales else None
     if kind.made_by == "prepare" and not part:
         return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
     if source and kind.made_by == "collect" and not (part or labelled):
         return source, source.parent
     name = stage.rows + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
+    name += f"_without-{'-'.join(map(str, cell.without))}" if cell.without else ""
 
     def derive() -> tuple[Step, Path]:
         of_cell = cell.part(PART + (COLLECTING if source else ()))

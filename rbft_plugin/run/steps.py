@@ -38,6 +38,7 @@ class Step:
     seed: int | None = None
     stage: str | None = None
     split: Split | None = None  # whose samples the model is asked about
+    fold: int | None = None  # of the test, if it is asked about one alone
     most: int | None = None  # of them, if not all
     cell: str = ""  # the part of a sweep's cell that it depends on
     output: Path | None = None  # a folder that only this step writes

@@ -35,11 +35,15 @@ def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of a sweep's values; `name` is its folder below the run's, "" where there is no sweep."""
+    """One combination of a sweep's values; `name` is its folder below the run's, "" where there is no sweep.
+
+    `without` are the folds whose samples its models are not trained on.
+    """
 
     name: str
     values: dict[str, Any]
     recipe: Recipe
+    without: tuple[int, ...] = ()
 
     def part(self, keys: Iterable[str]) -> str:
         """The name of the cells that do not differ from this one in these keys of the recipe; "" where no cell does.
@@ -55,19 +59,27 @@ class Cell:
         content = self.recipe.model_dump()
         for key, value in values.items():
             content = with_value(content, key.split("."), value)
-        return Cell(_name(self.values | values), self.values | values, Recipe.model_validate(content))
+        return Cell(_name(self.values | values), self.values | values, Recipe.model_validate(content), self.without)
+
+    def place(self, keys: Iterable[str], arm: str, seed: int) -> Place:
+        """Where something is that depends on these keys of the recipe."""
+        return Place(self.part(keys), arm, seed, self.without)
 
 
 @dataclass(frozen=True)
 class Place:
-    """An arm and seed, and the part of a sweep's cell on which a step depends that makes something for them."""
+    """An arm and seed, the part of a sweep's cell on which a step depends that makes something for them, and folds
+    without which its models are trained.
+    """
 
     cell: str
     arm: str
     seed: int
+    without: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return in_cell(self.cell, f"{self.arm} seed {self.seed}")
+        folds = f" without fold {', '.join(map(str, self.without))}" if self.without else ""
+        return in_cell(self.cell, f"{self.arm} seed {self.seed}{folds}")
 
 
 def in_cell(cell: str, what: str) -> str:

@@ -92,6 +92,8 @@ class Dataset(Strict):
             raise ValueError("must be lower-case letters, digits, '_' and '-'")
         if name.split("_")[-1] in (reserved := reserved_suffixes()):
             raise ValueError(f"must not end in {', '.join('_' + suffix for suffix in reserved)}: tasks are named so")
+        if re.search(r"(^|_)fold\d+$", name):
+            raise ValueError("must not end in fold and a number: tasks of folds are named so")
         if f"rbft_{name}" in [kind.tag for kind in TASK_KINDS.values()]:
             raise ValueError(f"must not be '{name}': rbft_{name} stands for all tasks of a kind")
         return name
@@ -162,6 +164,8 @@ class Dataset(Strict):
     @property
     def may_validate(self) -> bool:
         """Whether there can be samples of the split val, as far as this file can tell."""
+        if self.folds:
+            return False
         given = self.annotations.file or self.annotations.folder
         if self.annotations.gives_splits:
             return "val" in (given or (self.annotations.hub.splits if self.annotations.hub else {}))
@@ -172,6 +176,11 @@ class Dataset(Strict):
             or "val" in splits.ids
             or (splits.ratio or {}).get("val", 0) > 0
         )
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are; 0 where samples are split into train, val and test."""
+        return (self.splits.folds if self.splits else None) or 0
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from rbft_plugin.spec.yaml_models import Name, Problem, Strict, problems_at
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"  # said of splits that do neither
+ONE_WAY = "give 'column', or 'ratio', 'ids' or both, or 'folds'"  # said of splits that do none of these
 FOLDER_COLUMNS = ("id", "label", "path")  # the columns that samples of a folder of class folders have
 
 
@@ -178,7 +178,7 @@ class Segment(Strict):
 
 
 class Splits(Strict):
-    """How samples are split into train, val and test: by `column`, or by `ids`, `ratio` or both."""
+    """How samples are split into train, val and test: by `column`, or by `ids`, `ratio` or both; or `folds`."""
 
     column: Name | None = None
     """The column that says which split a sample is in."""
@@ -188,15 +188,18 @@ class Splits(Strict):
     """Text files with an id in each line (and # comments). Other samples go by `ratio`; without it they train."""
     ratio: dict[Split, float] | None = None
     """Shares of those splits that `ids` leaves. They sum to 1 and hold for each label. Unlabelled samples train."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """The number of folds. Each labelled sample is in the test of one fold, and is trained on in the others."""
     seed: int = 0
-    """The seed of the split by `ratio`."""
+    """The seed of the split by `ratio` or by `folds`."""
     group: Name | None = None
-    """A column. Samples that share its value (a source, a person, a camera) stay in one split."""
+    """A column. Samples that share its value (a source, a person, a camera) stay in one split or fold."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Splits:
         by_share = bool(self.ids) or self.ratio is not None
-        if (self.column is not None) == by_share and (by_share or self.group is None):
+        ways = (self.column is not None) + by_share + (self.folds is not None)
+        if ways > 1 or (ways == 0 and self.group is None):
             raise ValueError(ONE_WAY)
         if self.values and self.column is None:
             raise ValueError("'values' belongs to 'column'")
@@ -220,4 +223,4 @@ class Splits(Strict):
     @property
     def decides(self) -> bool:
         """Whether this says which sample is in which split. With `group` alone, the annotations say it."""
-        return self.column is not None or self.ratio is not None or bool(self.ids)
+        return self.folds is not None or self.column is not None or self.ratio is not None or bool(self.ids)

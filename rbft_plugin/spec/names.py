@@ -58,21 +58,29 @@ class Task(NamedTuple):
     dataset: str
     kind: str
     split: Split
+    fold: int | None = None  # of which the samples are; of all folds unless given
 
 
-def task_name(dataset: str, kind: str, split: Split | None = None) -> str:
+def task_name(dataset: str, kind: str, split: Split | None = None, fold: int | None = None) -> str:
     """lmms-eval's name for the task of a dataset; `split` is the first one of the kind unless it is given."""
     ending = "" if split in (None, TASK_KINDS[kind].splits[0]) else f"_{split}"
+    ending += "" if fold is None else f"_{fold_name(fold)}"
     return f"rbft_{dataset}" + ("" if kind == "label" else f"_{kind}") + ending
 
 
 def parse_task(task: str) -> Task:
     """The inverse of `task_name`. The longest kind that fits is taken, and no name of a dataset ends as tasks do."""
+    task, fold = (found[1], int(found[2])) if (found := re.fullmatch(r"(.+)_fold(\d+)", task)) else (task, None)
     split = next((split for split in SPLITS if task.endswith(f"_{split}")), None)
     name = task.removeprefix("rbft_").removesuffix(f"_{split}")
     kinds = sorted(TASK_KINDS, key=len, reverse=True)
     kind = next((kind for kind in kinds if name.endswith(f"_{kind}") and kind != "label"), "label")
-    return Task(name.removesuffix(f"_{kind}"), kind, split or TASK_KINDS[kind].splits[0])
+    return Task(name.removesuffix(f"_{kind}"), kind, split or TASK_KINDS[kind].splits[0], fold)
+
+
+def fold_name(fold: int) -> str:
+    """The name of a fold as a split of the annotations, in names of tasks, and of its file of samples."""
+    return f"fold{fold}"
 
 
 def reserved_suffixes() -> list[str]:

@@ -201,3 +201,53 @@ def test_files_of_ids_that_cut_a_group_are_refused() -> None:
         "  - groups that are named in part, or in two files: 'g0' (no file, test, val), 'g1' (no file, test, val); "
         "name all of each or none"
     )
+
+
+folded = st.lists(st.tuples(st.sampled_from(["calm", "busy", None]), st.integers(0, 9)), max_size=60).map(
+    lambda rows: [
+        Sample(f"id{i}", Path(f"{i}.mp4"), label, None, f"row {i + 1}", group=f"camera {group}")
+        for i, (label, group) in enumerate(rows)
+    ]
+)
+
+
+@given(folded, st.integers(2, 4), st.integers(0, 3), st.booleans(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_each_labelled_sample_is_in_one_fold_and_no_group_in_two(
+    annotated: list[Sample], folds: int, seed: int, grouped: bool, random: Any
+) -> None:
+    wanted = Splits(folds=folds, seed=seed, group="camera" if grouped else None)
+    numbers = Counter(s.label for s in annotated if s.label)
+    groups = {s.group for s in annotated if s.label}
+    if not numbers or min(numbers.values()) < folds or (grouped and len(groups) < folds):
+        with pytest.raises(ProblemsError):
+            assign(annotated, wanted)
+        return
+    decided = assign(annotated, wanted)
+    assert [replace(s, split=None) for s in decided] == annotated
+    names = {f"fold{fold}" for fold in range(folds)}
+    assert all(s.split in names for s in decided if s.label)
+    if grouped:
+        assert all(len({s.split for s in decided if s.group == group}) == 1 for group in groups)
+    else:
+        assert all(s.split == "train" for s in decided if s.label is None and s.group not in groups)
+        for label, number in numbers.items():  # each label is dealt evenly
+            counts = Counter(s.split for s in decided if s.label == label)
+            assert all(number // folds <= counts[name] <= -(-number // folds) for name in names)
+    shuffled = random.sample(annotated, len(annotated))
+    assert {s.id: s.split for s in assign(shuffled, wanted)} == {s.id: s.split for s in decided}
+
+
+def test_too_few_samples_for_the_folds_are_said_by_label() -> None:
+    annotated = [Sample(f"id{i}", Path("v.mp4"), label, None, "row") for i, label in enumerate("aaabbbbc")]
+    with pytest.raises(ProblemsError) as raised:
+        assign(annotated, Splits(folds=4))
+    assert (raised.value.what, raised.value.problems) == (
+        "splits.folds",
+        ["label 'a' has 3 samples, fewer than 4 folds", "label 'c' has 1 samples, fewer than 4 folds"],
+    )
+    with pytest.raises(ProblemsError, match="no sample has a label"):
+        assign([replace(s, label=None) for s in annotated], Splits(folds=2))
+    alone = [replace(s, group="one", label="a") for s in annotated]
+    with pytest.raises(ProblemsError, match="there are 1 groups, fewer than 2 folds"):
+        assign(alone, Splits(folds=2, group="camera"))

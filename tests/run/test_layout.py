@@ -35,10 +35,10 @@ def test_every_folder_beside_the_arms_is_reserved() -> None:
 
 def test_paths_are_read_back() -> None:
     for arm, seed in (("rbft", 3), ("base", 0)):
-        layout.evaluation_folder(RUN, arm, seed).mkdir(parents=True)
+        layout.evaluation_folder(layout.models_folder(RUN, arm, seed)).mkdir(parents=True)
     cell = RUN / "shots-4"
     for part, stage in ((RUN, "label"), (cell, "rationale"), (layout.aside(RUN, "train rbft seed 3 label"), "label")):
-        file = layout.stage_folder(part, "rbft", 3, stage) / layout.LOSSES
+        file = layout.models_folder(part, "rbft", 3) / stage / layout.LOSSES
         file.parent.mkdir(parents=True)
         file.touch()
     assert layout.evaluations(RUN) == [("base", 0, RUN / "base/seed-0/eval"), ("rbft", 3, RUN / "rbft/seed-3/eval")]
@@ -46,12 +46,24 @@ def test_paths_are_read_back() -> None:
         ("rbft", 3, "label", RUN / "rbft/seed-3/label" / layout.LOSSES),
         ("shots-4/rbft", 3, "rationale", cell / "rbft/seed-3/rationale" / layout.LOSSES),
     ]
-    evaluated = layout.evaluation_folder(cell, "rbft", 3)
+    evaluated = layout.evaluation_folder(layout.models_folder(cell, "rbft", 3))
     assert layout.seed_in(evaluated.as_posix()) == 3 and layout.seed_in("runs/r/seed-x/eval") is None
     assert layout.below_run(evaluated) == Path("shots-4/rbft/seed-3/eval")
     assert layout.run_of(evaluated) is None  # there are no records
     records.write(layout.record_file(RUN, "a b"), StepRecord(name="a b"))
     assert layout.run_of(evaluated) == RUN.resolve() and layout.workspace_of(RUN.resolve()) == Path.cwd()
+
+
+def test_folds_lie_below_their_seed() -> None:
+    outputs = [
+        layout.evaluation_folder(layout.models_folder(RUN / "shots-4", "rbft", 3, [fold]), fold=fold) for fold in (0, 1)
+    ]
+    assert outputs[1].as_posix() == "runs/r/shots-4/rbft/seed-3/without-1/eval_fold1"
+    assert [layout.arm_in_cell(output) for output in outputs] == ["shots-4/rbft"] * 2
+    stage = layout.models_folder(RUN, "rbft", 3, [0, 2]) / "label"
+    stage.mkdir(parents=True)
+    (stage / layout.LOSSES).touch()
+    assert layout.loss_files(RUN) == [("rbft", 3, "label", stage / layout.LOSSES)]
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

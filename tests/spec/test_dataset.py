@@ -136,7 +136,7 @@ def test_a_label_without_a_description_is_told_how_to_be_written(ws: Path) -> No
     ]
 
 
-ONE_WAY = "give either 'column', or 'ratio', 'ids' or both"
+ONE_WAY = "give 'column', or 'ratio', 'ids' or both, or 'folds'"
 
 
 @pytest.mark.parametrize(
