@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rbft_plugin import files
-from rbft_plugin.report import html, markdown, prose, save_plots
+from rbft_plugin.report import doubtful_labels, html, markdown, prose, save_plots
 from rbft_plugin.report.arm_statistics import arm_statistics, resample
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation, ReportError, by_arm
@@ -38,6 +38,7 @@ def summarize(evaluations: Sequence[Evaluation], origin: Origin | None = None) -
     ]
     pairs.sort(key=lambda pair: pair[1].rpartition("/")[2] == "zero_shot")  # what a reader looks for first comes first
     own_notes = prose.notes(support, first.labels, [len(of_arm) for of_arm in arms.values()], first.split)
+    own_notes += prose.folds(max(one.folds for one in evaluations))
     return Report(
         dataset=first.dataset,
         split=first.split,
@@ -50,6 +51,7 @@ def summarize(evaluations: Sequence[Evaluation], origin: Origin | None = None) -
         comparisons=[
             compare(arms[arm], arms[against], (values[arm], values[against])) for arm, against in pairs
         ],
+        doubtful_labels=doubtful_labels.of_arms(arms),
         **dict(origin) | {"notes": [*own_notes, *origin.notes]},
     )  # fmt: skip
 

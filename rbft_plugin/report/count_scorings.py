@@ -10,6 +10,7 @@ from rbft_plugin.errors import shortened
 from rbft_plugin.lmms_eval import scorings
 from rbft_plugin.report import prose
 from rbft_plugin.run import layout
+from rbft_plugin.spec.names import parse_task
 
 
 def notes(dataset: str, logs: Sequence[Path]) -> list[str]:
@@ -28,7 +29,8 @@ def notes(dataset: str, logs: Sequence[Path]) -> list[str]:
         return [f"It is not known how often the test split was scored: {file}: {error.strerror or error}."]
     counted = [one for one in known if one.test == version]
     runs = [layout.run_named(Path(one.log)) if one.log else None for one in counted]
-    lines = [prose.scorings(dataset, runs, len(shown))]
+    of_folds = any(parse_task(one.task).fold is not None for one in counted if one.task.startswith("rbft_"))
+    lines = [prose.scorings(dataset, runs, len(shown)) + (" Each fold counts by itself." if of_folds else "")]
     if others := len(known) - len(counted):
         lines.append(f"Scorings of other versions of this test split (other samples or labels), not counted: {others}.")
     if damaged:

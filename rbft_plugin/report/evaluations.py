@@ -6,9 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TypeVar
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.dataset_sources import Split
+
+T = TypeVar("T")
 
 
 class ReportError(RbftError):
@@ -58,6 +62,7 @@ class Evaluation:
     without_video: tuple[str | None, ...] | None = None  # predictions from the question alone
     split: Split = "test"
     fit: Fit | None = None  # of the model that was evaluated
+    folds: int = 0  # how many models gave these answers, each to the fold that it was not trained on; 0: one model
 
     @property
     def name(self) -> str:
@@ -76,6 +81,42 @@ class Evaluation:
             probabilities=None if self.probabilities is None else tuple(self.probabilities[row] for row in rows),
             without_video=None if self.without_video is None else tuple(self.without_video[row] for row in rows),
         )
+
+
+def pooled(parts: Sequence[Evaluation]) -> Evaluation:
+    """The answers of models to their folds, as one evaluation. Something that a part lacks, the whole lacks."""
+    return replace(
+        parts[0],
+        ids=tuple(i for one in parts for i in one.ids),
+        targets=tuple(target for one in parts for target in one.targets),
+        predictions=tuple(prediction for one in parts for prediction in one.predictions),
+        answers=tuple(answer for one in parts for answer in one.answers),
+        probabilities=_joined([one.probabilities for one in parts]),
+        without_video=_joined([one.without_video for one in parts]),
+        fit=_pooled_fit([one.fit for one in parts]),
+        folds=len(parts),
+    )
+
+
+def _joined(parts: Sequence[tuple[T, ...] | None]) -> tuple[T, ...] | None:
+    whole = [part for part in parts if part is not None]
+    return tuple(row for part in whole for row in part) if len(whole) == len(parts) else None
+
+
+def _pooled_fit(fits: Sequence[Fit | None]) -> Fit | None:
+    """Right answers of all models; the rest are means over them."""
+    whole = [fit for fit in fits if fit is not None]
+    if len(whole) < len(fits):
+        return None
+    losses = [fit.loss for fit in whole if fit.loss is not None]
+    tokens = [fit.tokens for fit in whole if fit.tokens is not None]
+    return Fit(
+        right=sum(fit.right for fit in whole),
+        n=sum(fit.n for fit in whole),
+        majority=fmean(fit.majority for fit in whole),
+        loss=fmean(losses) if len(losses) == len(whole) else None,
+        tokens=fmean(tokens) if len(tokens) == len(whole) else None,
+    )
 
 
 def by_arm(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:

@@ -32,24 +32,35 @@ class Output:
     cells: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     fit: PlannedFit | None = None
 
-    def log(self, dataset: str | None) -> Path:
-        """Its log of answers: of a task of rbft, or else of any task. Raises RbftError if it has not exactly one."""
+    def logs(self, dataset: str | None) -> list[Path]:
+        """Its log of answers: of a task of rbft, or else of any task; of folds, a log each.
+
+        Raises RbftError if there are others.
+        """
         if self.path.is_file() and "_samples_" in self.path.name:
-            return self.path
+            return [self.path]
         ours = evaluation.sample_logs(self.path)
         of_dataset = [p for p in ours if dataset_of(p) == dataset]
         others = [p for p in sorted(self.path.rglob("*_samples_*.jsonl")) if p not in ours]
         others = [p for p in others if TASK_KINDS[parse_task(evaluation.task_of(p)).kind].scores]
-        for chosen in (of_dataset, [] if ours else others):
-            if len(chosen) == 1:
-                return chosen[0]
-        return evaluation.only_log(self.path)
+        for chosen in (of_dataset, ours or others):
+            folds = {fold_of(log): log for log in chosen}
+            one_dataset = len({dataset_of(log) for log in chosen}) == 1
+            if len(chosen) == 1 or (len(folds) == len(chosen) and None not in folds and one_dataset):
+                return [folds[fold] for fold in sorted(folds, key=lambda fold: fold or 0)]
+        return [evaluation.only_log(self.path)]
 
 
 def split_of(log: Path) -> Split | None:
     """The split of a log, None where the task is not one of rbft."""
     task = evaluation.task_of(log)
     return parse_task(task).split if task.startswith("rbft_") else None
+
+
+def fold_of(log: Path) -> int | None:
+    """The fold of a log, None where it is of a whole split."""
+    task = evaluation.task_of(log)
+    return parse_task(task).fold if task.startswith("rbft_") else None
 
 
 def dataset_of(log: Path) -> str | None:
@@ -87,7 +98,7 @@ def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
     existing = [one for one in outputs if one.path.is_dir()]
     if not existing:
         raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
-    lost = [f"{one.arm}, seed {one.seed}" for one in outputs if one not in existing]
+    lost = list(dict.fromkeys(f"{one.arm}, seed {one.seed}" for one in outputs if one not in existing))
     return existing, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
 
 
@@ -103,7 +114,7 @@ def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
         everywhere = {one.cell for one in ones} == set(cells)
         planned.append(
             Output(
-                first.arm if everywhere else below.parents[1].as_posix(),
+                first.arm if everywhere else layout.arm_in_cell(output),
                 first.seed,
                 folder / below,
                 first.arm,

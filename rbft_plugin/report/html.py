@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
-from rbft_plugin.report import clip_strips, fit, plots, prose, selection_prose
+from rbft_plugin.report import clip_strips, doubtful_labels, fit, plots, prose, selection_prose
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.markdown import TITLES
@@ -63,6 +63,8 @@ def render(
         reach=_reach(report.comparisons),
         pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],
         strips_said=strips.said,
+        strips=strips.of,
+        doubtful_said=doubtful_labels.explained(report.doubtful_labels) if report.doubtful_labels else "",
         data=Markup(in_script(_data(report, evaluations, videos, strips.of))),
         style=Markup(style),
         script=Markup(script),

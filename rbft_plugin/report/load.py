@@ -12,7 +12,7 @@ from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.report import clip_strips, count_scorings, find_logs, fit, provenance, selection
 from rbft_plugin.report.clip_strips import Video
-from rbft_plugin.report.evaluations import Evaluation, some
+from rbft_plugin.report.evaluations import Evaluation, pooled, some
 from rbft_plugin.report.find_logs import dataset_of
 from rbft_plugin.report.read_evaluation import beside, read
 from rbft_plugin.report.view_model import CLIPS, Origin
@@ -43,28 +43,32 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     of them have are compared, and the report's notes say so. Raises RbftError with the difference.
     """
     outputs, notes = find_logs.find(given)
-    logs = [(one.arm, one.seed, one.log(dataset)) for one in outputs]
+    found = [(one, log) for one in outputs for log in one.logs(dataset)]
+    logs = [(one.arm, one.seed, log) for one, log in found]
     name = _dataset(logs, dataset)
     split = _split(logs)
     samples = read_split(name, split)
     if split != "test":  # their tasks leave out samples without a label
         samples = [sample for sample in samples if sample.label is not None]
     evaluations = [read(log, arm, seed, name, split, samples) for arm, seed, log in logs]
-    fits = [fit.read(one.fit) if one.fit else None for one in outputs]
+    fits = [fit.read(one.fit) if one.fit else None for one, _ in found]
     evaluations = [replace(one, fit=own) for one, own in zip(evaluations, fits, strict=True)]
+    with_likelihoods = [one.name for one, (_, log) in zip(evaluations, found, strict=True) if beside(log, "ll")]
+    evaluations = _pooled(evaluations, [log for _, log in found])
     kept, left_out = _same_samples(evaluations, split, [sample.id for sample in samples], intersect)
     manifest = read_manifest(name)
     if no_video := len(manifest.missing.samples):
         notes.append(f"Samples of the dataset without a usable video, which are in no split: {no_video}.")
-    if likelihoods := [one.name for one, (_, _, log) in zip(evaluations, logs, strict=True) if beside(log, "ll")]:
+    if likelihoods := list(dict.fromkeys(with_likelihoods)):
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     if split == "test":
         notes += count_scorings.notes(name, [log for _, _, log in logs])
     notes += find_logs.compared_settings(outputs)
-    if lost := [f"{one.arm}, seed {one.seed}" for one, own in zip(outputs, fits, strict=True) if one.fit and not own]:
-        notes.append(f"Not scored on its own training samples: {'; '.join(lost)}.")
-    seeds = Counter(arm for arm, _, _ in logs)
-    models = {f"{arm}, seed {seed}" if seeds[arm] > 1 else arm: evaluation.model_args(log) for arm, seed, log in logs}
+    lost = [f"{one.arm}, seed {one.seed}" for (one, _), own in zip(found, fits, strict=True) if one.fit and not own]
+    if lost:
+        notes.append(f"Not scored on its own training samples: {'; '.join(dict.fromkeys(lost))}.")
+    seeds = Counter(one.arm for one in evaluations)
+    models = {_model_name(arm, seed, log, seeds[arm] > 1): evaluation.model_args(log) for arm, seed, log in logs}
     runs = list(dict.fromkeys(run for _, _, log in logs if (run := layout.run_of(log))))
     origin = Origin(
         notes=left_out + notes,
@@ -81,6 +85,26 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
     videos = clip_strips.videos(name, runs[0] if len(runs) == 1 else None, split)
     folder = layout.report_folder(Path(given[0] if one_run else "."))
     return Gathered([one.of(kept) for one in evaluations], origin, videos, folder)
+
+
+def _pooled(evaluations: Sequence[Evaluation], logs: Sequence[Path]) -> list[Evaluation]:
+    """The evaluations, with those of the folds of an arm and seed as one."""
+    of_folds: dict[tuple[str, int], list[Evaluation]] = {}
+    for one, log in zip(evaluations, logs, strict=True):
+        if find_logs.fold_of(log) is not None:
+            of_folds.setdefault((one.arm, one.seed), []).append(one)
+    whole = [
+        one if find_logs.fold_of(log) is None else pooled(of_folds.pop((one.arm, one.seed)))
+        for one, log in zip(evaluations, logs, strict=True)
+        if find_logs.fold_of(log) is None or (one.arm, one.seed) in of_folds
+    ]
+    return whole
+
+
+def _model_name(arm: str, seed: int, log: Path, several: bool) -> str:
+    fold = find_logs.fold_of(log)
+    parts = [arm, *([f"seed {seed}"] if several else []), *([] if fold is None else [f"fold {fold}"])]
+    return ", ".join(parts)
 
 
 def _dataset(logs: Sequence[tuple[str, int, Path]], dataset: str | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report import fit, selection_prose
+from rbft_plugin.report import doubtful_labels, fit, selection_prose
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import (
     arm_name,
@@ -21,12 +21,13 @@ from rbft_plugin.report.prose import (
     without_video,
 )
 from rbft_plugin.report.selection_model import Selection
-from rbft_plugin.report.view_model import Comparison, ProbabilityStatistics, Provenance, Report
+from rbft_plugin.report.view_model import Comparison, DoubtfulLabels, ProbabilityStatistics, Provenance, Report
 from rbft_plugin.scoring.metrics import metrics_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+DOUBTFUL = ("id", "given label", "its probability, %", "more probable", "its probability, %")
 QUOTED = 10  # samples whose answers report.md quotes
 COMMANDS = 30_000  # characters of commands in report.md: an issue on GitHub takes 65,536 in all
 WIDTH = 100  # characters of an answer that it quotes
@@ -80,6 +81,8 @@ def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
         head = ["arm", *(metric.title for metric in metrics_of("probabilities").values())]
         parts += ["## Probabilities", _grid(head, rows), pictures["reliability"]]
     parts += [pictures[name] for name in ("curves", "loss") if name in pictures]
+    if report.doubtful_labels:
+        parts += _doubtful(report, report.doubtful_labels)
     parts += _quotes(report, evaluations)
     if report.models:
         parts += ["## Models", _bullets(f"{arm}: {path}" for arm, path in report.models.items())]
@@ -101,6 +104,18 @@ def _selection(report: Report, selection: Selection, picture: str) -> list[str]:
         more = len(choice.candidates) - len(shown)
         parts += [f"{inline(choice.arm)}:{f' (report.json has {more} more)' if more else ''}", _grid(head, shown)]
     return parts
+
+
+def _doubtful(report: Report, doubtful: DoubtfulLabels) -> list[str]:
+    """The labels that look wrong."""
+    titles = report.label_titles
+    rows = [
+        [one.id, titles[one.label], percent(one.probability), titles[one.other], percent(one.other_probability)]
+        for one in doubtful.samples[:QUOTED]
+    ]
+    more = doubtful.n - len(rows)
+    parts = ["## Doubtful labels", inline(doubtful_labels.explained(doubtful)), _grid(DOUBTFUL, rows)]
+    return [*parts, f"{more} more: see report.json and index.html."] if more > 0 else parts
 
 
 def _headline(report: Report) -> list[list[str]]:

@@ -87,6 +87,18 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
     return lines
 
 
+def folds(count: int) -> list[str]:
+    """What a reader must know of figures that are pooled over folds; [] where none are."""
+    if not count:
+        return []
+    return [
+        f"Each clip was answered by a model that was not trained on it: {count} models for each seed, one for each "
+        "fold. These models share most of their training data, so their errors are not independent. Intervals and p "
+        "values take them as if they were, and are too narrow by an amount that no single cross-validation can tell "
+        "(Bengio and Grandvalet 2004, JMLR 5). They say nothing about a model that is trained on all folds."
+    ]
+
+
 def scorings(dataset: str, runs: Sequence[str | None], shown: int) -> str:
     """How often a test split was scored, by whom, and how many of these scorings a report shows.
 

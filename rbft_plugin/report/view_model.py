@@ -172,6 +172,25 @@ class LearningCurves(ReportPart):
     lines: dict[str, dict[str, str]]
 
 
+class DoubtfulLabel(ReportPart):
+    """A sample whose given label is less probable than another one, with both probabilities."""
+
+    id: str
+    label: str
+    probability: float
+    other: str
+    other_probability: float
+
+
+class DoubtfulLabels(ReportPart):
+    """`n` samples are doubtful; `samples` are the first of them, the least probable given label first."""
+
+    arm: str
+    seeds: list[int]
+    n: int
+    samples: list[DoubtfulLabel]
+
+
 class Origin(ReportPart):
     """What a report says beside its figures: see `load.gather`."""
 
@@ -201,6 +220,7 @@ class Report(Origin):
     majority_accuracy: float
     arms: dict[str, ArmStatistics]
     comparisons: list[Comparison]
+    doubtful_labels: DoubtfulLabels | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The content of report.json, figures first. Provenance and curves are left out where there are none."""

@@ -147,16 +147,27 @@ def test_a_second_swept_key_makes_further_lines_and_words_make_none() -> None:
     ],
 )
 def test_the_log_of_an_output(tasks: tuple[str, ...], dataset: str | None, chosen: str) -> None:
-    assert Output("a", 0, logs("OUT", *tasks)).log(dataset) == Path("OUT", f"{STAMP}_samples_{chosen}.jsonl")
+    assert Output("a", 0, logs("OUT", *tasks)).logs(dataset) == [Path("OUT", f"{STAMP}_samples_{chosen}.jsonl")]
 
 
 def test_a_log_that_is_named_is_the_one() -> None:
     named = logs("OUT", "rbft_mine", "rbft_mine_novideo") / f"{STAMP}_samples_rbft_mine_novideo.jsonl"
-    assert Output("a", 0, named).log(None) == named
+    assert Output("a", 0, named).logs(None) == [named]
+
+
+def test_the_logs_of_all_folds_are_one_output() -> None:
+    folder = logs("OUT", "rbft_mine_fold1", "rbft_mine_fold0", "rbft_mine_ll_fold0")
+    folds = [folder / f"{STAMP}_samples_rbft_mine_fold{fold}.jsonl" for fold in (0, 1)]
+    assert Output("a", 0, folder).logs(None) == folds
+    again = folder / "again"
+    again.mkdir()
+    (again / f"{STAMP}_samples_rbft_mine_fold0.jsonl").write_text("{}\n")
+    with pytest.raises(RbftError, match=r"^OUT: needs one log of answers"):
+        Output("a", 0, folder).logs(None)
 
 
 def test_several_logs_are_refused() -> None:
     with pytest.raises(RbftError, match=r"^OUT: needs one log of answers"):
-        Output("a", 0, logs("OUT", "rbft_mine", "rbft_other")).log(None)
+        Output("a", 0, logs("OUT", "rbft_mine", "rbft_other")).logs(None)
     with pytest.raises(RbftError, match=r"^OUT2: needs one log of answers"):
-        Output("a", 0, logs("OUT2", "theirs", "others")).log(None)
+        Output("a", 0, logs("OUT2", "theirs", "others")).logs(None)
