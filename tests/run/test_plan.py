@@ -484,3 +484,35 @@ def test_a_further_value_moves_and_repeats_nothing(ws: Path, sweep: dict[str, li
     for of in (lambda s: s.name, lambda s: slug(s.name), lambda s: s.output, lambda s: s.leaves):
         made = [found for s in full.steps if (found := of(s))]
         assert len(set(made)) == len(made)
+
+
+def test_with_folds_each_arm_is_trained_without_each_fold_and_scored_on_it(ws: Path) -> None:
+    path = Path("dataset_info/smarthome.yaml")
+    content = yaml.safe_load(path.read_text()) | {"splits": {"folds": 2}}
+    path.write_text(yaml.safe_dump(content))
+    made = shipped("rbft", arms={"zero_shot": [], "rbft": ["rationale", "label"]}, evaluation={"fit": 0}, shots=4)
+    assert [step.name for step in made.steps] == [
+        *("prepare smarthome", "write rationales", "collect rationales", "score zero_shot seed 0"),
+        "rows rationale_seed-0_without-0",
+        "train rbft seed 0 without fold 0 rationale",
+        "rows label_seed-0_without-0",
+        *("train rbft seed 0 without fold 0 label", "score rbft seed 0 without fold 0 on fold 0"),
+        "rows rationale_seed-0_without-1",
+        "train rbft seed 0 without fold 1 rationale",
+        "rows label_seed-0_without-1",
+        *("train rbft seed 0 without fold 1 label", "score rbft seed 0 without fold 1 on fold 1"),
+        "report",
+    ]
+    assert argv_of(made, "rows label_seed-0_without-1")[2:] == [
+        *("smarthome", "label", "--output", "runs/smarthome/rows/label_seed-0_without-1.jsonl"),
+        *("--shots=4", "--fold=1", "--seed=0"),
+    ]
+    scored = step_of(made, "score rbft seed 0 without fold 1 on fold 1")
+    models = "runs/smarthome/rbft/seed-0/without-1"
+    assert scored.model and scored.model.adapters == (f"{models}/rationale", f"{models}/label")
+    assert scored.argv[scored.argv.index("--tasks") + 1] == "rbft_smarthome_fold1"
+    assert [(one.arm, one.fold, one.output.as_posix()) for one in made.scored] == [
+        ("zero_shot", None, "runs/smarthome/zero_shot/seed-0/eval"),
+        ("rbft", 0, "runs/smarthome/rbft/seed-0/without-0/eval_fold0"),
+        ("rbft", 1, f"{models}/eval_fold1"),
+    ]
