@@ -60,6 +60,6 @@ def test_a_new_kind_of_task_is_one_entry_and_its_base(ws: Path, monkeypatch: pyt
     config = load_yaml_config("task_configs/rbft_mine_guess.yaml", mode="simple")
     assert config["task"] == "rbft_mine_guess" and config["tag"] == "rbft_guesses"
     assert config["metric_list"][0]["metric"] == "accuracy"
-    assert parse_task("rbft_mine_guess") == ("mine", "guess", "test")
+    assert parse_task("rbft_mine_guess") == ("mine", "guess", "test", None)
     of_val = load_yaml_config("task_configs/rbft_mine_guess_val.yaml", mode="simple")
     assert str(of_val["metric_list"]) == str(config["metric_list"]) and of_val["task"] == "rbft_mine_guess_val"
