@@ -64,12 +64,13 @@ def print_choices(record: ChoiceRecord) -> None:
     from rbft_plugin.report.prose import candidate_name, percent
     from rbft_plugin.scoring.metrics import METRICS
 
-    table = Table(title="chosen on the validation split")
+    table = Table(title="chosen on validation")
     for column in ("arm", "chosen", METRICS[record.metric].title, "candidates"):
         table.add_column(column, overflow="fold")
     for choice in record.choices:
         best = choice.candidates[choice.chosen]
         arm = "/".join(filter(None, (choice.cell, choice.arm)))
+        arm += "" if choice.fold is None else f", fold {choice.fold}"
         table.add_row(arm, candidate_name(best, record.settings), percent(best.metric), str(len(choice.candidates)))
     console.print(table)
 

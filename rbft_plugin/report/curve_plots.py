@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rbft_plugin.report.figure_model import Figure as MetricFigure
 from rbft_plugin.report.plots import EDGE, FAINT, INK, LIGHT, arm_style, columns_of, tick_labels
-from rbft_plugin.report.selection_prose import on_test
+from rbft_plugin.report.selection_prose import arm_of, on_test
 from rbft_plugin.report.view_model import Report
 from rbft_plugin.scoring.metrics import METRICS
 
@@ -123,11 +123,11 @@ def choices(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
 
     assert report.selection
     selection = report.selection
-    shown = {choice.arm: choice.candidates[:CANDIDATES] for choice in selection.choices}
+    shown = {arm_of(choice): choice.candidates[:CANDIDATES] for choice in selection.choices}
     rows = max(map(len, shown.values()))
     figure, panels = _panels(len(shown), 4.2, 1.1 + 0.2 * rows)
     for axes, choice in zip(panels, selection.choices, strict=True):
-        candidates = shown[choice.arm]
+        candidates = shown[arm_of(choice)]
         for row, one in enumerate(candidates):
             if isinstance(one.metric, MetricFigure):
                 axes.hlines(row, *one.metric.ci95, color=EDGE, lw=1.2)
@@ -141,7 +141,7 @@ def choices(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
         axes.set_ylim(rows - 0.5, -0.7)
         hidden = len(choice.candidates) - len(candidates)
         of_all = f" (best {len(candidates)} of {len(choice.candidates)})" if hidden else ""
-        axes.set_title(f"{tick_labels([choice.arm], missing)[0]}{of_all}", fontsize=10)
+        axes.set_title(f"{tick_labels([arm_of(choice)], missing)[0]}{of_all}", fontsize=10)
         axes.set_xlabel(f"{METRICS[selection.metric].title} on validation")
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     figure.supxlabel("filled: chosen; whiskers: 95 % intervals; diamond: the chosen one on the test clips", fontsize=8)

@@ -102,7 +102,8 @@ def _selection(report: Report, selection: Selection, picture: str) -> list[str]:
     for choice in selection.choices:
         shown = selection_prose.candidate_rows(choice)[:QUOTED]
         more = len(choice.candidates) - len(shown)
-        parts += [f"{inline(choice.arm)}:{f' (report.json has {more} more)' if more else ''}", _grid(head, shown)]
+        parts += [inline(selection_prose.arm_of(choice)) + (f" (report.json has {more} more)" if more else "")]
+        parts.append(_grid(head, shown))
     return parts
 
 

@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from rbft_plugin.data.prepared import PreparedSample, read_split
+from rbft_plugin.data.prepared import PreparedSample
 from rbft_plugin.errors import RbftError
 from rbft_plugin.report import prose
 from rbft_plugin.report.arm_statistics import Resampled, figure, figures, resample
-from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.evaluations import Evaluation, pooled
 from rbft_plugin.report.figure_model import Figure, MeanFigure
 from rbft_plugin.report.read_evaluation import read
 from rbft_plugin.report.selection_model import ArmChoice, CandidateFigures, Selection
 from rbft_plugin.report.selection_prose import FEW
 from rbft_plugin.run import layout, records
+from rbft_plugin.run.choose import log_of, validation_samples
 from rbft_plugin.run.records import Choice, ChoiceRecord, ScoredCandidate
 from rbft_plugin.run.sweep import in_cell, short_names
 from rbft_plugin.scoring.bootstrap import over_seeds, weights
 from rbft_plugin.scoring.metrics import METRICS
-from rbft_plugin.spec.names import task_name
+from rbft_plugin.spec.dataset_sources import Split
 
 
 def of_run(run: Path, dataset: str) -> Selection | None:
@@ -31,15 +32,16 @@ def of_run(run: Path, dataset: str) -> Selection | None:
     record = records.read_choices(run)
     if record is None:
         return None
-    samples = [sample for sample in read_split(dataset, "val") if sample.label is not None]
-    support = Counter(sample.label for sample in samples)
-    few = [label for label in samples[0].labels if support[label] < FEW]
+    samples = {choice.fold: validation_samples(dataset, choice.fold) for choice in record.choices}
+    sizes = {fold: Counter(sample.label for sample in of_fold) for fold, of_fold in samples.items()}
+    labels = next(iter(samples.values()))[0].labels
+    few = [label for label in labels if min(support[label] for support in sizes.values()) < FEW]
     return Selection(
         metric=record.metric,
         seeds=list(record.seeds),
         budget=record.budget,
-        n=len(samples),
-        choices=[_choice(run, dataset, record, choice, samples) for choice in record.choices],
+        n=min(map(len, samples.values())),
+        choices=[_choice(run, dataset, record, choice, samples[choice.fold]) for choice in record.choices],
         few=few,
     )
 
@@ -55,6 +57,7 @@ def _choice(
     resampled = [resample(of_seeds, drawn) for of_seeds in evaluations] if metric.of_counts else []
     return ArmChoice(
         arm=in_cell(choice.cell, choice.arm),
+        fold=choice.fold,
         candidates=[
             CandidateFigures(
                 name=prose.candidate_name(one, record.settings),
@@ -84,17 +87,18 @@ def _rank(choice: Choice, metric: str, place: int) -> tuple[bool, float]:
 def _evaluations(
     run: Path, dataset: str, candidate: ScoredCandidate, samples: Sequence[PreparedSample]
 ) -> list[Evaluation]:
-    """The candidate's evaluations on the validation split by seed, with the samples in the order of the split."""
+    """The candidate's evaluations on the validation samples by seed, in the order of these samples."""
     ids = [sample.id for sample in samples]
+    split: Split = "val" if candidate.fold is None else "test"
     found = []
-    for seed, output in candidate.outputs.items():
-        logs = sorted((run / layout.below_run(output)).rglob(f"*_samples_{task_name(dataset, 'label', 'val')}.jsonl"))
-        if len(logs) != 1:
-            raise RbftError(f"{output}: needs one log of answers to the validation split, but has {len(logs)}")
-        evaluation = read(logs[0], candidate.arm, seed, dataset, "val", list(samples))
-        if sorted(evaluation.ids) != sorted(ids):
-            raise RbftError(f"{logs[0]}: not of the present validation split; `rbft run` scores the candidates again")
-        found.append(evaluation.of(ids))
+    for seed, outputs in candidate.outputs.items():
+        logs = [log_of(run / layout.below_run(output), dataset, "label") for output in outputs]
+        parts = [read(log, candidate.arm, seed, dataset, split, list(samples)) for log in logs]
+        whole = parts[0] if candidate.fold is None else pooled(parts)
+        if sorted(whole.ids) != sorted(ids):
+            what = "not of the present validation samples; `rbft run` scores the candidates again"
+            raise RbftError(f"{', '.join(map(str, logs))}: {what}")
+        found.append(whole.of(ids))
     return found
 
 

@@ -22,12 +22,14 @@ class CandidateFigures(ReportPart):
 class ArmChoice(ReportPart):
     """What an arm could choose, the chosen candidate first, then by their metric.
 
-    `tried` of `possible` combinations of settings were trained. `lead` is what the chosen candidate has more than the
-    next one, `optimism` the estimate of what its metric is too good by. Both are None for metrics of probabilities,
-    which are not resampled. `edges` names chosen values at the end of their list.
+    With a `fold`, the choice is for its models. `tried` of `possible` combinations of settings were trained. `lead` is
+    what the chosen candidate has more than the next one, `optimism` the estimate of what its metric is too good by.
+    Both are None for metrics of probabilities, which are not resampled. `edges` names chosen values at the end of their
+    list.
     """
 
     arm: str
+    fold: int | None = None
     candidates: list[CandidateFigures]
     tried: int
     possible: int
@@ -37,7 +39,10 @@ class ArmChoice(ReportPart):
 
 
 class Selection(ReportPart):
-    """What `select` chose on `n` validation clips. `few` are the classes with very few of them."""
+    """What `select` chose on `n` validation clips. `few` are the classes with very few of them.
+
+    With folds, each has choices of its own, on the clips of the other folds: at least `n`.
+    """
 
     metric: str
     seeds: list[int]

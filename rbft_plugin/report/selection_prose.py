@@ -18,6 +18,13 @@ def title(selection: Selection) -> str:
 
 def intro(selection: Selection) -> str:
     """What was compared, and on what."""
+    if any(choice.fold is not None for choice in selection.choices):
+        return (
+            f"For each fold, each arm's settings were chosen by their {title(selection)} on the other folds, at least "
+            f"{selection.n} clips, each answered by a model that was trained on neither fold. Each arm could make up "
+            f"to {selection.budget} trainings of its last stage for each seed and pair of folds. The figures of this "
+            "report are those of the whole procedure, the choice included."
+        )
     several = f", as a {of_seeds(len(selection.seeds))}" if len(selection.seeds) > 1 else ""
     return (
         f"Each arm's settings were chosen by their {title(selection)} on {selection.n} validation clips{several}. "
@@ -30,7 +37,7 @@ def rows(report: Report, selection: Selection) -> list[list[str]]:
     """A row of HEAD for each arm."""
     return [
         [
-            choice.arm,
+            arm_of(choice),
             choice.candidates[0].name,
             of(choice.candidates[0].metric),
             of(test) if (test := on_test(report, choice)) else "-",
@@ -39,6 +46,11 @@ def rows(report: Report, selection: Selection) -> list[list[str]]:
         ]
         for choice in selection.choices
     ]
+
+
+def arm_of(choice: ArmChoice) -> str:
+    """The arm, and the fold for which it chose."""
+    return choice.arm if choice.fold is None else f"{choice.arm}, fold {choice.fold}"
 
 
 def candidate_rows(choice: ArmChoice) -> list[list[str]]:
@@ -54,8 +66,10 @@ def of(one: Figure | MeanFigure) -> str:
 
 
 def on_test(report: Report, choice: ArmChoice) -> Figure | MeanFigure | None:
-    """The arm's metric on the test split; None if the arm was not scored there, or without probabilities."""
+    """The arm's metric on the test split; None if it was not, or for one of several folds."""
     arm, metric = report.arms.get(choice.arm), report.selection.metric if report.selection else ""
+    if choice.fold is not None:  # the figure of the arm is of all folds
+        return None
     if arm is None or metric in arm.metrics:
         return arm.metrics[metric] if arm else None
     return arm.probabilities.metrics[metric] if arm.probabilities else None
@@ -74,7 +88,7 @@ def sentences(report: Report, selection: Selection) -> list[str]:
 
 
 def _of_arm(report: Report, selection: Selection, choice: ArmChoice) -> list[str]:
-    best, arm = choice.candidates[0], choice.arm
+    best, arm = choice.candidates[0], arm_of(choice)
     lines = []
     if choice.lead:
         low, high = choice.lead.ci95

@@ -74,8 +74,8 @@ def steps(recipe: Recipe, stages: Sequence[str], checkpoint: int | None = None) 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate, the recipe with its settings, and its models by seed."""
+    """A candidate, the recipe with its settings, and its models: for each seed one, or with folds several."""
 
     planned: PlannedCandidate
     recipe: Recipe
-    models: dict[int, Checkpoint]
+    models: list[Checkpoint]

@@ -21,7 +21,7 @@ from rbft_plugin.run.records import Choice, ChoiceRecord, ScoredCandidate
 from rbft_plugin.run.steps import Plan
 from rbft_plugin.run.sweep import Cell, cells, with_value
 from rbft_plugin.scoring.metrics import METRICS
-from rbft_plugin.spec.names import task_name
+from rbft_plugin.spec.names import parse_task, task_name
 from rbft_plugin.spec.recipe import Recipe, load
 from rbft_plugin.spec.yaml_models import read_yaml
 
@@ -32,19 +32,18 @@ def choose(plan: Plan) -> ChoiceRecord:
     """The best candidate of each arm. Raises RbftError if a candidate was not scored on the whole split."""
     select = plan.recipe.select
     assert select
-    samples = [sample for sample in read_split(plan.dataset.name, "val") if sample.label is not None]
-    if not samples:
-        raise RbftError(f"{plan.dataset.name}: there is no validation sample with a label, so nothing can be chosen")
     choices = []
     for group in grouped(plan.candidates).values():
-        scored = [_scored(candidate, select.metric, plan.dataset.name, samples) for candidate in group]
         first = group[0].planned
+        samples = validation_samples(plan.dataset.name, first.fold)
+        scored = [_scored(candidate, select.metric, plan.dataset.name, samples) for candidate in group]
         base = candidates.base_cell(next(cell for cell in cells(plan.recipe) if cell.name == first.cell))
         tried, possible = candidates.combinations(select, base.recipe, base.recipe.arms[first.arm])
         choices.append(
             Choice(
                 cell=first.cell,
                 arm=first.arm,
+                fold=first.fold,
                 candidates=tuple(scored),
                 chosen=best(scored, select.metric),
                 tried=len(tried),
@@ -60,12 +59,31 @@ def choose(plan: Plan) -> ChoiceRecord:
     )
 
 
-def grouped(all_candidates: Sequence[Candidate]) -> dict[tuple[str, str], list[Candidate]]:
-    """{(cell, arm): its candidates}."""
-    groups: dict[tuple[str, str], list[Candidate]] = {}
-    for candidate in all_candidates:
-        groups.setdefault((candidate.planned.cell, candidate.planned.arm), []).append(candidate)
+def validation_samples(dataset: str, fold: int | None) -> list[PreparedSample]:
+    """The labelled samples on which candidates are compared: of the split val, or of all folds but one.
+
+    Raises RbftError if there are none.
+    """
+    given = read_split(dataset, "val" if fold is None else "test")
+    samples = [sample for sample in given if sample.label is not None and (fold is None or sample.fold != fold)]
+    if not samples:
+        raise RbftError(f"{dataset}: there is no validation sample with a label, so nothing can be chosen")
+    return samples
+
+
+def grouped(all_candidates: Sequence[Candidate]) -> dict[tuple[str, str, int | None], list[Candidate]]:
+    """{(cell, arm, fold): its candidates}."""
+    groups: dict[tuple[str, str, int | None], list[Candidate]] = {}
+    for one in all_candidates:
+        groups.setdefault((one.planned.cell, one.planned.arm, one.planned.fold), []).append(one)
     return groups
+
+
+def choices_of(plan: Plan) -> list[tuple[Cell, int | None]]:
+    """The cells of the sweep, and the folds, for which something is chosen."""
+    select = plan.recipe.select
+    folds = range(plan.dataset.folds) if select and select.on == "folds" else [None]
+    return [(cell, fold) for cell in cells(plan.recipe) for fold in folds]
 
 
 def best(scored: Sequence[ScoredCandidate], metric: str) -> int:
@@ -84,7 +102,7 @@ def best(scored: Sequence[ScoredCandidate], metric: str) -> int:
 
 
 def _scored(candidate: Candidate, metric: str, dataset: str, samples: Sequence[PreparedSample]) -> ScoredCandidate:
-    figures = {seed: _figures(output, metric, dataset, samples) for seed, output in candidate.planned.outputs.items()}
+    figures = {seed: _figures(outputs, metric, dataset, samples) for seed, outputs in candidate.planned.outputs.items()}
     return ScoredCandidate(
         **dict(candidate.planned),
         per_seed={seed: figure for seed, (figure, _) in figures.items()},
@@ -93,12 +111,14 @@ def _scored(candidate: Candidate, metric: str, dataset: str, samples: Sequence[P
     )
 
 
-def _figures(output: Path, metric: str, dataset: str, samples: Sequence[PreparedSample]) -> tuple[float, float]:
-    """(the metric of a model's answers to the samples, the mean log-probability of their labels among all labels)."""
+def _figures(
+    outputs: Sequence[Path], metric: str, dataset: str, samples: Sequence[PreparedSample]
+) -> tuple[float, float]:
+    """(the metric of the answers to the samples, the mean log-probability of their labels among all labels)."""
     labels = samples[0].labels
     targets = [sample.label or "" for sample in samples]
     answers, likelihoods = (
-        {row.sample_id: row for row in evaluation.read_log(_log(output, task_name(dataset, kind, "val")))}
+        {row.sample_id: row for output in outputs for row in evaluation.read_log(log_of(output, dataset, kind))}
         for kind in ("label", "ll")
     )
     lost = [
@@ -106,8 +126,8 @@ def _figures(output: Path, metric: str, dataset: str, samples: Sequence[Prepared
     ]
     if lost or len(answers) != len(samples):
         raise RbftError(
-            f"{output}: it has {len(answers)} answers, not those of the {len(samples)} validation samples with a "
-            "label; score the model again"
+            f"{', '.join(map(str, outputs))}: it has {len(answers)} answers, not those of the {len(samples)} "
+            "validation samples with a label; score the model again"
         )
     probabilities = [likelihoods[sample.id].probabilities or {} for sample in samples]
     of_targets = [max(LEAST, one[target]) for one, target in zip(probabilities, targets, strict=True)]
@@ -119,24 +139,30 @@ def _figures(output: Path, metric: str, dataset: str, samples: Sequence[Prepared
     return float(value), fmean(math.log(probability) for probability in of_targets)
 
 
-def _log(output: Path, task: str) -> Path:
-    logs = sorted(output.rglob(f"*_samples_{task}.jsonl"))
+def log_of(output: Path, dataset: str, kind: str) -> Path:
+    """The log of the dataset's task of a kind. Raises RbftError if there is not exactly one."""
+    logs = sorted(output.rglob("*_samples_rbft_*.jsonl"))
+    logs = [log for log in logs if parse_task(evaluation.task_of(log))[:2] == (dataset, kind)]
     if len(logs) != 1:
-        raise RbftError(f"{output}: needs one log of {task}, but has {len(logs)}; score the candidate again")
+        task = task_name(dataset, kind)
+        raise RbftError(f"{output}: needs one log of a task {task}, but has {len(logs)}; score the candidate again")
     return logs[0]
 
 
 def write(plan: Plan, path: Path, record: ChoiceRecord) -> list[Path]:
-    """Write the recipe of what was chosen, for each cell of a sweep, and then the record. Returns the recipes."""
+    """Write the recipe of what was chosen, for each cell and fold, and then the record. Returns the recipes."""
     written = []
-    for cell in cells(plan.recipe):
+    for cell, fold in choices_of(plan):
         chosen = {
-            choice.arm: plan.candidates[_place(plan, choice)] for choice in record.choices if choice.cell == cell.name
+            choice.arm: plan.candidates[_place(plan, choice)]
+            for choice in record.choices
+            if (choice.cell, choice.fold) == (cell.name, fold)
         }
-        target = layout.chosen_file(plan.folder / cell.name)
+        target = layout.chosen_file(plan.folder / cell.name, fold)
+        on = "the validation split" if fold is None else "the other folds"
         head = f"# Made by `rbft choose {path.as_posix()}`: change that recipe, not this one.\n"
-        head += f"# Each arm has the settings with the best {METRICS[record.metric].title} on the validation split.\n"
-        text = yaml.safe_dump(chosen_recipe(path, cell, chosen), sort_keys=False, allow_unicode=True, width=110)
+        head += f"# Each arm has the settings with the best {METRICS[record.metric].title} on {on}.\n"
+        text = yaml.safe_dump(chosen_recipe(path, cell, fold, chosen), sort_keys=False, allow_unicode=True, width=110)
         files.write_text(target, head + text)
         written.append(target)
     records.write(layout.choices_file(plan.folder), record)
@@ -146,15 +172,18 @@ def write(plan: Plan, path: Path, record: ChoiceRecord) -> list[Path]:
 def _place(plan: Plan, choice: Choice) -> int:
     """Where the chosen candidate stands among all candidates of the plan."""
     chosen = choice.candidates[choice.chosen]
-    return next(place for place, one in enumerate(plan.candidates) if one.planned.outputs == chosen.outputs)
+    where = (chosen.fold, chosen.outputs)
+    return next(place for place, one in enumerate(plan.candidates) if (one.planned.fold, one.planned.outputs) == where)
 
 
-def chosen_recipe(path: Path, cell: Cell, chosen: Mapping[str, Candidate]) -> dict[str, Any]:
-    """The recipe at `path` without `select` and `sweep`, in which each arm has stages of its own."""
+def chosen_recipe(path: Path, cell: Cell, fold: int | None, chosen: Mapping[str, Candidate]) -> dict[str, Any]:
+    """The recipe at `path` without `select` and `sweep`, in which each arm has stages of its own; of a fold alone."""
     content = {key: value for key, value in read_yaml(path).items() if key not in ("select", "sweep")}
     for key, value in cell.values.items():
         content = with_value(content, key.split("."), value)
     content["run"] = "_".join(filter(None, [cell.recipe.run, "chosen", cell.name]))
+    if fold is not None:
+        content |= {"run": f"{content['run']}_fold-{fold}", "folds": [fold]}
     stages: dict[str, Any] = {}
     arms: dict[str, list[str]] = {}
     for arm in cell.recipe.arms:
@@ -180,9 +209,11 @@ def _stage(candidate: Candidate, name: str) -> dict[str, Any]:
     return stage | ({"overrides": overrides} if overrides else {})
 
 
-def read_chosen(plan: Plan) -> dict[str, Recipe]:
-    """{cell of the sweep: the recipe that was chosen for it}."""
-    return {cell.name: load(layout.chosen_file(plan.folder / cell.name)) for cell in cells(plan.recipe)}
+def read_chosen(plan: Plan) -> dict[tuple[str, int | None], Recipe]:
+    """{(cell of the sweep, fold): the recipe that was chosen for it}."""
+    return {
+        (cell.name, fold): load(layout.chosen_file(plan.folder / cell.name, fold)) for cell, fold in choices_of(plan)
+    }
 
 
 def remove_others(plan: Plan) -> None:
@@ -192,10 +223,10 @@ def remove_others(plan: Plan) -> None:
     if plan.recipe.select.keep == "all":
         return
     kept = {model for step in plan.steps if step.kind in ("train", "export") for model in step.models}
-    for choice in record.choices:
-        kept |= {_folder(model) for model in plan.candidates[_place(plan, choice)].models.values()}
+    for choice in record.choices if plan.recipe.select.on == "val" else ():  # of folds, no candidate is the final model
+        kept |= {_folder(model) for model in plan.candidates[_place(plan, choice)].models}
     for candidate in plan.candidates:
-        for model in candidate.models.values():
+        for model in candidate.models:
             if _folder(model) not in kept and not checkpoint.removed(_folder(model)):
                 checkpoint.remove_weights(Path(_folder(model)))
 

@@ -2,7 +2,7 @@
 
 runs/<run>/
     plan.json                                   what the run scores
-    choices.json, [<cell>/]chosen.yaml          what `select` compared; the recipe of what it chose
+    choices.json, [<cell>/]chosen[-fold-<fold>].yaml   what `select` compared; the recipe of what it chose
     steps/<step>.json, <step>.started.json      a step's last success; a start that has not succeeded (yet)
     logs/<step>.log                             what its command printed
     superseded/<step>-<time>/                   what a step made of earlier inputs, or was making when interrupted
@@ -44,8 +44,9 @@ def choices_file(run: Path) -> Path:
     return run / "choices.json"
 
 
-def chosen_file(part: Path) -> Path:
-    return part / "chosen.yaml"
+def chosen_file(part: Path, fold: int | None = None) -> Path:
+    """The recipe of what was chosen, for all or for one fold."""
+    return part / ("chosen.yaml" if fold is None else f"chosen-fold-{fold}.yaml")
 
 
 def lock_file(run: Path) -> Path:

@@ -56,7 +56,8 @@ class PlannedCandidate(Record):
 
     `left_out` is the arm's last stage, if it is not among the stages. `cell` and `values` are those of the sweep,
     `settings` those of `select` on which the stages depend. `steps` are the optimizer steps of all stages, `outputs`
-    the folders of its answers to the validation split by seed.
+    the folders of its answers to the validation samples by seed. With a `fold`, these are the samples of the other
+    folds, in a folder each.
     """
 
     cell: str
@@ -67,7 +68,8 @@ class PlannedCandidate(Record):
     left_out: str | None = None
     checkpoint: int | None = None
     steps: int
-    outputs: dict[int, Path]
+    outputs: dict[int, tuple[Path, ...]]
+    fold: int | None = None
 
 
 class ScoredCandidate(PlannedCandidate):
@@ -85,6 +87,7 @@ class Choice(Record):
 
     cell: str
     arm: str
+    fold: int | None = None
     candidates: tuple[ScoredCandidate, ...]
     chosen: int
     tried: int

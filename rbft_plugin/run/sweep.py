@@ -16,7 +16,17 @@ from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import explained
 
-FIXED = ("run", "dataset", "arms", "seeds", "sweep", "env", "launch", "select")  # keys that a sweep cannot change
+FIXED = (
+    "run",
+    "dataset",
+    "arms",
+    "seeds",
+    "folds",
+    "sweep",
+    "env",
+    "launch",
+    "select",
+)  # keys that a sweep cannot change
 
 # Keys of a recipe that steps depend on (see Cell.part): writing rationales, collecting them, taking a part of rows.
 WRITING = ("base_model", "evaluation.batch_size", "evaluation.model_args", "evaluation.args")

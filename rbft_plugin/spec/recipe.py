@@ -117,6 +117,7 @@ class Recipe(Strict):
     seeds: tuple[int, ...] = (0,)
     shots: Count | None = None
     train_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    folds: tuple[Annotated[int, Field(ge=0)], ...] | None = None  # of a dataset with folds; all unless given
     sweep: dict[Name, tuple[Any, ...]] = {}
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int] = {}  # of both harnesses
     launch: Launch = Launch()

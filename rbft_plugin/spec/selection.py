@@ -14,13 +14,14 @@ TRIED = ("training.overrides.", "training.stages.")
 
 
 class Select(Strict):
-    """The settings of each arm are chosen on the validation split. Only the chosen ones are scored on the test split.
+    """The settings of each arm are chosen on validation samples. Only the chosen ones are scored on the test split.
 
     An arm tries the settings that its stages depend on: all combinations, or `budget` of them, drawn by `seed`.
     """
 
-    on: Literal["val"] = "val"
-    """The samples on which candidates are scored: those of the split val."""
+    on: Literal["val", "folds"] = "val"
+    """The samples on which candidates are scored: those of the split val; or, for each fold of a dataset, those of the
+    other folds, each by a model that was trained on neither."""
     metric: Annotated[str, *one_of(lambda: METRICS)] = "macro_f1"
     """What is compared. Equal candidates are compared by the mean log-likelihood of the label, then by their number of
     optimizer steps, of which fewer are better."""

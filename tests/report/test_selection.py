@@ -39,7 +39,7 @@ def candidate(name: str, right: int, settings: dict[str, Any], **fields: Any) ->
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (output / "20260101_000000_samples_rbft_mine_val.jsonl").write_text(text)
     fixed: dict[str, Any] = {"cell": "", "values": {}, "arm": "rbft", "stages": ("label",), "steps": 100}
-    fixed |= {"settings": settings, "outputs": {0: output}, "metric": right / N, "per_seed": {0: right / N}}
+    fixed |= {"settings": settings, "outputs": {0: [output]}, "metric": right / N, "per_seed": {0: right / N}}
     return ScoredCandidate.model_validate(fixed | {"log_likelihood": -0.5} | fields)
 
 
@@ -87,7 +87,7 @@ def test_equal_candidates_are_too_good_by_what_chance_gives() -> None:
     made = []
     for place in range(4):
         one = candidate(f"c{place}", 10, {RATE: place})
-        log = next(one.outputs[0].glob("*.jsonl"))
+        log = next(one.outputs[0][0].glob("*.jsonl"))
         rows = [json.loads(line) for line in log.read_text().splitlines()]
         for i, row in enumerate(rows):
             label, other = ("calm", "busy")[i % 2], ("busy", "calm")[i % 2]
@@ -160,8 +160,8 @@ def test_the_picture_shows_the_best_candidates_of_many() -> None:
 def test_logs_of_another_validation_split_are_refused() -> None:
     one = candidate("a", 12, {})
     write_prepared(train=[], val=[prepared_sample("other")], test=[])
-    with pytest.raises(RbftError, match="not of the present validation split; `rbft run` scores the candidates again"):
+    with pytest.raises(RbftError, match="not of the present validation samples; `rbft run` scores the candidates"):
         chosen(one)
-    next(one.outputs[0].glob("*.jsonl")).unlink()
-    with pytest.raises(RbftError, match="needs one log of answers to the validation split, but has 0"):
+    next(one.outputs[0][0].glob("*.jsonl")).unlink()
+    with pytest.raises(RbftError, match="needs one log of a task rbft_mine, but has 0"):
         chosen(one)

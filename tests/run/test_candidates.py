@@ -101,9 +101,9 @@ def test_candidates_of_a_plan_know_their_models_steps_and_outputs(ws: Path) -> N
     ]
     assert [c.planned.settings for c in of_rbft] == [{STEPS: 50}, *[{RATE: 1e-4, STEPS: 50}] * 3]
     cell = "runs/smarthome/learning_rate-0.0001_max_steps-50/rbft"
-    assert of_rbft[1].planned.outputs == {s: Path(f"{cell}/seed-{s}/eval_val_checkpoint-50") for s in (0, 1)}
+    assert of_rbft[1].planned.outputs == {s: (Path(f"{cell}/seed-{s}/eval_val_checkpoint-50"),) for s in (0, 1)}
     assert of_rbft[1].models[1].adapters == (
         "runs/smarthome/max_steps-50/rbft/seed-1/rationale",
         f"{cell}/seed-1/label/checkpoint-50",
     )
-    assert of_rbft[0].planned.outputs[0] == Path("runs/smarthome/max_steps-50/rbft/seed-0/eval_val_rationale")
+    assert of_rbft[0].planned.outputs[0] == (Path("runs/smarthome/max_steps-50/rbft/seed-0/eval_val_rationale"),)

@@ -89,7 +89,7 @@ def score_all(made: Plan, right: dict[tuple[str, Any, int | None], tuple[int, in
     """Score each candidate; of those in `right` (stages, rate, checkpoint) so many are right by seed, of others 1."""
     for one in (candidate.planned for candidate in made.candidates):
         counts = right.get((" ".join(one.stages), one.settings.get(RATE), one.checkpoint), (1, 1))
-        for seed, output in one.outputs.items():
+        for seed, (output,) in one.outputs.items():
             score(output, counts[seed])
 
 
@@ -150,8 +150,8 @@ def test_the_chosen_recipe_takes_what_was_trained_already_and_trains_the_other_s
         "runs/r/rbft/seed-0/rationale",
         "runs/r/learning_rate-0.0002/rbft/seed-0/label",
     )
-    chosen = choose.read_chosen(planned)[""].model_copy(update={"seeds": (0, 7)})
-    more = [step for step in plan.add_chosen(planned, {"": chosen}) if step.kind == "train"]
+    chosen = choose.read_chosen(planned)["", None].model_copy(update={"seeds": (0, 7)})
+    more = [step for step in plan.add_chosen(planned, {("", None): chosen}) if step.kind == "train"]
     assert [step.name for step in more] == [
         *("train direct_sft seed 7 direct_sft_label", "train rbft seed 7 rbft_rationale"),
         "train rbft seed 7 rbft_label",
@@ -180,7 +180,7 @@ def test_labels_of_the_test_take_no_part(planned: Plan) -> None:
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda log: log.unlink(), "needs one log of rbft_mine_val, but has 0; score the candidate again"),
+        (lambda log: log.unlink(), "needs one log of a task rbft_mine, but has 0; score the candidate again"),
         (
             lambda log: log.write_text(log.read_text().replace("v3", "v9")),
             "it has 4 answers, not those of the 4 validation samples with a label; score the model again",
@@ -189,7 +189,7 @@ def test_labels_of_the_test_take_no_part(planned: Plan) -> None:
 )
 def test_a_candidate_without_all_answers_is_no_candidate(planned: Plan, spoil: Any, problem: str) -> None:
     score_all(planned, {})
-    output = planned.candidates[0].planned.outputs[0]
+    (output,) = planned.candidates[0].planned.outputs[0]
     spoil(output / "20260101_000000_samples_rbft_mine_val.jsonl")
     with pytest.raises(RbftError) as raised:
         choose.choose(planned)
@@ -205,7 +205,7 @@ def test_without_labels_in_val_nothing_can_be_chosen(planned: Plan) -> None:
 def test_weights_of_the_others_are_removed_but_their_fingerprints_stay(planned: Plan) -> None:
     folders = {}
     for one in planned.candidates:
-        for model in one.models.values():
+        for model in one.models:
             folder = Path(model.adapters[-1])
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "adapter_model.safetensors").write_text(str(folder))
@@ -234,3 +234,104 @@ def test_nothing_is_removed_if_the_recipe_keeps_all(planned: Plan) -> None:
     choose.write(made, RECIPE, choose.choose(made))
     choose.remove_others(made)
     assert path.read_text() == "weights"
+
+
+@pytest.fixture
+def nested(ws: Path) -> Plan:
+    """A plan with three folds of two samples, whose settings are chosen within the other folds."""
+    write_yaml(small_yaml(splits={"folds": 3}))
+    write_prepared(
+        train=[], val=[], test=[prepared_sample(f"v{i}", ("calm", "busy")[i % 2], fold=i // 2) for i in range(6)]
+    )
+    content = yaml.safe_load(RECIPE.read_text()) | {"run": "r", "dataset": "mine", "base_model": "base"}
+    content |= {"arms": {"zero_shot": [], "direct_sft": ["label"]}}
+    content["select"] = {"on": "folds", "metric": "accuracy", "settings": {RATE: [1e-4, 2e-4]}, "checkpoints": False}
+    content["evaluation"]["fit"] = 0
+    RECIPE.write_text(yaml.safe_dump(content, sort_keys=False))
+    return plan.make(load(RECIPE), load_dataset("mine"), RECIPE)
+
+
+def test_within_folds_a_pair_is_trained_once_and_answers_both(nested: Plan) -> None:
+    trained = [step.name for step in nested.steps if step.kind == "train"]
+    assert trained == [
+        f"train learning_rate-{rate}/direct_sft seed 0 without fold {pair} label"
+        for rate in ("0.0001", "0.0002")
+        for pair in ("0, 1", "0, 2", "1, 2")
+    ]
+    assert sorted(step.name for step in nested.steps if step.kind == "score") == sorted(
+        f"score learning_rate-{rate}/direct_sft seed 0 without fold {pair} on fold {fold}"
+        for rate in ("0.0001", "0.0002")
+        for pair in ("0, 1", "0, 2", "1, 2")
+        for fold in pair.split(", ")
+    )
+    rows = [step.argv for step in nested.steps if step.kind == "rows"]
+    assert [[word for word in argv if word.startswith("--fold")] for argv in rows] == [
+        *(["--fold=0", "--fold=1"], ["--fold=0", "--fold=2"], ["--fold=1", "--fold=2"]),
+    ]
+
+
+def test_each_fold_takes_what_is_best_on_the_others_and_never_looks_at_its_own(nested: Plan) -> None:
+    """The higher rate is right on folds 0 and 1, the lower one on fold 2 alone."""
+    for one in (candidate.planned for candidate in nested.candidates):
+        for output in one.outputs[0]:
+            if output.is_dir():  # both folds of a pair have the model, but each is scored once
+                continue
+            fold = int(output.name.removeprefix("eval_fold"))
+            right = (one.settings[RATE] == 2e-4) == (fold < 2)
+            output.mkdir(parents=True)
+            answers, likelihoods = [], []
+            for sample in range(2 * fold, 2 * fold + 2):
+                label, other = ("calm", "busy")[sample % 2], ("busy", "calm")[sample % 2]
+                answers.append({"sample_id": f"v{sample}", "prediction": label if right else other, "resps": [["x"]]})
+                likelihoods.append({"sample_id": f"v{sample}", "probabilities": {label: 0.6, other: 0.4}})
+            for task, rows in ((f"rbft_mine_fold{fold}", answers), (f"rbft_mine_ll_fold{fold}", likelihoods)):
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                (output / f"20260101_000000_samples_{task}.jsonl").write_text(text)
+    record = choose.choose(nested)
+    chosen = {choice.fold: choice.candidates[choice.chosen] for choice in record.choices}
+    assert {fold: (one.settings[RATE], one.metric) for fold, one in chosen.items()} == {
+        0: (1e-4, 0.5),  # folds 1 and 2 are a draw, and the first is taken
+        1: (1e-4, 0.5),
+        2: (2e-4, 1.0),
+    }
+    paths = choose.write(nested, RECIPE, record)
+    assert [path.name for path in paths] == [f"chosen-fold-{fold}.yaml" for fold in range(3)]
+    last = yaml.safe_load(paths[2].read_text())
+    assert (last["run"], last["folds"]) == ("r_chosen_fold-2", [2])
+    assert last["training"]["stages"]["direct_sft_label"]["overrides"]["learning_rate"] == 2e-4
+    added = plan.add_chosen(nested, choose.read_chosen(nested))
+    assert [step.name for step in added] == [
+        "score zero_shot seed 0",
+        *(
+            name
+            for fold in range(3)
+            for name in (
+                f"rows label_without-{fold}",
+                f"train direct_sft seed 0 without fold {fold} direct_sft_label",
+                f"score direct_sft seed 0 without fold {fold} on fold {fold}",
+            )
+        ),
+        "report",
+    ]
+    assert [(one.arm, one.fold) for one in nested.scored] == [
+        *(("zero_shot", None), ("direct_sft", 0), ("direct_sft", 1), ("direct_sft", 2)),
+    ]
+
+
+def test_what_the_splits_of_a_dataset_cannot_give_is_said(nested: Plan) -> None:
+    def problem(**changes: Any) -> str:
+        content = yaml.safe_load(RECIPE.read_text()) | changes
+        path = Path("recipes/other.yaml")
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(RbftError) as raised:
+            plan.make(load(path), load_dataset("mine"), path)
+        return str(raised.value).split("\n  - ")[1]
+
+    missing = "there is no split val with labels to choose on; see `splits` in its YAML"
+    assert problem(select={"on": "val"}) == f"{missing}; or choose with `select: {{on: folds}}`"
+    assert problem(select=None, folds=[0, 3]) == "there is no fold 3, which the recipe's `folds` names; it has 3"
+    write_yaml(small_yaml(splits={"folds": 2}))
+    needed = "`select: {on: folds}` needs at least 3 folds, to train without two of them; it has 2"
+    assert problem(select={"on": "folds"}) == needed
+    write_yaml(small_yaml())
+    assert problem(select={"on": "folds"}) == needed.replace("has 2", "has 0")

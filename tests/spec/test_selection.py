@@ -51,7 +51,7 @@ def test_every_mistake_is_said_with_its_key() -> None:
     names = "'accuracy', 'macro_f1', 'balanced_accuracy', 'weighted_f1', 'no_answer', 'auroc', 'average_precision', "
     only = "arms differ only in what begins with training.overrides. or training.stages."
     assert problems(wrong) == [
-        "select.on: Input should be 'val'",
+        "select.on: Input should be 'val' or 'folds'",
         f"select.metric: Input should be {names}'brier' or 'calibration_error'",
         "select.budget: Input should be greater than or equal to 1",
         "select.seeds: needs a seed",
