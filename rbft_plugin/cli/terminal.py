@@ -37,6 +37,9 @@ def announce(plan: Plan, steps: Sequence[Step]) -> None:
     console.print(f"{plan.folder}: {len(expected.to_do)} of {len(steps)} steps to do", style="bold")
     for line in expected.lines():
         console.print(f"  {line}")
+    if steps and steps[-1].kind == "choose":
+        trained, scored = (sum(step.kind == kind for step in expected.to_do) for kind in ("train", "score"))
+        console.print(f"  select: {trained} trainings and {scored} scorings of candidates; then come the chosen ones")
 
 
 def print_collection(collection: Collection, examples: int = 2, width: int = 100) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COLUMNS = 3  # panels side by side
 LEGEND = 60  # columns of a name in a legend
 DODGE = 4.0  # points
-CANDIDATES = 24  # of an arm in the picture of choices
+CANDIDATES, CANDIDATE_NAME = 24, 100  # of an arm in the picture of choices; columns of their names
 
 
 def reliability(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
@@ -119,15 +119,16 @@ def learning(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
 
 def choices(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
     """The metric of each candidate on validation: a panel an arm, the chosen one on top, beside its test figure."""
+    from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
     assert report.selection
     selection = report.selection
-    shown = {arm_of(choice): choice.candidates[:CANDIDATES] for choice in selection.choices}
-    rows = max(map(len, shown.values()))
-    figure, panels = _panels(len(shown), 4.2, 1.1 + 0.2 * rows)
-    for axes, choice in zip(panels, selection.choices, strict=True):
-        candidates = shown[arm_of(choice)]
+    shown = [choice.candidates[:CANDIDATES] for choice in selection.choices]
+    rows = [len(candidates) + 1.5 for candidates in shown]
+    figure = Figure(figsize=(9, 0.6 + 0.21 * sum(rows)), layout="constrained")
+    grid = figure.subplots(len(shown), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": rows})
+    for axes, choice, candidates in zip(grid.flat, selection.choices, shown, strict=True):
         for row, one in enumerate(candidates):
             if isinstance(one.metric, MetricFigure):
                 axes.hlines(row, *one.metric.ci95, color=EDGE, lw=1.2)
@@ -136,14 +137,18 @@ def choices(report: Report, missing: frozenset[str] = frozenset()) -> Figure:
         test = on_test(report, choice)
         if test and test.mean is not None:
             axes.plot([test.mean], [0], "D", ms=6, mfc="none", mec=INK)
-        names = tick_labels([one.name for one in candidates], missing, LEGEND)
+        names = tick_labels([one.name for one in candidates], missing, CANDIDATE_NAME)
         axes.set_yticks(range(len(candidates)), names, fontsize=7)
-        axes.set_ylim(rows - 0.5, -0.7)
+        axes.set_ylim(len(candidates) - 0.5, -0.6)
         hidden = len(choice.candidates) - len(candidates)
         of_all = f" (best {len(candidates)} of {len(choice.candidates)})" if hidden else ""
         axes.set_title(f"{tick_labels([arm_of(choice)], missing)[0]}{of_all}", fontsize=10)
-        axes.set_xlabel(f"{METRICS[selection.metric].title} on validation")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        axes.grid(color=FAINT, lw=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(length=0)
+    axes.set_xlabel(f"{METRICS[selection.metric].title} on validation")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     figure.supxlabel("filled: chosen; whiskers: 95 % intervals; diamond: the chosen one on the test clips", fontsize=8)
     return figure
 

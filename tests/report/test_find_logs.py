@@ -155,6 +155,19 @@ def test_a_log_that_is_named_is_the_one() -> None:
     assert Output("a", 0, named).logs(None) == [named]
 
 
+def test_settings_of_a_sweep_are_said_to_be_compared_on_the_test() -> None:
+    rate = "training.stages.label.overrides.learning_rate"
+    values: list[dict[str, Any]] = [{"shots": shots, rate: at} for shots in (4, 8) for at in (1e-4, 2e-4)]
+    run = plan("s", *((f"c{i}", one, "rbft", 0, f"c{i}/rbft/seed-0/eval") for i, one in enumerate(values)))
+    (note,) = outputs.compared_settings(outputs.find([str(run)])[0])
+    assert note.startswith(
+        "The settings of this sweep (learning_rate) are compared on the clips that this report is of."
+    )
+    assert outputs.compared_settings(outputs.find([str(a_sweep())])[0]) == []  # shots are no setting
+    alone = plan("r", ("", {}, "rbft", 0, "rbft/seed-0/eval"))
+    assert outputs.compared_settings(outputs.find([str(alone)])[0]) == []
+
+
 def test_the_logs_of_all_folds_are_one_output() -> None:
     folder = logs("OUT", "rbft_mine_fold1", "rbft_mine_fold0", "rbft_mine_ll_fold0")
     folds = [folder / f"{STAMP}_samples_rbft_mine_fold{fold}.jsonl" for fold in (0, 1)]
