@@ -129,8 +129,12 @@ def run_of(path: Path) -> Path | None:
 
 
 def run_named(path: Path) -> str | None:
-    """The run that a path, relative to the workspace, names; neither need exist any more."""
-    return path.parts[1] if path.is_relative_to(RUNS) and len(path.parts) > 2 else None
+    """The run that a path, relative to the workspace, names; neither need exist any more.
+
+    runs/by_hand is no run: the shipped recipes of LLaMA-Factory write there.
+    """
+    named = path.parts[1] if path.is_relative_to(RUNS) and len(path.parts) > 2 else None
+    return None if named == "by_hand" else named
 
 
 def workspace_of(run: Path) -> Path:
