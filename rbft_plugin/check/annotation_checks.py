@@ -13,6 +13,7 @@ from rbft_plugin.scoring import answers
 from rbft_plugin.spec.dataset import Dataset
 
 FEW_SAMPLES = 5
+NOTHING = {"no", "none", "nothing", "other", "others", "unknown", "无", "没有", "其他"}  # labels that mean no class
 
 
 def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Finding]:
@@ -45,23 +46,28 @@ def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Fin
 
 
 def names(labels: Sequence[str]) -> list[Finding]:
-    """Labels that an answer may be taken for by mistake; says how `answers.parse` tells them apart."""
+    """Labels that are hard to read in a model's text: for these, likelihoods (`ll`) are the better score."""
+    advice = "; score by likelihood too (`ll` in evaluation.tasks), which reads no text"
     findings = []
     for one, other in permutations(labels, 2):
         a, b = answers.normal(one), answers.normal(other)
+        where = f"label '{one}'"
         if _joined(a) == _joined(b):
             if one < other:
                 text = f"differs from '{other}' only in where a word ends: one slip in an answer makes it the other"
-                findings.append(Finding("warning", "label-names", f"label '{one}'", text))
-        elif answers.parse(b, [one]) == one:
-            text = f"is a part of '{other}': an answer with the longer name counts for that alone, so a model that "
-            text += "shortens it is taken at its word"
-            findings.append(Finding("warning", "label-names", f"label '{one}'", text))
+                findings.append(Finding("warning", "label-names", where, text + advice))
+        elif re.search(rf"(?<!\w){re.escape(a)}(?!\w)", b) or (a in b and not a.isascii()):
+            text = f"is a part of '{other}': a model that shortens the longer name gives another answer"
+            findings.append(Finding("warning", "label-names", where, text + advice))
         elif a in b:
             text = (
                 f"is a part of a word of '{other}': answers are read by whole words, so neither is taken for the other"
             )
-            findings.append(Finding("note", "label-names", f"label '{one}'", text))
+            findings.append(Finding("note", "label-names", where, text))
+    for label in labels:
+        if answers.normal(label) in NOTHING:
+            text = "is a word of ordinary text, which an answer may use in another sense"
+            findings.append(Finding("note", "label-names", f"label '{label}'", text + advice))
     return findings
 
 

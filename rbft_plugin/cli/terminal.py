@@ -96,8 +96,9 @@ def print_outcome(plan: Plan) -> None:
 
     folder = layout.report_folder(plan.folder)
     print_summary(Report.model_validate(files.read_json(folder / "report.json")))
+    scored = {evaluation.output for evaluation in plan.scored}
     for step in plan.steps:
-        if step.split == "test" and step.model and step.output and step.output.is_dir():
+        if step.kind == "score" and step.model and step.output in scored and step.output.is_dir():
             arm = "/".join(filter(None, (step.cell, step.arm)))
             console.print(f"  {arm} (seed {step.seed}): {step.model.model_args()}")
     superseded, size = runner.superseded(plan)

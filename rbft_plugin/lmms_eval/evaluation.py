@@ -70,6 +70,7 @@ class EvaluationRow:
     output_tokens: int | None
     predicted: bool  # whether the log has a prediction, as those of our scored tasks do
     prediction: str | None  # None may also mean that the answer names no label
+    rule: int | None  # of scoring.answers, by which the answer was read; 0 for no answer
     probabilities: dict[str, float] | None
 
 
@@ -90,6 +91,7 @@ def _evaluation_row(row: dict[str, Any]) -> EvaluationRow:
         output_tokens=next((count.get("output_tokens") for count in row.get("token_counts") or [] if count), None),
         predicted="prediction" in row,
         prediction=row.get("prediction"),
+        rule=row.get("rule"),
         probabilities=probabilities if isinstance(probabilities, dict) else None,
     )
 

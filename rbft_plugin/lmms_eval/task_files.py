@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from rbft_plugin.data.prepared import DataFolder, splits_with_labels
+from rbft_plugin.scoring.answers import RULES
 from rbft_plugin.scoring.metrics import METRICS, Metric
 from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.dataset_sources import Split
-from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, fold_name, task_name
+from rbft_plugin.spec.names import CLASS_METRICS, TASK_KINDS, TaskKind, class_metric, fold_name, rule_metric, task_name
 from rbft_plugin.workspace import shipped
 
 FOLDER = Path("task_configs")
@@ -87,6 +88,9 @@ def _metric_list(dataset: Dataset, kind: TaskKind) -> str:
     likelihoods = kind.scores == "likelihoods"
     metrics = [_entry(name, metric) for name, metric in METRICS.items() if likelihoods or metric.of_counts]
     metrics += [("accuracy_norm", "mean", "true")] if likelihoods else []
+    if not likelihoods:
+        metrics.append(("accuracy_rule_1", "mean", "true"))
+        metrics += [(rule_metric(rule), "mean", "true" if rule == 1 else "null") for rule in RULES]
     metrics.append(("majority_accuracy", _function("majority_accuracy"), "true"))
     for metric in (*CLASS_METRICS, "confusion"):
         better = "null" if metric in ("support", "confusion") else "true"  # more of a count is neither better nor worse

@@ -16,9 +16,9 @@ from typing import Any
 from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval.evaluation import SAMPLES, chosen_samples
 from rbft_plugin.scoring import counts
-from rbft_plugin.scoring.answers import NO_ANSWER, parse
+from rbft_plugin.scoring.answers import NO_ANSWER, RULES, listed_options, read
 from rbft_plugin.scoring.metrics import METRICS, Metric
-from rbft_plugin.spec.names import CLASS_METRICS, class_metric
+from rbft_plugin.spec.names import CLASS_METRICS, class_metric, rule_metric
 
 # The folders in which clips are looked for. `plugin` adds those of --include_path. A clip's name is a hash of its
 # content, so any file with that name is the right one.
@@ -66,8 +66,15 @@ def labelled(docs: Any) -> Any:
 
 
 def process_label(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """The scores of one answer."""
-    return _scores(doc, parse(results[0], doc["labels"]))
+    """The scores of one answer, and the rule by which it was read; `rule` is 0 where there is no answer."""
+    labels = doc["labels"]
+    label, rule = read(results[0], labels, listed_options(doc.get("label_prompt", ""), labels))
+    scores = _scores(doc, label)
+    return scores | {
+        "rule": rule or 0,
+        **{rule_metric(number): float(rule == number) for number in RULES},
+        "accuracy_rule_1": float(rule == 1) * scores["score"],
+    }
 
 
 def process_likelihoods(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:

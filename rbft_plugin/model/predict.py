@@ -12,7 +12,7 @@ from rbft_plugin.clips.video import VideoError, probe
 from rbft_plugin.data import prompts
 from rbft_plugin.errors import RbftError
 from rbft_plugin.model import checkpoint
-from rbft_plugin.scoring.answers import parse
+from rbft_plugin.scoring.answers import listed_options, parse
 from rbft_plugin.spec.dataset import available, load
 
 
@@ -50,4 +50,5 @@ def predict(model: str, videos: Sequence[Path], dataset: str | None, device: str
                 yield Prediction(video, problem=str(error))
                 continue
             answer = generate(loaded, processor, batch_inputs(processor, [clip], [prompt]), {"max_new_tokens": 64})[0]
-            yield Prediction(video, parse(answer.text, spec.label_names), answer.text)
+            label = parse(answer.text, spec.label_names, listed_options(prompt, spec.label_names))
+            yield Prediction(video, label, answer.text)

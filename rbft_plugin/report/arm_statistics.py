@@ -11,7 +11,7 @@ import numpy as np
 
 from rbft_plugin.report import fit
 from rbft_plugin.report.evaluations import Evaluation
-from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure
+from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure, Readings
 from rbft_plugin.report.view_model import (
     ArmStatistics,
     ClassStatistics,
@@ -19,6 +19,7 @@ from rbft_plugin.report.view_model import (
     Reliability,
     ReliabilityBin,
 )
+from rbft_plugin.scoring.answers import RULES
 from rbft_plugin.scoring.bootstrap import over_seeds, resampled
 from rbft_plugin.scoring.counts import confusion, correct, per_class
 from rbft_plugin.scoring.metrics import metrics_of, wilson_interval
@@ -65,6 +66,20 @@ def arm_statistics(evaluations: Sequence[Evaluation], values: Resampled) -> ArmS
         per_class=_per_class(evaluations, values["f1"]),
         confusion=np.sum(matrices, axis=0).tolist(),
         probabilities=_probabilities(evaluations),
+        readings=_readings(evaluations),
+    )
+
+
+def _readings(evaluations: Sequence[Evaluation]) -> Readings | None:
+    """By which rules the answers were read; None unless every seed knows it."""
+    rules = [one.rules for one in evaluations if one.rules is not None]
+    if len(rules) < len(evaluations):
+        return None
+    right = [correct(one.targets, one.predictions) for one in evaluations]
+    by_rule = np.asarray(rules)
+    return Readings(
+        shares={rule: float((by_rule == rule).mean()) for rule in (*RULES, 0)},
+        accuracy_rule_1=float(((by_rule == 1) & np.asarray(right)).mean()),
     )
 
 

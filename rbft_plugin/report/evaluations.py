@@ -60,6 +60,7 @@ class Evaluation:
     dataset: str
     probabilities: tuple[tuple[float, ...], ...] | None = None  # shape (n, labels), where the task measured them
     without_video: tuple[str | None, ...] | None = None  # predictions from the question alone
+    rules: tuple[int, ...] | None = None  # of scoring.answers, by which answers were read; 0 for no answer
     split: Split = "test"
     fit: Fit | None = None  # of the model that was evaluated
     folds: int = 0  # how many models gave these answers, each to the fold that it was not trained on; 0: one model
@@ -80,6 +81,7 @@ class Evaluation:
             answers=tuple(self.answers[row] for row in rows),
             probabilities=None if self.probabilities is None else tuple(self.probabilities[row] for row in rows),
             without_video=None if self.without_video is None else tuple(self.without_video[row] for row in rows),
+            rules=None if self.rules is None else tuple(self.rules[row] for row in rows),
         )
 
 
@@ -93,6 +95,7 @@ def pooled(parts: Sequence[Evaluation]) -> Evaluation:
         answers=tuple(answer for one in parts for answer in one.answers),
         probabilities=_joined([one.probabilities for one in parts]),
         without_video=_joined([one.without_video for one in parts]),
+        rules=_joined([one.rules for one in parts]),
         fit=_pooled_fit([one.fit for one in parts]),
         folds=len(parts),
     )

@@ -22,6 +22,16 @@ class Figure(ReportPart):
     per_seed: list[float]
 
 
+class Readings(ReportPart):
+    """How the answers of an arm were read: the share of each rule of scoring.answers, over all seeds.
+
+    `accuracy_rule_1` is the accuracy if only answers that are a label and nothing else counted.
+    """
+
+    shares: dict[int, float]
+    accuracy_rule_1: float
+
+
 class MeanFigure(ReportPart):
     """A metric of probabilities; None where the samples leave it undefined."""
 

@@ -60,6 +60,8 @@ def render(
         fit_sentences=fit.sentences(report),
         majority=prose.majority(report),
         chosen=selection_prose,
+        readings=prose.readings(report),
+        reading_head=prose.READING,
         reach=_reach(report.comparisons),
         pictures=[(name, TITLES[name], Markup(themed(svg, name))) for name, svg in pictures.items()],
         strips_said=strips.said,

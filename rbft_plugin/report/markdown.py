@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report import doubtful_labels, fit, selection_prose
+from rbft_plugin.report import doubtful_labels, fit, prose, selection_prose
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.prose import (
     arm_name,
@@ -76,6 +76,8 @@ def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
     if report.selection:
         parts += _selection(report, report.selection, pictures["choices"])
     parts += ["## All metrics", _all_metrics(report)]
+    if read := prose.readings(report):
+        parts += ["## How answers were read, %", _grid(prose.READING, read)]
     parts += ["## F1 by class", _by_class(report), pictures["classes"], pictures["confusion"]]
     if rows := [_calibration(arm, one.probabilities) for arm, one in arms.items() if one.probabilities]:
         head = ["arm", *(metric.title for metric in metrics_of("probabilities").values())]

@@ -10,6 +10,7 @@ from rbft_plugin.report.figure_model import Figure
 from rbft_plugin.report.view_model import CLIPS, ArmStatistics, Comparison, Report
 from rbft_plugin.run.records import PlannedCandidate
 from rbft_plugin.run.sweep import short_names
+from rbft_plugin.scoring.answers import RULES
 from rbft_plugin.spec.dataset_sources import Split
 
 SIGNIFICANT = 0.05
@@ -120,6 +121,18 @@ def scorings(dataset: str, runs: Sequence[str | None], shown: int) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+READING = ("arm", *RULES.values(), "no answer", "accuracy, if only the first counted")
+
+
+def readings(report: Report) -> list[list[str]]:
+    """How the answers of each arm were read: a row of READING, in per cent."""
+    return [
+        [arm, *(percent(one.readings.shares[rule]) for rule in (*RULES, 0)), percent(one.readings.accuracy_rule_1)]
+        for arm, one in report.arms.items()
+        if one.readings
+    ]
 
 
 def majority(report: Report) -> str:

@@ -9,7 +9,8 @@ from rbft_plugin.errors import RbftError
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.lmms_eval.evaluation import EvaluationRow
 from rbft_plugin.report.evaluations import Evaluation
-from rbft_plugin.scoring.answers import normal, parse
+from rbft_plugin.scoring import answers
+from rbft_plugin.scoring.answers import normal
 from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import parse_task
 
@@ -24,19 +25,30 @@ def read(log: Path, arm: str, seed: int, dataset: str, split: Split, samples: li
     targets = {sample.id: sample.label or "" for sample in samples}
     ids = [*(i for i in targets if i in keyed), *(i for i in keyed if i not in targets)]
     rows = [keyed[i] for i in ids]
+    readings = [_reading(row, labels) for row in rows]
+    rules = [rule for _, rule in readings if rule is not None]
     return Evaluation(
         arm=arm,
         seed=seed,
         ids=tuple(ids),
         targets=tuple(targets.get(i, labels[0]) for i in ids),  # samples of no split are left out, or refused
-        predictions=tuple(row.prediction if row.predicted else parse(row.answer, labels) for row in rows),
+        predictions=tuple(label for label, _ in readings),
         answers=tuple(row.answer for row in rows),
         labels=labels,
         dataset=dataset,
         split=split,
         probabilities=_probabilities(beside(log, "ll") or log, ids, labels),
         without_video=_without_video(beside(log, "novideo"), ids),
+        rules=tuple(rules) if len(rules) == len(rows) else None,
     )
+
+
+def _reading(row: EvaluationRow, labels: tuple[str, ...]) -> tuple[str | None, int | None]:
+    """(the label that an answer was read as, the rule; None where an older log does not say it)."""
+    if row.predicted:
+        return row.prediction, row.rule
+    label, rule = answers.read(row.answer, labels, answers.listed_options(row.prompt or "", labels))
+    return label, rule or 0
 
 
 def beside(log: Path, kind: str) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, ValidatorFunctionWrapHandler, model_serializer, model_validator
 
-from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure, ReportPart
+from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure, Readings, ReportPart
 from rbft_plugin.report.selection_model import Selection
 from rbft_plugin.spec.dataset_sources import Split
 
@@ -98,6 +98,7 @@ class ArmStatistics(WithMetrics):
     per_class: dict[str, ClassStatistics]
     confusion: list[list[int]]
     probabilities: ProbabilityStatistics | None
+    readings: Readings | None = None
 
 
 class SeedPair(ReportPart):

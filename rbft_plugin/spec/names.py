@@ -88,6 +88,11 @@ def reserved_suffixes() -> list[str]:
     return [*dict.fromkeys(kind.rsplit("_", 1)[-1] for kind in TASK_KINDS if kind != "label"), *SPLITS]
 
 
+def rule_metric(rule: int) -> str:
+    """lmms-eval's name for the share of answers that a rule of scoring.answers reads."""
+    return f"rule_{rule}"
+
+
 def class_metric(metric: str, label: str) -> str:
     """lmms-eval's name for a metric of a label. It has no punctuation, because a comma would end it."""
     return f"{metric}_" + re.sub(r"\W+", "_", label).strip("_")

@@ -49,6 +49,8 @@ def test_the_interval_is_wilsons() -> None:
 
 # --- names ---
 
+ADVICE = "; score by likelihood too (`ll` in evaluation.tasks), which reads no text"
+
 
 @pytest.mark.parametrize(
     ("labels", "said"),
@@ -57,8 +59,8 @@ def test_the_interval_is_wilsons() -> None:
         (
             ["Abnormal", "Vague Abnormal"],
             [
-                "warning label-names: label 'Abnormal': is a part of 'Vague Abnormal': an answer with the longer name "
-                "counts for that alone, so a model that shortens it is taken at its word"
+                "warning label-names: label 'Abnormal': is a part of 'Vague Abnormal': a model that shortens the "
+                f"longer name gives another answer{ADVICE}"
             ],
         ),
         (
@@ -72,14 +74,21 @@ def test_the_interval_is_wilsons() -> None:
             ["car crash", "Carcrash", "fire"],
             [
                 "warning label-names: label 'Carcrash': differs from 'car crash' only in where a word ends: one slip "
-                "in an answer makes it the other"
+                f"in an answer makes it the other{ADVICE}"
             ],
         ),
         (
             ["交通", "交通事故"],  # no spaces between words, so no boundary tells them apart
             [
-                "warning label-names: label '交通': is a part of '交通事故': an answer with the longer name counts for "
-                "that alone, so a model that shortens it is taken at its word"
+                "warning label-names: label '交通': is a part of '交通事故': a model that shortens the longer name "
+                f"gives another answer{ADVICE}"
+            ],
+        ),
+        (
+            ["Theft", "None"],
+            [
+                "note label-names: label 'None': is a word of ordinary text, which an answer may use in another "
+                f"sense{ADVICE}"
             ],
         ),
     ],

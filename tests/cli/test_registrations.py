@@ -82,6 +82,9 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
                 for name in ("macro_f1", "balanced_accuracy", "weighted_f1")
             ],
             {"metric": "no_answer", "aggregation": "mean", "higher_is_better": False},
+            {"metric": "accuracy_rule_1", "aggregation": "mean", "higher_is_better": True},
+            {"metric": "rule_1", "aggregation": "mean", "higher_is_better": True},
+            *[{"metric": f"rule_{n}", "aggregation": "mean", "higher_is_better": None} for n in (2, 3, 4)],
             {
                 "metric": "majority_accuracy",
                 "aggregation": f"{functions}majority_accuracy",

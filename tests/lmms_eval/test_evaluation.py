@@ -231,7 +231,8 @@ def test_a_log_is_read_as_typed_rows() -> None:
             output_tokens=7,
             predicted=True,
             prediction=None,
+            rule=None,
             probabilities={"calm": 0.25, "busy": 0.75},
         ),
-        EvaluationRow(None, 0, "B", None, "B", 0, None, False, None, None),
+        EvaluationRow(None, 0, "B", None, "B", 0, None, False, None, None, None),
     ]

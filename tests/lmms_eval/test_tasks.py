@@ -52,7 +52,17 @@ def scores(prediction: str | None, right: float, **outcomes: str) -> dict[str, A
     ],
 )
 def test_every_field_of_a_scored_answer(answer: str, expected: dict[str, Any]) -> None:
-    assert tasks.process_label(DOC, [answer]) == expected
+    rule = 1 if expected["prediction"] else 0
+    rules = {"rule": rule, "rule_1": float(rule), "rule_2": 0.0, "rule_3": 0.0, "rule_4": 0.0}
+    assert tasks.process_label(DOC, [answer]) == expected | rules | {"accuracy_rule_1": expected["score"]}
+
+
+def test_the_rule_by_which_an_answer_was_read_is_logged() -> None:
+    scored = tasks.process_label(DOC, ["Answer: Abnormal"])
+    assert (scored["rule"], scored["rule_2"], scored["score"], scored["accuracy_rule_1"]) == (2, 1.0, 1.0, 0.0)
+    listed = DOC | {"label_prompt": "Which?\nA. Normal\nB. Abnormal\nC. Vague Abnormal"}
+    assert tasks.process_label(listed, ["B"])["prediction"] == "Abnormal"
+    assert tasks.process_label(DOC, ["B"])["prediction"] is None
 
 
 def test_one_key_alone_contains_score_as_the_baseline_of_lmms_eval_needs() -> None:

@@ -87,3 +87,15 @@ def test_an_undefined_figure_is_none_and_without_probabilities_of_every_seed_the
     only_a = scored("rbft", ("a", "a", "b"), probabilities=ROWS[:3])
     assert arm([only_a])["probabilities"]["auroc"] == {"mean": None, "per_seed": [None]}
     assert arm([only_a, scored("rbft", ("a", "a", "b"), seed=1)])["probabilities"] is None
+
+
+def test_readings_are_shares_of_rules_over_all_seeds() -> None:
+    """Two seeds of six clips: rule 1 reads 5 and 3 of them, of which 5 and 1 are right."""
+    one = scored("rbft", ("a", "a", "a", "b", "b", None), rules=(1, 1, 1, 1, 1, 0))
+    two = scored("rbft", ("b", "b", "a", "b", "b", "b"), seed=1, rules=(1, 1, 1, 2, 4, 2))
+    found = arm([one, two])["readings"]
+    assert {int(rule): share for rule, share in found["shares"].items()} == pytest.approx(
+        {1: 8 / 12, 2: 2 / 12, 3: 0.0, 4: 1 / 12, 0: 1 / 12}
+    )
+    assert found["accuracy_rule_1"] == pytest.approx(6 / 12)
+    assert arm([one, scored("rbft", two.predictions, seed=1)])["readings"] is None

@@ -104,6 +104,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "without_video": None,
                 "fit": None,
                 "probabilities": None,
+                "readings": None,
             },
             "rbft": {
                 "seeds": [0],
@@ -117,6 +118,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
                 "without_video": None,
                 "fit": None,
                 "probabilities": None,
+                "readings": None,
             },
         },
         "comparisons": [

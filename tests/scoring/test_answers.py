@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rbft_plugin.scoring.answers import NO_ANSWER, parse
+from rbft_plugin.scoring.answers import NO_ANSWER, RULES, listed_options, parse, read
 from rbft_plugin.spec.dataset import Dataset
 
 SMARTHOME = ("Normal", "Abnormal", "Vague Abnormal")
@@ -23,27 +24,6 @@ DEMO = ("normal", "loitering", "patrol", "delivery", "theft")
 DATA = Path(__file__).parents[1] / "fixtures"
 HARD = [json.loads(line) for line in (DATA / "hard_answers.jsonl").read_text(encoding="utf-8").splitlines()]
 LOGGED = [json.loads(line) for line in (DATA / "logged_answers.jsonl").read_text(encoding="utf-8").splitlines()]
-
-# Of the answers that a careful reader understands, those that the rules do not; each gives no answer, none a wrong one.
-NOT_UNDERSTOOD = {
-    "This is not at all hateful.",
-    "Not knocking at the door is abnormal.",
-    "Most likely abnormal?",
-    "It's normal, isn't it?",
-    "4/5",
-    "Dont know",
-    "Hit & Run",
-    "normal activities",
-    '{"Normal": 0.1, "Abnormal": 0.8, "Vague Abnormal": 0.1}',
-    "Normal: no\nAbnormal: yes\nVague Abnormal: no",
-    "- Normal: ❌\n- Abnormal: ✅\n- Vague Abnormal: ❌",
-    "[ ] Normal\n[x] Abnormal\n[ ] Vague Abnormal",
-}
-# Where the demo's tiny model lost its thread: a label stuttered, and one that stands in a salad of half-words.
-NOT_UNDERSTOOD_OF_LOGS = {
-    "deliveryeliveryeliveryeliveryelivery": NO_ANSWER,
-    LOGGED[28]["text"]: "theft",
-}
 
 names = st.text(min_size=1, max_size=12).map(lambda text: " ".join(text.split())).filter(bool)
 marks = ["Answer:", "<answer>", "</answer>", "<think>", "</think>", "label", "is", "not", "if", "不", "是", "B", "2"]
@@ -71,16 +51,24 @@ def accepted(labels: list[str]) -> bool:
     return True
 
 
-def test_hard_answers_are_read_as_a_careful_reader_does() -> None:
-    assert len(HARD) > 500
-    misread = {row["text"]: got for row in HARD if (got := parse(row["text"], row["labels"])) != row["label"]}
-    assert misread == dict.fromkeys(NOT_UNDERSTOOD, NO_ANSWER)
+def test_hard_answers_are_read_by_the_rules_that_the_file_says_or_not_at_all() -> None:
+    """`label` is what a careful reader sees, `rule` the one that reads it, null where the text is no answer to us."""
+    assert len(HARD) > 700
+    for row in HARD:
+        reading = read(row["text"], row["labels"], row.get("options"))
+        assert reading == (row["label"] if row["rule"] else NO_ANSWER, row["rule"]), row["text"]
 
 
-def test_logged_answers_of_the_demo_are_read_as_they_were_by_hand() -> None:
+def test_each_rule_reads_some_of_them() -> None:
+    numbers = Counter(row["rule"] for row in HARD)
+    assert set(numbers) == {None, *RULES} and all(numbers[rule] > 10 for rule in RULES)
+
+
+def test_logged_answers_of_the_demo_are_never_misread() -> None:
     assert len(LOGGED) > 50
-    misread = {row["text"]: got for row in LOGGED if (got := parse(row["text"], DEMO)) != row["label"]}
-    assert misread == NOT_UNDERSTOOD_OF_LOGS
+    readings = [(row, parse(row["text"], DEMO)) for row in LOGGED]
+    assert [row["text"] for row, label in readings if label not in (row["label"], NO_ANSWER)] == []
+    assert [row["text"] for row, label in readings if label != row["label"]] == ["deliveryeliveryeliveryeliveryelivery"]
 
 
 @pytest.mark.parametrize("change", [str.upper, str.casefold, lambda text: text.translate(WIDE), lambda t: f" {t}\n"])
@@ -91,9 +79,35 @@ def test_case_width_and_space_around_do_not_matter(change: Callable[[str], str])
     assert changed == []
 
 
-def test_the_order_of_labels_matters_for_options_only() -> None:
-    named = [row for row in HARD if "option" not in row["why"] and "index" not in row["why"]]
-    assert [r["text"] for r in named if parse(r["text"], r["labels"][::-1]) != parse(r["text"], r["labels"])] == []
+def test_the_order_of_labels_does_not_matter() -> None:
+    turned = [r["text"] for r in HARD if parse(r["text"], r["labels"][::-1]) != parse(r["text"], r["labels"])]
+    assert turned == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "options"),
+    [
+        (["A. Normal", "B. Abnormal", "C. Vague Abnormal"], {"a": "Normal", "b": "Abnormal", "c": "Vague Abnormal"}),
+        (["(1) Normal", "(2) Abnormal", "(3) Vague Abnormal"], {"1": "Normal", "2": "Abnormal", "3": "Vague Abnormal"}),
+        (["- b) vague abnormal: odd", "- a) normal: fine", "- c) abnormal: bad"],
+         {"a": "Normal", "b": "Vague Abnormal", "c": "Abnormal"}),
+        (["- Normal: fine", "- Abnormal: bad", "- Vague Abnormal: odd"], {}),
+        (["A. Normal", "B. Abnormal"], {}),  # one is not listed
+        (["A. Normal", "A. Abnormal", "B. Vague Abnormal"], {}),  # two have one letter
+    ],
+)  # fmt: skip
+def test_letters_and_numbers_stand_for_labels_where_the_prompt_lists_them(
+    lines: list[str], options: dict[str, str]
+) -> None:
+    prompt = "\n".join(["Which is it?", *lines, "Answer with one."])
+    assert listed_options(prompt, SMARTHOME) == options
+    for key, label in options.items():
+        for text, rule in ((key.upper(), 1), (f"({key})", 1), (f"Answer: {key}", 2), (f"Option {key}.", 1)):
+            assert read(text, SMARTHOME, options) == (label, rule)
+            assert parse(text, SMARTHOME) is NO_ANSWER
+        assert parse(f"Answer: {key}) {label}", SMARTHOME, options) == label
+        other = next(name for name in SMARTHOME if name != label)
+        assert parse(f"Answer: {key}) {other}", SMARTHOME, options) is NO_ANSWER
 
 
 @given(st.text(max_size=60), st.sampled_from(HARD))
@@ -155,7 +169,7 @@ def test_every_label_that_a_dataset_may_have_parses_to_itself(labels: list[str])
         ("The video is Abnormal, clearly abnormal.", "Abnormal"),
         ("Class: Vague Abnormal (an unusual event)", "Vague Abnormal"),
         ("Normal or Abnormal", NO_ANSWER),
-        ("Vague Abnormal, not Abnormal", "Vague Abnormal"),
+        ("Vague Abnormal, not Abnormal", NO_ANSWER),
         ("Abnormality", NO_ANSWER),
         ("Subnormal", NO_ANSWER),
         ("vague_abnormal_2", "Vague Abnormal"),
@@ -192,7 +206,7 @@ def test_after_a_mark_of_the_final_answer_only_what_follows_counts(text: str, la
     [
         ("这个视频是正常的。", CHINESE, "正常"),
         ("不正常", CHINESE, "不正常"),
-        ("正常，不冒犯", CHINESE, "正常"),
+        ("正常，不冒犯", CHINESE, NO_ANSWER),
         ("视频属于Normal类", SMARTHOME, "Normal"),
         ("정상입니다", ("정상", "이상"), "정상"),
         ("anormale", ("normal", "malé"), NO_ANSWER),
@@ -247,4 +261,5 @@ def test_time_grows_with_the_text_and_not_faster(piece: str) -> None:
 
 def test_many_labels_are_told_apart() -> None:
     labels = [f"playing instrument {number}" for number in range(400)]
-    assert parse("It is not playing instrument 7, but playing-instrument-71.", labels) == labels[71]
+    assert parse("It is playing-instrument-71.", labels) == labels[71]
+    assert parse("It is playing instrument 7 or playing instrument 71.", labels) is NO_ANSWER
