@@ -113,7 +113,7 @@ def test_both_stages_of_a_dataset_are_registered_with_both_harnesses(ws: Path) -
     down = ("no_answer", "brier", "calibration_error")
     for kind in ("", "_ll", "_novideo"):
         for metric in task(f"rbft_mine{kind}")["metric_list"]:
-            counts = metric["metric"].startswith(("support_", "confusion_"))
+            counts = metric["metric"].startswith(("support_", "confusion_", "rule_2", "rule_3", "rule_4"))
             assert metric["higher_is_better"] == (None if counts else metric["metric"] not in down)
 
 
