@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rbft_plugin.lmms_eval import response_cache, scorings
-from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, parse_task
+from rbft_plugin.spec.names import LABEL_BASE, TASK_KINDS, parse_task, task_name
 
 PATTERN = "rbft_*"
 
@@ -95,12 +95,16 @@ def _is_asked(name: str) -> bool:
 
 
 def _matches_by_chance(name: str) -> bool:
-    """Whether a task of another split than its kind's first is only matched by patterns that do not name the split."""
+    """Whether a task of one fold, or of another split than its kind's first, is only matched by patterns that do not
+    name the fold or split. A pattern that also matches the task without that ending does not: rbft_training*.
+    """
     of = parse_task(name)
-    if (of.split == TASK_KINDS[of.kind].splits[0] and of.fold is None) or not _is_asked(name):
+    whole = task_name(of.dataset, of.kind)
+    if name == whole or not _is_asked(name):
         return False
     ending = of.split if of.fold is None else "fold"
-    return not any(fnmatch(name, pattern) and ending in pattern.rsplit("_", 1)[-1] for pattern in _asked())
+    matching = [pattern for pattern in _asked() if fnmatch(name, pattern) and not fnmatch(whole, pattern)]
+    return not any(ending in pattern.rsplit("_", 1)[-1] for pattern in matching)
 
 
 def _only_ours() -> bool:

@@ -201,6 +201,26 @@ def test_patterns_and_tags_take_other_splits_only_where_they_name_them(
     assert sorted(manager.load_task_or_group(names) if names else []) == taken
 
 
+@pytest.mark.parametrize(
+    ("asked", "dataset", "ending", "by_chance"),
+    [
+        ("rbft_mine*", "mine", {"fold": 0}, True),
+        ("rbft_mine_*", "mine", {"fold": 0}, True),
+        ("rbft_mine_fold*", "mine", {"fold": 0}, False),
+        ("rbft_*_fold1", "mine", {"fold": 1}, False),
+        ("rbft_manifold*", "manifold", {"fold": 0}, True),
+        ("rbft_training*", "training", {"split": "train"}, True),
+        ("rbft_valley*", "valley", {"split": "val"}, True),
+        ("rbft_valley_val", "valley", {"split": "val"}, False),
+    ],
+)
+def test_a_pattern_names_a_fold_or_split_only_behind_the_name_of_the_dataset(
+    monkeypatch: pytest.MonkeyPatch, asked: str, dataset: str, ending: dict[str, Any], by_chance: bool
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lmms-eval", "--tasks", asked])
+    assert plugin._matches_by_chance(task_name(dataset, "label", **ending)) == by_chance
+
+
 def test_a_task_of_the_training_split_takes_its_labelled_samples_alone(
     workspace: Path, index: Callable[..., Found]
 ) -> None:
