@@ -91,10 +91,11 @@ def _open(plan: Plan, step: Step) -> list[str]:
 
 
 def _report(plan: Plan) -> Step:
+    some_folds = plan.recipe.folds and set(plan.recipe.folds) < set(range(plan.dataset.folds))
     return Step(
         "report",
         "report",
-        ["rbft", "report", plan.folder.as_posix()],
+        ["rbft", "report", plan.folder.as_posix(), *(["--intersect"] if some_folds else [])],
         leaves=(layout.report_folder(plan.folder) / "report.json",),
         files=(
             *dict.fromkeys(s.output for s in plan.scored),

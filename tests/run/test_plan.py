@@ -516,3 +516,10 @@ def test_with_folds_each_arm_is_trained_without_each_fold_and_scored_on_it(ws: P
         ("rbft", 0, "runs/smarthome/rbft/seed-0/without-0/eval_fold0"),
         ("rbft", 1, f"{models}/eval_fold1"),
     ]
+    assert argv_of(made, "report")[2:] == ["runs/smarthome"]
+    some = shipped("rbft", arms={"zero_shot": [], "rbft": ["rationale", "label"]}, select=None, folds=[1])
+    assert [step.name for step in some.steps if step.kind == "score" and not step.most] == [
+        *("score zero_shot seed 0", "score rbft seed 0 without fold 1 on fold 1"),
+    ]
+    # the answers to the other folds are not there
+    assert argv_of(some, "report")[2:] == ["runs/smarthome", "--intersect"]
