@@ -38,7 +38,8 @@ def summarize(evaluations: Sequence[Evaluation], origin: Origin | None = None) -
     ]
     pairs.sort(key=lambda pair: pair[1].rpartition("/")[2] == "zero_shot")  # what a reader looks for first comes first
     own_notes = prose.notes(support, first.labels, [len(of_arm) for of_arm in arms.values()], first.split)
-    own_notes += prose.folds(max(one.folds for one in evaluations))
+    doubtful = doubtful_labels.of_arms(arms)
+    own_notes += prose.folds(max(one.folds for one in evaluations), first.dataset, probabilities=doubtful is not None)
     return Report(
         dataset=first.dataset,
         split=first.split,
@@ -51,7 +52,7 @@ def summarize(evaluations: Sequence[Evaluation], origin: Origin | None = None) -
         comparisons=[
             compare(arms[arm], arms[against], (values[arm], values[against])) for arm, against in pairs
         ],
-        doubtful_labels=doubtful_labels.of_arms(arms),
+        doubtful_labels=doubtful,
         **dict(origin) | {"notes": [*own_notes, *origin.notes]},
     )  # fmt: skip
 

@@ -47,19 +47,23 @@ class Strips:
 def videos(dataset: str, run: Path | None, split: Split = "test") -> list[Video]:
     """The samples of a split, then other training samples with a rationale: those of the run, or in data/<dataset>.
 
-    A rationale that was dropped is shown with its reason.
+    With folds, samples of the test have rationales too. A rationale that was dropped is shown with its reason.
     """
-    scored = [_video(sample, split) for sample in read_split(dataset, split)]
+    samples = read_split(dataset, split)
     own = layout.collected_rationales(run) if run else []
     file = next(iter(own), DataFolder(dataset).rows("rationale"))
     if split == "train" or not file.is_file():
-        return scored
+        return [_video(sample, split) for sample in samples]
     written = {row.id: row.answer for row in read_training_rows(file)}
     dropped = file.with_name("rationale.dropped.jsonl")
     for one in read_jsonl(dropped) if dropped.is_file() else []:
         written.setdefault(str(one["id"]), f"(dropped: {one['reason']}) {one['text'] or ''}".strip())
-    train = read_split(dataset, "train")
-    return scored + [_video(sample, "train", written[sample.id]) for sample in train if sample.id in written]
+    scored = {sample.id for sample in samples}
+    others = [one for one in read_split(dataset, "train") if one.id in written and one.id not in scored]
+    return [
+        *(_video(sample, split, written.get(sample.id)) for sample in samples),
+        *(_video(sample, "train", written[sample.id]) for sample in others),
+    ]
 
 
 def _video(sample: PreparedSample, split: str, rationale: str | None = None) -> Video:

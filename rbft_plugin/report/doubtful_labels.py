@@ -52,6 +52,11 @@ def of_arms(arms: Mapping[str, Sequence[Evaluation]]) -> DoubtfulLabels | None:
 
 def explained(doubtful: DoubtfulLabels) -> str:
     """What the table shows."""
+    if not doubtful.n:
+        return (
+            f"To the models of {doubtful.arm} that were not trained on them, no other label is more probable than the "
+            "given one, for any sample."
+        )
     shown = f", the first {len(doubtful.samples)}" if len(doubtful.samples) < doubtful.n else ""
     return (
         f"To the models of {doubtful.arm} that were not trained on them, another label is more probable than the given "

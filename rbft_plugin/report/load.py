@@ -63,7 +63,7 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         notes.append(f"Answers are generated, probabilities are likelihoods of the labels: {'; '.join(likelihoods)}.")
     if split == "test":
         notes += count_scorings.notes(name, [log for _, _, log in logs])
-    notes += find_logs.compared_settings(outputs)
+    notes += _answered_several_folds(logs) + find_logs.compared_settings(outputs)
     lost = [f"{one.arm}, seed {one.seed}" for (one, _), own in zip(found, fits, strict=True) if one.fit and not own]
     if lost:
         notes.append(f"Not scored on its own training samples: {'; '.join(dict.fromkeys(lost))}.")
@@ -99,6 +99,20 @@ def _pooled(evaluations: Sequence[Evaluation], logs: Sequence[Path]) -> list[Eva
         if find_logs.fold_of(log) is None or (one.arm, one.seed) in of_folds
     ]
     return whole
+
+
+def _answered_several_folds(logs: Sequence[tuple[str, int, Path]]) -> list[str]:
+    """A note on models that answered more than one fold. By hand, these may have been trained on all samples."""
+    models: dict[str, list[str]] = {}
+    for arm, seed, log in logs:
+        if find_logs.fold_of(log) is not None and (model := evaluation.model_args(log)):
+            models.setdefault(f"{arm}, seed {seed}", []).append(model)
+    names = [name for name, of_folds in models.items() if len(set(of_folds)) < len(of_folds)]
+    return [
+        f"One and the same model answered several folds: {'; '.join(names)}. If it was trained on labels of this "
+        "dataset, it has seen those of clips that it answers here, and its figures are too high. Train one for each "
+        "fold (`rbft rows --fold`)."
+    ] if names else []  # fmt: skip
 
 
 def _model_name(arm: str, seed: int, log: Path, several: bool) -> str:

@@ -117,7 +117,8 @@ def _doubtful(report: Report, doubtful: DoubtfulLabels) -> list[str]:
         for one in doubtful.samples[:QUOTED]
     ]
     more = doubtful.n - len(rows)
-    parts = ["## Doubtful labels", inline(doubtful_labels.explained(doubtful)), _grid(DOUBTFUL, rows)]
+    parts = ["## Doubtful labels", inline(doubtful_labels.explained(doubtful))]
+    parts += [_grid(DOUBTFUL, rows)] if rows else []
     return [*parts, f"{more} more: see report.json and index.html."] if more > 0 else parts
 
 

@@ -12,6 +12,7 @@ from rbft_plugin.run.records import PlannedCandidate
 from rbft_plugin.run.sweep import short_names
 from rbft_plugin.scoring.answers import RULES
 from rbft_plugin.spec.dataset_sources import Split
+from rbft_plugin.spec.names import task_name
 
 SIGNIFICANT = 0.05
 FEW = 4  # clips of a class; below, bootstrap intervals are too narrow (docs/report.md has their coverage)
@@ -88,15 +89,24 @@ def notes(support: Mapping[str, int], labels: Sequence[str], seeds: Sequence[int
     return lines
 
 
-def folds(count: int) -> list[str]:
-    """What a reader must know of figures that are pooled over folds; [] where none are."""
+def folds(count: int, dataset: str, probabilities: bool) -> list[str]:
+    """What a reader must know of figures that are pooled over folds; [] where none are.
+
+    `probabilities` says whether an arm with folds has probabilities of labels.
+    """
     if not count:
         return []
+    task, models = task_name(dataset, "ll", fold=0), f"{count} model{'s' if count > 1 else ''}"
+    lacking = (
+        "Labels that look wrong are not listed, because no arm with folds has probabilities of its labels. A recipe "
+        f"with `evaluation: {{tasks: [label, ll]}}` has them; by hand, score {task} and those of the other folds too."
+    )
     return [
-        f"Each clip was answered by a model that was not trained on it: {count} models for each seed, one for each "
+        f"Each clip was answered by a model that was not trained on it: {models} for each seed, one for each "
         "fold. These models share most of their training data, so their errors are not independent. Intervals and p "
         "values take them as if they were, and are too narrow by an amount that no single cross-validation can tell "
-        "(Bengio and Grandvalet 2004, JMLR 5). They say nothing about a model that is trained on all folds."
+        "(Bengio and Grandvalet 2004, JMLR 5). They say nothing about a model that is trained on all folds.",
+        *([] if probabilities else [lacking]),
     ]
 
 

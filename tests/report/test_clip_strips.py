@@ -124,5 +124,13 @@ def test_test_samples_come_first_then_training_samples_with_a_rationale(ws: Path
         Video("b", "train", "calm", Path("data/mine/clips/b.mp4"), "raw/b.mp4", 4, "It is calm."),
         Video("c", "train", "calm", Path("data/mine/clips/c.mp4"), "raw/c.mp4", 4, "(dropped: copied) Describe it."),
     ]
+    folded = [row("t", "calm", fold=0), row("a", None)]  # with folds, what is tested trains other models
+    write_prepared(test=folded[:1], train=folded)
+    lines("runs/r/rows/rationale.jsonl", [rationale("t", "It is calm."), rationale("a", "It is not.")])
+    assert [(v.id, v.split, v.rationale) for v in browser.videos("mine", Path("runs/r"))] == [
+        ("t", "test", "It is calm."),
+        ("a", "train", "It is not."),
+    ]
+    write_prepared(test=[row("t", "calm")], train=[row("a", None), row("b", "calm"), row("c", "calm")])
     lines("runs/swept/base_model-x/rows/rationale.jsonl", [rationale("c", "Of a cell.")])
     assert [v.rationale for v in browser.videos("mine", Path("runs/swept"))] == [None, "Of a cell."]

@@ -55,6 +55,22 @@ def test_the_files_of_a_report_have_the_table(tmp_path: Path) -> None:
     )
 
 
+def test_without_doubtful_labels_that_is_said_and_without_probabilities_how_to_get_them(tmp_path: Path) -> None:
+    sure = folded("rbft", [0.9, 0.8, 0.8, 0.2, 0.1, 0.3])
+    write(report := summarize([sure]), [sure], tmp_path)
+    said = "of rbft that were not trained on them, no other label is more probable than the given one, for any sample."
+    for name in ("report.md", "index.html"):
+        text = (tmp_path / name).read_text()
+        assert said in text and "more probable</th>" not in text and "| more probable" not in text
+    assert not [note for note in report.notes if "look wrong" in note]
+    lacking = Evaluation(**{**vars(sure), "probabilities": None})
+    assert summarize([lacking]).notes[-1] == (
+        "Labels that look wrong are not listed, because no arm with folds has probabilities of its labels. A recipe "
+        "with `evaluation: {tasks: [label, ll]}` has them; by hand, score rbft_demo_ll_fold0 and those of the other "
+        "folds too."
+    )
+
+
 def test_folds_are_pooled_and_what_one_lacks_the_whole_lacks() -> None:
     first, second = (folded("rbft", [0.9, 0.1, 0.8, 0.2, 0.95, 0.3]).of(ids) for ids in (["clip0", "clip3"], ["clip1"]))
     whole = pooled([first, second])

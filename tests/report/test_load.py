@@ -108,6 +108,30 @@ def test_likelihoods_of_another_split_lie_beside_its_answers() -> None:
     assert one.predictions == ("busy",) and one.probabilities == ((0.75, 0.25),)
 
 
+def test_folds_by_hand_are_pooled_and_one_model_for_several_is_said() -> None:
+    """The report cannot know on what a model was trained that `rbft run` did not train."""
+    for fold, sample in enumerate("ab"):
+        score(f"apart/fold{fold}", "calm", model=f"pretrained=m{fold}", ids=sample, task=f"rbft_mine_fold{fold}")
+        score(f"same/fold{fold}", "busy", model="pretrained=m", ids=sample, task=f"rbft_mine_fold{fold}")
+    found = comparison.gather(["ours=apart", "theirs=same"])
+    assert [(one.arm, one.ids, one.predictions, one.folds) for one in found.evaluations] == [
+        ("ours", ("a", "b"), ("calm", "calm"), 2),
+        ("theirs", ("a", "b"), ("busy", "busy"), 2),
+    ]
+    assert found.origin.models == {
+        **{f"ours, fold {fold}": f"pretrained=m{fold}" for fold in (0, 1)},
+        **{f"theirs, fold {fold}": "pretrained=m" for fold in (0, 1)},
+    }
+    assert [note for note in found.origin.notes if "several folds" in note] == [
+        "One and the same model answered several folds: theirs, seed 0. If it was trained on labels of this dataset, "
+        "it has seen those of clips that it answers here, and its figures are too high. Train one for each fold "
+        "(`rbft rows --fold`)."
+    ]
+    Path("apart/fold1/model").rename("apart/gone")
+    assert "ours, seed 0: 2 samples" not in (message := said("ours=apart/fold0"))
+    assert "ours, seed 0: 1 samples; lacks 1 ('b')" in message
+
+
 def test_a_second_output_of_an_arm_is_its_second_seed() -> None:
     for name in "xyz":
         score(name, "calm", "busy", model=f"pretrained={name}")
