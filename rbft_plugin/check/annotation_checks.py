@@ -21,6 +21,7 @@ def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Fin
 
     With folds, all are tested, and trained on are at least those outside of the largest fold.
     """
+    lacking = {split: f"has no sample in split '{split}'" for split in ("train", "test")}
     if "test" not in table:
         folds = [of_label for split, of_label in table.items() if split != "train"]
         total = {label: sum(one[label] for one in folds) for label in labels}
@@ -28,8 +29,12 @@ def classes(table: dict[str, dict[str, int]], labels: Sequence[str]) -> list[Fin
             "train": {label: total[label] - max(one[label] for one in folds) for label in labels},
             "test": total,
         }
+        lacking["train"] = (
+            "has no sample outside of one fold, so the models that are tested on that fold cannot know it"
+        )
+        lacking["test"] = "has no sample in any fold"
     findings = [
-        Finding("error", "no-sample", f"label '{label}'", f"has no sample in split '{split}'")
+        Finding("error", "no-sample", f"label '{label}'", lacking[split])
         for split in ("train", "test") for label in labels if not table[split][label]
     ]  # fmt: skip
     for label in labels:

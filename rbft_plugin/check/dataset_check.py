@@ -23,7 +23,7 @@ from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.llamafactory import training
 from rbft_plugin.model import rope_check
 from rbft_plugin.model.processor import load_base
-from rbft_plugin.spec.dataset import ClipSettings, Dataset
+from rbft_plugin.spec.dataset import ClipSettings, Dataset, path_of
 from rbft_plugin.spec.dataset_sources import SPLITS
 from rbft_plugin.spec.recipe import Recipe, recipes_with
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
@@ -73,7 +73,7 @@ def check(dataset: Dataset, progress: Progress, deep: bool = False, recipe: Reci
     annotations that cannot be read as samples.
     """
     annotated = read_annotations(dataset)
-    samples = splits.assign(annotated.samples, dataset.splits)
+    samples = splits.assign(annotated.samples, dataset.splits, f"{path_of(dataset.name)}: splits")
     table = counts(dataset, samples)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checks = pool.map(lambda sample: _check_video(sample, dataset.clips, deep), samples)

@@ -148,7 +148,7 @@ def print_counts(name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
     table = Table(title=f"{name}: samples")
     table.add_column("label")
     for split in counts:
-        table.add_column(split, justify="right")
+        table.add_column(split if split != "train" or "test" in counts else "train in all folds", justify="right")
     for label in next(iter(counts.values())):
         table.add_row(label or "(no label)", *(str(counts[split][label]) for split in counts))
     table.add_row("all", *(str(sum(counts[split].values())) for split in counts), style="bold")

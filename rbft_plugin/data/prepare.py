@@ -19,7 +19,7 @@ from rbft_plugin.data.clip_index import MadeClip
 from rbft_plugin.data.clip_workers import Progress, Shard, make_clips
 from rbft_plugin.data.prepared import ClipMeta, DataFolder, Manifest, Missing, MissingSample, PreparedSample, json_line
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
-from rbft_plugin.spec.dataset import Dataset
+from rbft_plugin.spec.dataset import Dataset, path_of
 from rbft_plugin.spec.dataset_sources import SPLITS
 from rbft_plugin.spec.names import VALIDATION_ROWS, fold_name
 
@@ -115,7 +115,7 @@ def counts(dataset: Dataset, samples: list[Sample]) -> dict[str, dict[str, int]]
 
 def _annotated_samples(dataset: Dataset) -> list[Sample]:
     """All annotated samples with their splits. Raises ProblemsError if none is for training, or none for testing."""
-    samples = splits.assign(read_annotations(dataset).samples, dataset.splits)
+    samples = splits.assign(read_annotations(dataset).samples, dataset.splits, f"{path_of(dataset.name)}: splits")
     present = {sample.split for sample in samples}
     needed = () if dataset.folds else ("train", "test")
     if empty := [f"split '{split}' has no sample" for split in needed if split not in present]:

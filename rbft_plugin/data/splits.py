@@ -13,21 +13,21 @@ from rbft_plugin.spec.dataset_sources import SPLITS, Split, Splits
 from rbft_plugin.spec.names import fold_name
 
 
-def assign(samples: list[Sample], splits: Splits | None) -> list[Sample]:
+def assign(samples: list[Sample], splits: Splits | None, where: str = "splits") -> list[Sample]:
     """The samples with their splits. Those that the annotations or files of ids do not give are drawn with a seed.
 
     By ratio, the samples of each label are shuffled and cut at the cumulated shares. Every split then has its share of
     every label to within one sample. With groups, see `_by_group`. Samples without a label are for training.
     The result depends on ids, labels and groups, not on the order of the file. Raises ProblemsError if files of ids
-    divide a group. With `folds`, see `_by_fold`.
+    divide a group. With `folds`, see `_by_fold`. `where` is how errors name the key `splits`.
     """
     if splits and splits.folds:
-        return _by_fold(samples, splits.folds, splits.seed, grouped=splits.group is not None)
+        return _by_fold(samples, splits.folds, splits.seed, splits.group is not None, where)
     undecided = [s for s in samples if s.split is None]
     if splits is None or not undecided:
         return samples
     if splits.ids and splits.group:
-        _require_whole_groups(samples)
+        _require_whole_groups(samples, where)
     if splits.ratio is None:
         decided = {s.id: "train" for s in undecided}
     elif splits.group:
@@ -81,7 +81,7 @@ def _by_group(samples: list[Sample], ratio: Mapping[Split, float], seed: int) ->
     return decided
 
 
-def _by_fold(samples: list[Sample], folds: int, seed: int, grouped: bool) -> list[Sample]:
+def _by_fold(samples: list[Sample], folds: int, seed: int, grouped: bool, where: str) -> list[Sample]:
     """Labelled samples are dealt to the splits fold0, fold1, ..., each label evenly, groups as a whole (scikit-learn's
     StratifiedKFold and StratifiedGroupKFold). A sample without a label is for training in every fold, unless its
     group is in one. Raises ProblemsError where a label has fewer samples, or there are fewer groups, than folds.
@@ -93,12 +93,17 @@ def _by_fold(samples: list[Sample], folds: int, seed: int, grouped: bool) -> lis
     groups = [f"group {s.group}" if s.group else f"sample {s.id}" for s in labelled]
     numbers = Counter(labels)
     problems = [
-        f"label '{label}' has {n} samples, fewer than {folds} folds" for label, n in numbers.items() if n < folds
+        f"label '{label}' has {n} sample{'s' if n > 1 else ''}, fewer than {folds} folds"
+        for label, n in numbers.items()
+        if n < folds
     ]
     if grouped and len(set(groups)) < folds:
-        problems.append(f"there are {len(set(groups))} groups, fewer than {folds} folds")
+        number = len(set(groups))
+        of = f"{number} group{'s' if number > 1 else ''}"
+        problems.append(f"the samples with a label are of {of}, fewer than {folds} folds")
     if problems or not labelled:
-        raise ProblemsError("splits.folds", problems or ["no sample has a label"], "Take fewer folds, or label more.")
+        hint = "Take fewer folds, or label more samples."
+        raise ProblemsError(f"{where}.folds", problems or ["no sample has a label"], hint)
     splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(folds, shuffle=True, random_state=seed)
     decided, of_group = {}, {}
     for fold, (_, tested) in enumerate(splitter.split(labels, labels, groups if grouped else None)):
@@ -107,7 +112,7 @@ def _by_fold(samples: list[Sample], folds: int, seed: int, grouped: bool) -> lis
     return [replace(s, split=decided.get(s.id) or of_group.get(f"group {s.group}", "train")) for s in samples]
 
 
-def _require_whole_groups(samples: list[Sample]) -> None:
+def _require_whole_groups(samples: list[Sample], where: str) -> None:
     splits_of = defaultdict(set)
     for sample in samples:
         if sample.group:
@@ -117,4 +122,4 @@ def _require_whole_groups(samples: list[Sample]) -> None:
     ]
     if divided:
         problem = f"groups that are named in part, or in two files: {shortened(divided)}; name all of each or none"
-        raise ProblemsError("splits.ids", [problem])
+        raise ProblemsError(f"{where}.ids", [problem])

@@ -36,6 +36,21 @@ def test_classes_that_lack_samples_or_have_few() -> None:
     ]
 
 
+def test_with_folds_a_class_needs_samples_outside_of_each_fold() -> None:
+    table = {
+        "train": {"calm": 0, "busy": 0, "odd": 0},
+        "fold0": {"calm": 5, "busy": 6, "odd": 0},
+        "fold1": {"calm": 4, "busy": 0, "odd": 0},
+    }
+    outside = "has no sample outside of one fold, so the models that are tested on that fold cannot know it"
+    assert lines(doubts.classes(table, ["calm", "busy", "odd"])) == [
+        f"error no-sample: label 'busy': {outside}",
+        f"error no-sample: label 'odd': {outside}",
+        "error no-sample: label 'odd': has no sample in any fold",
+        "warning few-samples: label 'calm': has 4 training samples: few to learn a class from",
+    ]
+
+
 def test_the_interval_is_wilsons() -> None:
     from scipy.stats import binomtest
 

@@ -139,6 +139,17 @@ def test_folds_go_with_no_other_way_to_split(ws: Path) -> None:
         load("mine_fold2")
 
 
+def test_too_few_samples_for_the_folds_are_said_with_their_file(ws: Path) -> None:
+    write_dataset(["calm"] * 4 + ["busy"], folds=3)
+    with pytest.raises(ProblemsError) as raised:
+        prepare_mine()
+    assert str(raised.value) == (
+        "dataset_info/mine.yaml: splits.folds: 1 problem\n"
+        "  - label 'busy' has 1 sample, fewer than 3 folds\n"
+        "Take fewer folds, or label more samples."
+    )
+
+
 def test_datasets_without_folds_are_what_they_were(ws: Path) -> None:
     sample = _sample("a", "calm", None)
     assert "fold" not in json.loads(sample.model_dump_json())

@@ -238,16 +238,22 @@ def test_each_labelled_sample_is_in_one_fold_and_no_group_in_two(
     assert {s.id: s.split for s in assign(shuffled, wanted)} == {s.id: s.split for s in decided}
 
 
+def test_the_seed_deals_the_folds() -> None:
+    for group in (None, "camera"):
+        dealt = [[s.split for s in assign(many(24), Splits(folds=3, seed=seed, group=group))] for seed in (0, 0, 1)]
+        assert dealt[0] == dealt[1] != dealt[2]
+
+
 def test_too_few_samples_for_the_folds_are_said_by_label() -> None:
     annotated = [Sample(f"id{i}", Path("v.mp4"), label, None, "row") for i, label in enumerate("aaabbbbc")]
     with pytest.raises(ProblemsError) as raised:
         assign(annotated, Splits(folds=4))
     assert (raised.value.what, raised.value.problems) == (
         "splits.folds",
-        ["label 'a' has 3 samples, fewer than 4 folds", "label 'c' has 1 samples, fewer than 4 folds"],
+        ["label 'a' has 3 samples, fewer than 4 folds", "label 'c' has 1 sample, fewer than 4 folds"],
     )
     with pytest.raises(ProblemsError, match="no sample has a label"):
         assign([replace(s, label=None) for s in annotated], Splits(folds=2))
     alone = [replace(s, group="one", label="a") for s in annotated]
-    with pytest.raises(ProblemsError, match="there are 1 groups, fewer than 2 folds"):
+    with pytest.raises(ProblemsError, match="the samples with a label are of 1 group, fewer than 2 folds"):
         assign(alone, Splits(folds=2, group="camera"))
