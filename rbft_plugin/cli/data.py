@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rbft_plugin import files, workspace
-from rbft_plugin.cli import terminal
+from rbft_plugin.cli import progress, terminal
 from rbft_plugin.cli.terminal import console
 from rbft_plugin.errors import ProblemsError, RbftError
 
@@ -40,7 +40,7 @@ def check(
         against = load_recipe(recipe) if recipe else None
         dataset = load(name)
         about = dataset_check.about(dataset)
-        shown = (lambda items, *_: items) if as_json else terminal.progress
+        shown = (lambda items, *_: items) if as_json else progress.progress
         checked = dataset_check.check(dataset, shown, deep, against)
     except RbftError as error:
         if not as_json:
@@ -75,10 +75,10 @@ def prepare(
     workspace.require()
     dataset = load(name)
     if shard:
-        total, new, problems = make_shard(dataset, terminal.progress, Shard.parse(shard), workers, overwrite)
+        total, new, problems = make_shard(dataset, progress.progress, Shard.parse(shard), workers, overwrite)
         terminal.print_shard(name, shard, total, new, problems)
     else:
-        prepared = prepare_dataset(dataset, terminal.progress, workers, overwrite)
+        prepared = prepare_dataset(dataset, progress.progress, workers, overwrite)
         register(dataset)
         terminal.print_prepared(dataset, prepared)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rbft_plugin import workspace
-from rbft_plugin.cli import data, terminal
+from rbft_plugin.cli import data, progress, terminal
 from rbft_plugin.cli.terminal import console, stderr
 from rbft_plugin.errors import RbftError, one_line
 
@@ -64,6 +64,13 @@ def collect(
     max_share: Annotated[
         float | None, typer.Option(help="Drop texts that a larger share of videos has. Default: 0.2.")
     ] = None,
+    conclusion: Annotated[
+        str | None, typer.Option(metavar="drop|keep", help="Their last lines. Default: drop.")
+    ] = None,
+    concluded: Annotated[bool, typer.Option("--concluded", help="Drop texts without a readable conclusion.")] = False,
+    right: Annotated[
+        bool, typer.Option("--right", help="Drop texts that conclude another class than the label.")
+    ] = False,
 ) -> None:
     """Turn logged rationales into the training rows of stage 1. Dropped rationales are counted by reason."""
     from rbft_plugin.data.prepared import DataFolder
@@ -73,7 +80,8 @@ def collect(
     from rbft_plugin.spec.yaml_models import validated
 
     workspace.require()
-    given = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
+    given: dict[str, object] = {"keep": keep, "min_words": min_words, "max_words": max_words, "max_share": max_share}
+    given |= {"conclusion": conclusion, "concluded": concluded, "right": right}
     filters = validated("rbft collect", Filters, {key: value for key, value in given.items() if value is not None})
     collection = collect_rationales(output, filters)
     terminal.print_collection(collection)
@@ -172,7 +180,7 @@ def demo(
     from rbft_plugin.demo.data import SOURCE, write_source
 
     workspace.require()
-    count = write_source(progress=terminal.progress)
+    count = write_source(progress=progress.progress)
     console.print(f"demo: {count} videos and annotations.csv in {SOURCE}")
     if not data_only:
         _run(Path("recipes/demo.yaml"), dry_run=False, jobs=1)
@@ -210,7 +218,7 @@ def _execute(plan: Plan, steps: list[Step], jobs: int) -> None:
     from rbft_plugin.run import runner
 
     failed = None
-    with terminal.Live(steps) as live:
+    with progress.Live(steps) as live:
         if plan.recipe.launch.node_rank:
             return runner.follow(plan, live.notify, steps)
         terminal.announce(plan, steps)

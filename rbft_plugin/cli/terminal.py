@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +15,7 @@ from rbft_plugin.errors import escaped, grouped, one_line
 if TYPE_CHECKING:  # to load these takes a second, and `rbft --help` needs none of them
     from rbft_plugin.check.dataset_check import CheckResult
     from rbft_plugin.data.prepare import Prepared
-    from rbft_plugin.rationales.collect import Collection
+    from rbft_plugin.rationales.collect import Collection, Conclusions
     from rbft_plugin.report.view_model import Report
     from rbft_plugin.run.records import ChoiceRecord
     from rbft_plugin.run.steps import Plan, Step
@@ -26,7 +25,7 @@ T = TypeVar("T")
 
 console = Console(soft_wrap=True, highlight=False, markup=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-LINE_EVERY = 60.0  # seconds between two lines of progress in a log
+LOST = 0.2  # a class is warned of if its share falls below so much of what it was
 
 
 def announce(plan: Plan, steps: Sequence[Step]) -> None:
@@ -54,10 +53,31 @@ def print_collection(collection: Collection, examples: int = 2, width: int = 100
         for one in [one for one in dropped if one.text][:examples]:
             text = escaped(one.text or "")
             console.print(f"    {one.id}: {text if len(text) <= width else text[: width - 3] + '...'}")
+    if collection.conclusions:
+        print_conclusions(collection.conclusions)
     if collection.uncounted:
         console.print(f"  {collection.uncounted} have no token count, so it is not known whether they were cut off")
     if collection.further:
         console.print(f"  {collection.further} further texts are not used, only the first of each video (--repeats)")
+
+
+def print_conclusions(found: Conclusions) -> None:
+    """How often conclusions are right where that is known, and the balance of their classes."""
+
+    def share(right: int, of: int) -> str:
+        return f"{right} of {of}" + (f" ({100 * right / of:.1f} %)" if of else "")
+
+    console.print(
+        f"  conclusions that are the label: {share(found.right, found.labelled)} of all written, "
+        f"{share(found.right_kept, found.labelled_kept)} of those kept"
+    )
+    written, kept = sum(found.classes.values()), sum(found.classes_kept.values())
+    classes = [f"{name} {found.classes_kept.get(name, 0)} of {count}" for name, count in found.classes.items()]
+    console.print(f"  kept by conclusion: {', '.join(classes)}")
+    for name, count in found.classes.items():
+        left = found.classes_kept.get(name, 0)
+        if left * written < LOST * count * kept or not left:
+            console.print(f"  warning: of '{name}', {'none' if not left else f'only {left}'} of {count} are kept")
 
 
 def print_choices(record: ChoiceRecord) -> None:
@@ -110,35 +130,6 @@ def print_outcome(plan: Plan) -> None:
 
 def print_pages(folder: Path) -> None:
     console.print(f"report: {folder / 'index.html'} (for a browser); beside it report.md, report.json and the pictures")
-
-
-class Live:
-    """Prints a line for each event of a step; on a terminal, also the last line that the running command printed."""
-
-    def __init__(self, steps: list[Step]) -> None:
-        self.number = {step.name: number for number, step in enumerate(steps, 1)}
-        self.status = console.status("") if console.is_terminal else None
-
-    def __enter__(self) -> Live:
-        if self.status:
-            self.status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.status:
-            self.status.stop()
-
-    def notify(self, event: str, step: Step, text: str) -> None:
-        from rich.text import Text
-
-        head = f"[{self.number[step.name]}/{len(self.number)}] {step.name}"
-        lines = {"skipped": "done before", "started": f"log in {text}", "done": f"done in {text}", "failed": "failed"}
-        if event in lines:
-            console.print(f"{head}: {lines[event]}", style="red" if event == "failed" else None)
-        if self.status:
-            shown = Text.from_ansi(f"{head}  {text}")  # harnesses colour their lines
-            shown.truncate(max(20, console.width - 4))
-            self.status.update(shown)
 
 
 def print_counts(name: str, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -223,31 +214,3 @@ def print_shard(name: str, shard: str, total: int, new: int, problems: Sequence[
     for problem in problems:
         console.print(f"  {problem}")
     console.print(f"when all shards are done: rbft prepare {name}")
-
-
-def progress(items: Iterable[T], total: int, text: str) -> Iterator[T]:
-    """The items, with a progress bar on a terminal, and else with a line every LINE_EVERY seconds."""
-    if not console.is_terminal:
-        yield from _lines(items, total, text)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(text, total=total, rate="")
-        for item in items:
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "")
-            yield item
-
-
-def _lines(items: Iterable[T], total: int, text: str) -> Iterator[T]:
-    from rbft_plugin.report.prose import duration
-
-    began = printed = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        if (now := time.monotonic()) - printed >= LINE_EVERY:
-            rate, printed = done / (now - began), now
-            left = duration((total - done) / rate)
-            console.print(f"{text}: {done:,} of {total:,}, {rate:.1f}/s, about {left} left")
-        yield item

@@ -13,6 +13,9 @@ _STEPS = """1. What is seen: the place, the people, animals and things in it.
 2. What happens, in order, and what changes over time.
 """
 
+# A prompt asks for a conclusion if and only if it holds this line.
+CONCLUSION = 'End with a last line of its own: "Answer: " and the name of the class that the video belongs to.'
+
 RATIONALE = f"""{{domain}}
 
 {{context}}
@@ -20,7 +23,9 @@ RATIONALE = f"""{{domain}}
 Watch the whole video, then explain what it shows:
 {_STEPS}3. What in it matters for telling these classes apart, and what speaks for or against each of them:
 {{labels}}
-Say only what the video shows. Write a few connected sentences."""
+Say only what the video shows. Write a few connected sentences.
+
+{{conclusion}}"""
 
 HINTED = f"""{{domain}}
 
@@ -46,6 +51,11 @@ def rationale(dataset: Dataset, context: Context = ()) -> str:
     return _filled(dataset.prompts.rationale or RATIONALE, dataset, context)
 
 
+def without_conclusion(prompt: str) -> str:
+    """A rationale prompt without its request for a conclusion."""
+    return re.sub(rf"\n*{re.escape(CONCLUSION)}", "", prompt).strip()
+
+
 def hinted(dataset: Dataset, label: str, context: Context = ()) -> str:
     """The prompt for a rationale that shows the label. The rationale should not say that it was shown."""
     return _filled(dataset.prompts.hinted or HINTED, dataset, context, label=label)
@@ -63,6 +73,7 @@ def _filled(template: str, dataset: Dataset, context: Context, **more: str) -> s
         "domain": dataset.prompts.domain.strip(),
         "labels": "\n".join(f"- {label.name}: {label.description.strip()}" for label in dataset.labels),
         "names": f"{', '.join(names[:-1])} or {names[-1]}",
+        "conclusion": CONCLUSION,
         "context": "\n".join(f"{name}: {text}" for name, text in context),
     } | more
     if "{context}" not in template:

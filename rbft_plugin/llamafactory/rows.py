@@ -17,6 +17,7 @@ from rbft_plugin.data.prepared import (
 )
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory.registry import register_rows
+from rbft_plugin.scoring.answers import conclusion
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 
 
@@ -37,7 +38,7 @@ def rows(
     if kind.shuffled:
         given = _shuffled(given, seed)
     if kind.label:
-        texts = {row.id: row.answer + LABEL_MARK for row in given}
+        texts = {row.id: conclusion(row.answer, kept[row.id].labels)[0] + LABEL_MARK for row in given}
         mark = LABEL_MARK.lstrip() if kind.rationales else ""
         made = [s.training_row(_prompt(s, kind), f"{texts.get(s.id, mark)}{s.label}") for s in kept.values()]
     elif kind.prompt == "rationale":

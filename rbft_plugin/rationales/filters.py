@@ -24,6 +24,8 @@ class RationaleRow:
     prompt: str = ""  # what its writer was asked
     truncated: bool = False  # at the limit of new tokens
     label: str | None = None  # the label that a hinted prompt showed
+    target: str | None = None  # the label of the sample
+    concluded: str | None = None  # the class that the rationale concludes; it is not in the text
 
 
 # (rows that no filter before left out, settings, number of all rationales) -> positions of the rows to leave out
@@ -202,6 +204,16 @@ FILTERS: dict[str, Filter] = {
     "truncated": Filter("it was cut at the limit of new tokens", _each(lambda row, _: row.truncated)),
     "refusal": Filter("the model declines, or says that it sees no video", _each(lambda row, _: refuses(row.text))),
     "leak": Filter("it speaks of the label as something given", _each(lambda row, _: leaks(row.text, row.label))),
+    "unconcluded": Filter(
+        "it has no conclusion that is a class",
+        _each(lambda row, given: given.concluded and row.concluded is None),
+        keepable=False,
+    ),
+    "wrong": Filter(
+        "it concludes another class than the label",
+        _each(lambda row, given: given.right and row.target is not None and row.concluded != row.target),
+        keepable=False,
+    ),
     "language": Filter(
         "it is in another script than its prompt", _each(lambda row, _: _other_script(row.text, row.prompt))
     ),

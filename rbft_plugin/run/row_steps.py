@@ -23,7 +23,7 @@ def collect_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
         argv = ["rbft", "collect", source.as_posix(), "--rows", target.parent.as_posix(), "--overwrite"]
         for option, value in cell.recipe.filters.model_dump(exclude_defaults=True).items():
             for one in value if isinstance(value, tuple) else [value]:
-                argv += [f"--{option.replace('_', '-')}", str(one)]
+                argv += [f"--{option.replace('_', '-')}", *([] if one is True else [str(one)])]
         read = (source, DataFolder(plan.dataset.name).samples("train"))
         name = f"collect {in_cell(part, 'hinted rationales' if hinted else 'rationales')}"
         return Step(name, "collect", argv, cell=part, leaves=(target,), files=read), target

@@ -105,6 +105,17 @@ def read(text: str, labels: Sequence[str], options: Mapping[str, str] | None = N
     return NONE
 
 
+def conclusion(text: str, labels: Sequence[str]) -> tuple[str, str | None]:
+    """(the text before its conclusion, the label that it concludes).
+
+    A conclusion is a last line "Answer: ...". The label is None if there is no such line, or if it has more or less
+    than a label.
+    """
+    body, _, last = text.rstrip().rpartition("\n")
+    found = re.fullmatch(r"\W*answer\W{0,4}?:(.*)", normal(re.sub(r"[*_`]", "", last)))
+    return (body.rstrip(), _whole(found[1], labels, {})) if found else (text, NO_ANSWER)
+
+
 def listed_options(prompt: str, labels: Sequence[str]) -> dict[str, str]:
     """{letter or number: label} under which a prompt lists the labels, a line each; {} unless it lists all of them."""
     found = {}

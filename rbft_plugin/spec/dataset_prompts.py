@@ -58,7 +58,8 @@ class Prompts(Strict):
     """Texts that the model is shown.
 
     `rationale`, `hinted` and `label` replace the default prompts. In them, {domain}, {labels} (a list with
-    descriptions), {names} (names alone) and {context} are filled in; in `hinted` also {label}.
+    descriptions), {names} (names alone) and {context} are filled in; in `hinted` also {label}, and in `rationale` also
+    {conclusion}, which asks for a last line with the class.
     """
 
     domain: PromptText = ""
@@ -78,7 +79,8 @@ class Prompts(Strict):
     @classmethod
     def _known_fields(cls, text: str | None, info: ValidationInfo) -> str | None:
         hinted = info.field_name == "hinted"
-        known = ["domain", "labels", "names", "context", *(["label"] if hinted else [])]
+        further = {"hinted": ["label"], "rationale": ["conclusion"]}
+        known = ["domain", "labels", "names", "context", *further.get(info.field_name or "", [])]
         used = re.findall(r"\{(\w*)\}", text or "")
         if unknown := sorted(set(used) - set(known)):
             raise ValueError(f"unknown field {_in_braces(unknown)}; known are {_in_braces(known)}")

@@ -25,6 +25,13 @@ class Filters(Strict):
     """Of the videos, for which nearly the same text may stand; all beyond this and 10 are left out, but for the first.
     With 0, each text stands once."""
 
+    conclusion: Literal["drop", "keep"] = "drop"
+    """Whether a rationale keeps its last line with the class, and its prompt the request for it."""
+    concluded: bool = False
+    """Leave out rationales without a readable conclusion."""
+    right: bool = False
+    """Leave out rationales of labelled samples that conclude another class (Zelikman et al. 2022, "STaR")."""
+
     @field_validator("keep")
     @classmethod
     def _in_one_order(cls, keep: tuple[Keepable, ...]) -> tuple[Keepable, ...]:

@@ -31,8 +31,20 @@ def test_the_default_prompts_without_a_domain_begin_with_the_question() -> None:
         "3. What in it matters for telling these classes apart, and what speaks for or against each of them:\n"
         "- calm: Nothing happens.\n"
         "- busy: Something happens.\n"
-        "Say only what the video shows. Write a few connected sentences."
+        "Say only what the video shows. Write a few connected sentences.\n\n"
+        'End with a last line of its own: "Answer: " and the name of the class that the video belongs to.'
     )
+
+
+def test_a_request_for_a_conclusion_can_be_taken_out_again() -> None:
+    whole = prompts.rationale(made())
+    assert prompts.without_conclusion(whole) == whole.rpartition("\n\n")[0]
+    own = made(prompts={"rationale": "Why?\n\n{conclusion}"})
+    assert prompts.without_conclusion(prompts.rationale(own)) == "Why?"
+    assert prompts.CONCLUSION in prompts.rationale(own)
+    plain = made(prompts={"rationale": "Why {names}?"})
+    assert prompts.without_conclusion(prompts.rationale(plain)) == prompts.rationale(plain) == "Why calm or busy?"
+    assert prompts.CONCLUSION not in prompts.hinted(made(), "calm")
 
 
 def test_a_domain_stands_before_the_question() -> None:

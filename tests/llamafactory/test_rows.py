@@ -91,6 +91,12 @@ def test_a_rationale_and_its_label_in_one_answer_end_in_a_mark_that_the_parser_k
     assert made[0].message == "<video>Which?"
 
 
+def test_a_rationale_that_kept_its_conclusion_has_no_second_answer() -> None:
+    concluding = [rationale("a", "A rests.\n\nAnswer: busy")]
+    made = rows.rows(SAMPLES[:1], ROW_KINDS["rationale_label"], concluding)
+    assert answers(made) == [("a", "A rests.\n\nAnswer: calm")]
+
+
 MANY = [sample(f"{label or 'none'}{i}", label) for i in range(12) for label in ("calm", "busy", None)]
 
 

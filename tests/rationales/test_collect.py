@@ -12,12 +12,14 @@ from builders import prepared_sample, read_jsonl, write_prepared
 
 from rbft_plugin.cli.terminal import print_collection
 from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_training_rows
+from rbft_plugin.data.prompts import CONCLUSION
 from rbft_plugin.errors import RbftError
 from rbft_plugin.rationales import collect as rationales
-from rbft_plugin.rationales.collect import Collection, Dropped
+from rbft_plugin.rationales.collect import Collection, Conclusions, Dropped
 from rbft_plugin.spec.filters import Filters
 
 TASK = "rbft_mine_rationale"
+ASKED = f"Why?\n\n{CONCLUSION}"
 
 
 @pytest.fixture(autouse=True)
@@ -276,3 +278,55 @@ def test_collected_rows_are_rows_that_training_takes() -> None:
     for name in "abcd":
         Path(f"{name}.mp4").touch()
     assert row_problems(row.as_json() for row in rationales.collect(Path("out")).rows) == []
+
+
+def concluding(*conclusions: str | None) -> list[dict[str, Any]]:
+    """Lines of a, b, c (calm) and d (no label) that were asked for a conclusion, and have these."""
+    texts = [f"A person {name} walks past." for name in "abcd"]
+    ends = [f"\n\nAnswer: {end}" if end else "" for end in conclusions]
+    return [
+        sample(i, name, text + end, input=ASKED)
+        for i, (name, text, end) in enumerate(zip("abcd", texts, ends, strict=True))
+    ]
+
+
+def test_a_conclusion_is_taken_off_and_no_longer_asked_for(prepared: Path) -> None:
+    write_log(*concluding("calm", "**Busy**.", "calm or busy", None))
+    collection = rationales.collect(Path("out"))
+    assert collection.rows == [row(name, f"A person {name} walks past.") for name in "abcd"]
+    assert collection.conclusions == Conclusions(3, 1, 3, 1, {"calm": 1, "busy": 1}, {"calm": 1, "busy": 1})
+    kept = rationales.collect(Path("out"), Filters(conclusion="keep")).rows
+    assert [one.answer.partition("past.")[2] for one in kept] == ["\n\nAnswer: calm", "\n\nAnswer: busy", "", ""]
+    assert {one.message for one in kept} == {f"<video>{ASKED}"}
+
+
+def test_rationales_are_selected_by_their_conclusions(prepared: Path) -> None:
+    write_log(*concluding("calm", "busy", None, "busy"))
+    only = rationales.collect(Path("out"), Filters(concluded=True))
+    assert [one.id for one in only.rows] == ["a", "b", "d"]
+    assert [(one.id, one.reason) for one in only.dropped] == [("c", "unconcluded")]
+    right = rationales.collect(Path("out"), Filters(right=True))
+    assert [one.id for one in right.rows] == ["a", "d"]  # d has no label
+    assert [(one.id, one.reason) for one in right.dropped] == [("b", "wrong"), ("c", "wrong")]
+    assert right.conclusions == Conclusions(3, 1, 1, 1, {"busy": 2, "calm": 1}, {"calm": 1, "busy": 1})
+
+
+def test_what_conclusions_say_is_printed(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(*concluding("calm", "busy", "busy", None))
+    print_collection(rationales.collect(Path("out"), Filters(right=True)))
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "  conclusions that are the label: 1 of 3 (33.3 %) of all written, 1 of 1 (100.0 %) of those kept",
+        "  kept by conclusion: busy 0 of 2, calm 1 of 1",
+        "  warning: of 'busy', none of 2 are kept",
+    ]
+
+
+@pytest.mark.parametrize("filters", [Filters(right=True), Filters(concluded=True)])
+def test_without_a_request_there_is_nothing_to_select_by(prepared: Path, filters: Filters) -> None:
+    log = write_log(*good())
+    with pytest.raises(RbftError) as raised:
+        rationales.collect(Path("out"), filters)
+    assert str(raised.value) == (
+        f"{log}: the prompt of 'a' asks for no conclusion, so the filters `right` and `concluded` have nothing to "
+        "read; have {conclusion} in prompts.rationale of the dataset's YAML, and generate again"
+    )

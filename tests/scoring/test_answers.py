@@ -15,7 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rbft_plugin.scoring.answers import NO_ANSWER, RULES, listed_options, parse, read
+from rbft_plugin.scoring.answers import NO_ANSWER, RULES, conclusion, listed_options, parse, read
 from rbft_plugin.spec.dataset import Dataset
 
 SMARTHOME = ("Normal", "Abnormal", "Vague Abnormal")
@@ -263,3 +263,27 @@ def test_many_labels_are_told_apart() -> None:
     labels = [f"playing instrument {number}" for number in range(400)]
     assert parse("It is playing-instrument-71.", labels) == labels[71]
     assert parse("It is playing instrument 7 or playing instrument 71.", labels) is NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "label"),
+    [
+        ("A man waits.\n\nAnswer: Abnormal", "A man waits.", "Abnormal"),
+        ("A man waits.\n**Answer:** vague abnormal.", "A man waits.", "Vague Abnormal"),
+        ("A man waits.\nＡｎｓｗｅｒ：Normal\n\n", "A man waits.", "Normal"),
+        ("Answer: Normal", "", "Normal"),
+        ("A man waits.\nAnswer: Normal or Abnormal", "A man waits.", NO_ANSWER),
+        ("A man waits.\nAnswer: the man leaves", "A man waits.", NO_ANSWER),
+        ("Answer: Normal\nA man waits.", "Answer: Normal\nA man waits.", NO_ANSWER),  # it is not the last line
+        ("A man waits. Answer: Normal", "A man waits. Answer: Normal", NO_ANSWER),  # it has no line of its own
+        ("", "", NO_ANSWER),
+    ],
+)
+def test_a_conclusion_is_the_last_line(text: str, body: str, label: str | None) -> None:
+    assert conclusion(text, SMARTHOME) == (body, label)
+
+
+@given(st.text(max_size=60), st.sampled_from(SMARTHOME))
+@settings(max_examples=100, deadline=None)
+def test_a_text_and_its_conclusion_come_apart_again(text: str, label: str) -> None:
+    assert conclusion(f"{text}\n\nAnswer: {label}", SMARTHOME) == (text.rstrip(), label)

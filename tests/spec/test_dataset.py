@@ -208,7 +208,7 @@ def test_label_descriptions_must_not_hold_marks_of_media(ws: Path) -> None:
 def test_prompts_must_not_name_unknown_fields(ws: Path) -> None:
     known = "known are {domain}, {labels}, {names}, {context}"
     assert said(prompts={"rationale": "{lables} {label}", "hinted": "{label} {raw}", "label": "{}"}) == [
-        f"prompts.rationale: unknown field {{label}}, {{lables}}; {known}",
+        f"prompts.rationale: unknown field {{label}}, {{lables}}; {known}, {{conclusion}}",
         f"prompts.hinted: unknown field {{raw}}; {known}, {{label}}",
         f"prompts.label: unknown field {{}}; {known}",
     ]
