@@ -62,6 +62,15 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "zero3": ("rbft", ONE_ARM | {"training.overrides.deepspeed": "recipes/deepspeed/zero3_offload.json"}),
     "export": ("rbft", {"training.export": True}),
     "many_processes": ("rbft", {"launch": {"processes": 8, "nodes": 2, "master_addr": "node0"}}),
+    "shots_0": ("rbft", {"shots": 0, "seeds": [0, 1]}),
+    "sweep_shots_from_0": (
+        "rbft",
+        {"sweep": {"shots": [0, 2, 4]}, "arms": {"zero_shot": [], "direct_sft": ["label"], **RBFT}},
+    ),
+    "select_without_labels": (
+        "demo",
+        {"shots": 0, "select": {"settings": {"training.overrides.warmup_steps": [10, 20]}, "checkpoints": False}},
+    ),
     "sweep_shots": ("rbft", {"sweep": {"shots": [4, 8]}}),
     "sweep_fraction_of_seeds": ("rbft", ONE_ARM | {"sweep": {"train_fraction": [0.5, 1.0]}, "seeds": [0, 1]}),
     "sweep_base_model": ("rbft", {"sweep": {"base_model": ["a", "b"]}, "arms": {"rbft": ["rationale"]}}),

@@ -179,12 +179,12 @@ def _fit(dataset: Dataset, recipe: Recipe, videos: Sequence[VideoCheck]) -> list
     try:
         base = load_base(recipe.base_model)
         findings += model_fit.model_findings(base, dataset.clips, clip_of.values())
-        if any(recipe.arms.values()):
+        if any(map(recipe.stages_of, recipe.arms)):
             findings += model_fit.break_findings(base, [dataset.prompts.after_video])
     except RbftError as error:
         text = f"{error}; sizes, rates and token lengths were not checked against it"
         findings.append(Finding("note", "no-model", "base_model", text))
-    used = dict.fromkeys(stage for stages in recipe.arms.values() for stage in stages)
+    used = dict.fromkeys(stage for arm in recipe.arms for stage in recipe.stages_of(arm))
     for stage in used:
         try:
             merged = training.stage_settings(recipe.training, stage).merged

@@ -31,6 +31,7 @@ class Output:
     plain: str = ""  # the arm's name in the recipe
     cells: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
     fit: PlannedFit | None = None
+    left_out: tuple[str, ...] = ()  # stages that need labels, where there are none
 
     def logs(self, dataset: str | None) -> list[Path]:
         """Its log of answers: of a task of rbft, or else of any task; of folds, a log each.
@@ -99,27 +100,43 @@ def _of_run(folder: Path) -> tuple[list[Output], list[str]]:
     if not existing:
         raise RbftError(f"{folder}: no evaluations (ARM/seed-N/eval) below it; give a run's folder, or ARM=OUTPUT")
     lost = list(dict.fromkeys(f"{one.arm}, seed {one.seed}" for one in outputs if one not in existing))
-    return existing, [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
+    notes = [f"Not scored in {folder}, so not in this report: {'; '.join(lost)}."] if lost else []
+    return existing, notes + _same_models(existing)
+
+
+def _same_models(outputs: Sequence[Output]) -> list[str]:
+    """Notes on arms that are one model, and on the stages that fell away from arms for want of labels."""
+    left_out = {one.arm: f"{one.arm} without {', '.join(one.left_out)}" for one in outputs if one.left_out}
+    arms_of: dict[Path, list[str]] = defaultdict(list)
+    for one in outputs:
+        arms_of[one.path].append(one.arm)
+    same = dict.fromkeys(", ".join(arms) for arms in arms_of.values() if len(arms) > 1)
+    notes = [f"`shots: 0` uses no label, so stages that need labels are left out: {'; '.join(left_out.values())}."]
+    return [
+        *(notes if left_out else []),
+        *(f"These arms have the same model, trained and scored once, and so the same figures: {one}." for one in same),
+    ]
 
 
 def _planned(folder: Path, plan: PlanRecord) -> list[Output]:
-    """What the run scores. An evaluation that several cells share is listed once; if all do, under its arm's name."""
+    """What the run scores. An arm's evaluation that several cells share is listed once; if all do, as the arm."""
     cells = list(dict.fromkeys(one.cell for one in plan.scored))
     sharing = defaultdict(list)
     for one in plan.scored:
-        sharing[one.output].append(one)
+        sharing[one.output, one.arm].append(one)
     planned = []
-    for output, ones in sharing.items():
+    for (output, arm), ones in sharing.items():
         first, below = ones[0], layout.below_run(output)
         everywhere = {one.cell for one in ones} == set(cells)
         planned.append(
             Output(
-                first.arm if everywhere else layout.arm_in_cell(output),
+                arm if everywhere else first.name or layout.arm_in_cell(output),
                 first.seed,
                 folder / below,
-                first.arm,
+                arm,
                 tuple((one.cell, tuple(one.values.items())) for one in ones) if cells != [""] else (),
                 _fit(folder, first.fit),
+                first.left_out,
             )
         )
     return planned

@@ -14,14 +14,15 @@ from rbft_plugin.run.lmms_eval_steps import score
 from rbft_plugin.run.records import PlannedEvaluation, PlannedFit
 from rbft_plugin.run.row_steps import collect_rationales, stage_rows
 from rbft_plugin.run.steps import Plan
-from rbft_plugin.run.sweep import Cell, of_training
+from rbft_plugin.run.sweep import Cell, in_cell, of_training
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 
 
 def arm_steps(plan: Plan, cell: Cell) -> None:
     """Train and score every arm, for every seed and fold."""
     write_all_rationales(plan, cell)
-    for arm, stages in cell.recipe.arms.items():
+    for arm in cell.recipe.arms:
+        stages = cell.recipe.stages_of(arm)
         for seed in cell.recipe.seeds if stages else cell.recipe.seeds[:1]:
             folds = cell.recipe.folds or range(plan.dataset.folds)
             for fold in folds if stages and folds else [None]:
@@ -31,7 +32,9 @@ def arm_steps(plan: Plan, cell: Cell) -> None:
 
 def write_all_rationales(plan: Plan, cell: Cell) -> None:
     """Write and collect the rationales of all arms before all else: what is wrong with the data shows there."""
-    kinds = [cell.recipe.training.stages[stage].rows for stages in cell.recipe.arms.values() for stage in stages]
+    kinds = [
+        cell.recipe.training.stages[stage].rows for arm in cell.recipe.arms for stage in cell.recipe.stages_of(arm)
+    ]
     used = {ROW_KINDS[kind].rationales for kind in kinds}
     for hinted in (False, True):
         if ("hinted" if hinted else "plain") in used:
@@ -48,8 +51,18 @@ def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], f
         export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
     output = score(plan, cell, arm, seed, stages, model, fold=fold)
     fit = _fit(plan, cell, arm, seed, stages, model)
+    left_out = tuple(stage for stage in cell.recipe.arms[arm] if stage not in stages)
+    keys = (*of_training(cell.recipe, stages), "evaluation", *(["shots"] if left_out else []))
     scored = PlannedEvaluation(
-        cell=cell.name, values=cell.values, arm=arm, seed=seed, output=output, fit=fit, fold=fold
+        cell=cell.name,
+        values=cell.values,
+        arm=arm,
+        seed=seed,
+        output=output,
+        fit=fit,
+        fold=fold,
+        name=in_cell(cell.part(keys), arm),
+        left_out=left_out,
     )
     if scored not in plan.scored:
         plan.scored.append(scored)

@@ -23,7 +23,8 @@ def base_cell(cell: Cell) -> Cell:
     recipe = cell.recipe
     assert recipe.select
     stages = dict(recipe.training.stages)
-    for name in {stages[-1] for stages in recipe.arms.values() if stages} if recipe.select.checkpoints else ():
+    last = {trained[-1] for trained in map(recipe.stages_of, recipe.arms) if trained}
+    for name in last if recipe.select.checkpoints else ():
         if training.stage_settings(recipe.training, name).merged.get("save_total_limit"):
             unlimited = stages[name].overrides | {"save_total_limit": None}
             stages[name] = stages[name].model_copy(update={"overrides": unlimited})
@@ -52,7 +53,7 @@ def cells(cell: Cell, select: Select, arm: str) -> tuple[list[Cell], int]:
 
     `cell` comes from `base_cell`. Raises ProblemsError if a combination makes no recipe.
     """
-    tried, number = combinations(select, cell.recipe, cell.recipe.arms[arm])
+    tried, number = combinations(select, cell.recipe, cell.recipe.stages_of(arm))
     made, problems = [], []
     for settings in tried:
         try:

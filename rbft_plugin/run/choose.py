@@ -38,7 +38,7 @@ def choose(plan: Plan) -> ChoiceRecord:
         samples = validation_samples(plan.dataset.name, first.fold)
         scored = [_scored(candidate, select.metric, plan.dataset.name, samples) for candidate in group]
         base = candidates.base_cell(next(cell for cell in cells(plan.recipe) if cell.name == first.cell))
-        tried, possible = candidates.combinations(select, base.recipe, base.recipe.arms[first.arm])
+        tried, possible = candidates.combinations(select, base.recipe, base.recipe.stages_of(first.arm))
         choices.append(
             Choice(
                 cell=first.cell,
@@ -186,13 +186,16 @@ def chosen_recipe(path: Path, cell: Cell, fold: int | None, chosen: Mapping[str,
         content |= {"run": f"{content['run']}_fold-{fold}", "folds": [fold]}
     stages: dict[str, Any] = {}
     arms: dict[str, list[str]] = {}
-    for arm in cell.recipe.arms:
+    for arm, written in cell.recipe.arms.items():
         arms[arm] = []
-        for stage in chosen[arm].planned.stages if arm in chosen else ():
+        own = {stage: _stage(chosen[arm], stage) for stage in chosen[arm].planned.stages} if arm in chosen else {}
+        for stage in (stage for stage in written if stage not in cell.recipe.stages_of(arm)):  # falls away there too
+            own[stage] = cell.recipe.training.stages[stage].model_dump(mode="json", exclude_defaults=True)
+        for stage, content_of_stage in own.items():
             name = f"{arm}_{stage}"
             while name in stages:
                 name += "_"
-            stages[name] = _stage(chosen[arm], stage)
+            stages[name] = content_of_stage
             arms[arm].append(name)
     return content | {"arms": arms, "training": content["training"] | {"stages": stages}}
 

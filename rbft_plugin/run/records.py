@@ -120,7 +120,8 @@ class PlannedFit(Record):
 class PlannedEvaluation(Record):
     """Where the answers of an arm and seed are logged, for one cell of a sweep ("" and {} without a sweep).
 
-    With a `fold`, these are the answers to it of a model that was trained on the others.
+    With a `fold`, these are the answers to it of a model that was trained on the others. `name` is the arm's in a
+    report of several cells. `left_out` are the arm's stages that need labels, where `shots: 0` allows none.
     """
 
     cell: str
@@ -130,10 +131,12 @@ class PlannedEvaluation(Record):
     output: Path
     fit: PlannedFit | None = None
     fold: int | None = None
+    name: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 class PlanRecord(Record):
-    """What a run scores. Several cells may share an output."""
+    """What a run scores. Several cells or arms may share an output."""
 
     arms: tuple[str, ...]
     scored: tuple[PlannedEvaluation, ...]

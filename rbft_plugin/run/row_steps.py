@@ -34,7 +34,7 @@ def collect_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
 def stage_rows(plan: Plan, cell: Cell, stage: Stage, seed: int) -> tuple[Path, Path]:
     """(file of rows, folder whose dataset_info.json knows it) of a stage."""
     recipe, kind = cell.recipe, ROW_KINDS[stage.rows]
-    part = [f"--shots={recipe.shots}"] if recipe.shots else []
+    part = [f"--shots={recipe.shots}"] if recipe.shots else []  # with 0, all samples stay; none has its label used
     part += [f"--fraction={recipe.train_fraction}"] if recipe.train_fraction else []
     part += [f"--fold={fold}" for fold in cell.without]
     labelled = stage.samples == "labelled" and not kind.label

@@ -22,7 +22,8 @@ from rbft_plugin.spec.selection import Select
 def candidate_steps(plan: Plan, base: Cell, select: Select) -> None:
     """Train what each arm tries, and score it on the validation split."""
     write_all_rationales(plan, base)
-    for arm, stages in base.recipe.arms.items():
+    for arm in base.recipe.arms:
+        stages = base.recipe.stages_of(arm)
         for cell in candidates.cells(base, select, arm)[0] if stages else ():
             last = training.stage_settings(cell.recipe.training, stages[-1]).merged
             saved = training.saved_steps(last) if select.checkpoints else []
@@ -61,14 +62,14 @@ def _candidate(
         plan, cell, arm, seed, stages, model, "val" if fold is None else "test", ("label", "ll"), of, None, other
     )
     own = {key: value for key, value in cell.values.items() if key not in base.values}
-    settings = candidates.concerned(own, cell.recipe, stages)
+    settings, whole = candidates.concerned(own, cell.recipe, stages), cell.recipe.stages_of(arm)
     planned = PlannedCandidate(
         cell=base.name,
         values=base.values,
         arm=arm,
         stages=stages,
         settings=settings,
-        left_out=None if stages == cell.recipe.arms[arm] else cell.recipe.arms[arm][-1],
+        left_out=None if stages == whole else whole[-1],
         checkpoint=checkpoint,
         steps=candidates.steps(cell.recipe, stages, checkpoint),
         outputs={},

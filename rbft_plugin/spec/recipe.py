@@ -39,6 +39,10 @@ class Stage(Strict):
     checkpoint: Count | None = None
     overrides: HarnessOptions = {}
 
+    @property
+    def needs_labels(self) -> bool:
+        return self.samples == "labelled" or ROW_KINDS[self.rows].labelled_only
+
 
 class Training(Strict):
     """`overrides` hold for every stage; a stage's own overrides come after them.
@@ -105,9 +109,10 @@ class Recipe(Strict):
     """One comparison. All that it makes goes to runs/<run>.
 
     `shots` (labelled training samples of each class) and `train_fraction` (of all training samples, class by class)
-    make the training set smaller, drawn by the seed, the same for every arm. `sweep` makes a cell of each combination
-    of values of keys by their path, such as `shots` or `training.overrides.learning_rate`. It compares them on the test
-    split, while `select` chooses the settings of each arm on the validation split.
+    make the training set smaller, drawn by the seed, the same for every arm. With `shots: 0` no label is used: all
+    training samples stay, and stages that need labels fall away. `sweep` makes a cell of each combination of values of
+    keys by their path, such as `shots` or `training.overrides.learning_rate`. It compares them on the test split, while
+    `select` chooses the settings of each arm on the validation split.
     """
 
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -115,7 +120,7 @@ class Recipe(Strict):
     base_model: Name
     arms: dict[Word, tuple[Word, ...]]
     seeds: tuple[int, ...] = (0,)
-    shots: Count | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
     train_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     folds: tuple[Annotated[int, Field(ge=0)], ...] | None = None  # of a dataset with folds; all unless given
     sweep: dict[Name, tuple[Any, ...]] = {}
@@ -164,7 +169,7 @@ class Recipe(Strict):
             raise ValueError(f"arms name stages that are not in training.stages ({known}): {', '.join(unknown)}")
         if self.shots is not None and self.train_fraction is not None:
             raise ValueError("give 'shots' or 'train_fraction', not both")
-        if self.select and not used:
+        if self.select and not any(map(self.stages_of, self.arms)):
             raise ValueError("select: no arm has a stage, so there is nothing to choose")
         if self.select and (given := [name for name, stage in self.training.stages.items() if stage.checkpoint]):
             raise ValueError(f"training.stages.{given[0]}.checkpoint: not with `select`, which chooses checkpoints")
@@ -177,6 +182,10 @@ class Recipe(Strict):
         if self.select and (mixed := [key for key in self.sweep if key.startswith(TRIED)]):
             raise ValueError(f"sweep.{mixed[0]}: with `select`, settings of trainings stand in select.settings")
         return self
+
+    def stages_of(self, arm: str) -> tuple[str, ...]:
+        """The stages that an arm is trained in: with `shots: 0`, those that need no labels."""
+        return tuple(s for s in self.arms[arm] if self.shots != 0 or not self.training.stages[s].needs_labels)
 
 
 def recipes_with(key: str, value: str) -> list[Path]:

@@ -98,6 +98,26 @@ def test_arms_of_a_sweep_are_named_by_their_cells_and_shared_ones_are_there_once
     }
 
 
+def test_arms_that_are_one_model_keep_their_names_and_a_note_says_so() -> None:
+    cells: list[tuple[str, dict[str, Any]]] = [(f"shots-{shots}", {"shots": shots}) for shots in (0, 2)]
+    folder = plan("s", *((cell, values, "zero_shot", 0, "zero_shot/seed-0/eval") for cell, values in cells))
+    content = json.loads((folder / "plan.json").read_text())
+    alike = {"output": "runs/s/zero_shot/seed-0/eval", "name": "shots-0/direct_sft", "left_out": ["label"]}
+    content["scored"].insert(1, content["scored"][0] | {"arm": "direct_sft"} | alike)
+    (folder / "plan.json").write_text(json.dumps(content))
+    found, notes = outputs.find([str(folder)])
+    assert [(one.arm, one.plain, one.path) for one in found] == [
+        ("zero_shot", "zero_shot", folder / "zero_shot/seed-0/eval"),
+        ("shots-0/direct_sft", "direct_sft", folder / "zero_shot/seed-0/eval"),
+    ]
+    assert outputs.cells(found) == {"zero_shot": ["shots-0", "shots-2"], "shots-0/direct_sft": ["shots-0"]}
+    assert notes == [
+        "`shots: 0` uses no label, so stages that need labels are left out: shots-0/direct_sft without label.",
+        "These arms have the same model, trained and scored once, and so the same figures: zero_shot, "
+        "shots-0/direct_sft.",
+    ]
+
+
 def test_what_some_cells_share_has_the_name_of_its_folder() -> None:
     cells = [(f"base-{b}_rate-{r}", {"base": b, "rate": r}) for b in "ab" for r in (1, 2)]
     given = [(cell, of, "zero", 0, f"base-{of['base']}/zero/seed-0/eval") for cell, of in cells]

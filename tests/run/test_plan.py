@@ -99,6 +99,45 @@ def test_what_is_scored_is_recorded_by_arm_seed_and_cell(ws: Path) -> None:
     ]
 
 
+def test_without_labels_stages_that_need_them_are_left_out_and_equal_arms_are_scored_once(ws: Path) -> None:
+    """zero_shot and direct_sft are the base, and all arms with a stage on plain rationales are one model."""
+    training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"]
+    stage = training["stages"]["rationale"]
+    training["stages"] |= {"told": stage | {"rows": "rationale_hinted"}, "some": stage | {"samples": "labelled"}}
+    arms = {"zero_shot": [], "direct_sft": ["label"], "rbft": ["rationale", "label"], "all": ["told", "rationale"]}
+    arms |= {"some": ["some"]}
+    made = shipped("rbft", training=training, arms=arms, shots=0, seeds=[3, 5])
+    assert [step.name for step in made.steps] == [
+        *("prepare smarthome", "write rationales", "collect rationales", "score zero_shot seed 3"),
+        *("train rbft seed 3 rationale", "score rbft seed 3", "train rbft seed 5 rationale", "score rbft seed 5"),
+        "report",
+    ]
+    assert "dataset=smarthome_rationale" in argv_of(made, "train rbft seed 5 rationale")
+    assert [(one.arm, one.seed, one.output.as_posix(), one.left_out) for one in made.scored] == [
+        ("zero_shot", 3, "runs/smarthome/zero_shot/seed-3/eval", ()),
+        ("direct_sft", 3, "runs/smarthome/zero_shot/seed-3/eval", ("label",)),
+        *(("rbft", seed, f"runs/smarthome/rbft/seed-{seed}/eval", ("label",)) for seed in (3, 5)),
+        *(("all", seed, f"runs/smarthome/rbft/seed-{seed}/eval", ("told",)) for seed in (3, 5)),
+        ("some", 3, "runs/smarthome/zero_shot/seed-3/eval", ("some",)),
+    ]
+    assert not any(one.fit for one in made.scored)
+
+
+def test_no_labels_are_one_value_of_a_sweep(ws: Path) -> None:
+    arms = {"zero_shot": [], "direct_sft": ["label"], "rbft": ["rationale", "label"]}
+    made = shipped("rbft", arms=arms, sweep={"shots": [0, 2], RATE: [1e-4, 2e-4]})
+    assert list(dict.fromkeys((one.name, one.output.parent.as_posix()) for one in made.scored)) == [
+        ("zero_shot", "runs/smarthome/zero_shot/seed-0"),
+        ("shots-0/direct_sft", "runs/smarthome/zero_shot/seed-0"),
+        ("shots-0/rbft", "runs/smarthome/shots-0/rbft/seed-0"),
+        *(
+            (f"shots-2_learning_rate-{rate}/{arm}", f"runs/smarthome/shots-2_learning_rate-{rate}/{arm}/seed-0")
+            for rate in (0.0001, 0.0002)
+            for arm in ("direct_sft", "rbft")
+        ),
+    ]
+
+
 def test_one_quantized_adapter_that_is_continued_needs_no_merged_model(ws: Path) -> None:
     training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"]
     training |= {"overrides": {"quantization_bit": 4}, "adapters": "continue"}

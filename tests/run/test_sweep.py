@@ -76,11 +76,11 @@ def test_values_that_are_no_names_make_names_of_folders() -> None:
         ({"arms.rbft": [[]]}, ["sweep.arms.rbft: is the same for a whole run"]),
         ({"base_model": ["a/b", "a b"]}, ["sweep: several cells would be named base_model-a-b"]),
         (
-            {"shots": [4, 0], "training.overides": [{}]},
+            {"shots": [4, -1], "training.overides": [{}]},
             [
                 "sweep (shots-4_overides-none): training.overides: unknown key",
-                "sweep (shots-0_overides-none): shots: Input should be greater than or equal to 1",
-                "sweep (shots-0_overides-none): training.overides: unknown key",
+                "sweep (shots-1_overides-none): shots: Input should be greater than or equal to 0",
+                "sweep (shots-1_overides-none): training.overides: unknown key",
             ],
         ),
     ],
