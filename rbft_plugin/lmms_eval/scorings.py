@@ -103,15 +103,22 @@ def read(dataset: str, workspace: Path = Path()) -> tuple[list[Scoring], list[in
     return scorings, damaged
 
 
-def add(dataset: str, scorings: Sequence[Scoring], workspace: Path = Path()) -> None:
-    """Append the scorings that have no line yet. Raises OSError."""
+def add(dataset: str, scorings: Sequence[Scoring], workspace: Path = Path(), own: bool = False) -> None:
+    """Append the scorings that have no line yet. Raises OSError.
+
+    `own` scorings were just made here, so none is a copy: two models may give the same answers in the same second.
+    """
     from filelock import FileLock
 
     folder = DataFolder(dataset)
     file = workspace / folder.test_scorings
     with FileLock(workspace / folder.test_scorings_lock, timeout=SECONDS):
-        known = {(one.test, one.scoring) for one in read(dataset, workspace)[0]}
-        lines = [json_line(one.model_dump()) for one in scorings if (one.test, one.scoring) not in known]
+
+        def key(one: Scoring) -> tuple[str, ...]:
+            return (one.test, one.scoring, one.model) if own else (one.test, one.scoring)
+
+        known = {key(one) for one in read(dataset, workspace)[0]}
+        lines = [json_line(one.model_dump()) for one in scorings if key(one) not in known]
         if lines:
             with file.open("a+b") as content:
                 # A line that was cut off, as by a full disk, must not take the next one with it.
@@ -178,7 +185,7 @@ def _add_at_exit(scored: Scored) -> None:
                 when=_utc(datetime.now(UTC).timestamp()),
                 samples=scored.samples,
             )
-        add(scored.dataset, [one], workspace)
+        add(scored.dataset, [one], workspace, own=True)
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         _warn(f"this scoring of the test split of {scored.dataset} has no line in {folder.test_scorings} ({reason})")

@@ -30,7 +30,10 @@ def notes(dataset: str, logs: Sequence[Path]) -> list[str]:
     counted = [one for one in known if one.test == version]
     runs = [layout.run_named(Path(one.log)) if one.log else None for one in counted]
     of_folds = any(parse_task(one.task).fold is not None for one in counted if one.task.startswith("rbft_"))
-    lines = [prose.scorings(dataset, runs, len(shown)) + (" Each fold counts by itself." if of_folds else "")]
+    lines = [
+        prose.scorings(dataset, runs, sum(one.scoring in shown for one in counted))
+        + (" Each fold counts by itself." if of_folds else "")
+    ]
     if others := len(known) - len(counted):
         lines.append(f"Scorings of other versions of this test split (other samples or labels), not counted: {others}.")
     if damaged:

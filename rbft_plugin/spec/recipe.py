@@ -14,7 +14,7 @@ from rbft_plugin.spec.filters import Filters
 from rbft_plugin.spec.names import TASK_KINDS
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.selection import TRIED, Select
-from rbft_plugin.spec.yaml_models import Count, Name, Strict, load_yaml, one_of, read_yaml
+from rbft_plugin.spec.yaml_models import Count, Name, Seeds, Strict, load_yaml, one_of, read_yaml
 
 HarnessOptions = dict[str, Any]  # passed to a harness as they are
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # names a folder
@@ -119,7 +119,7 @@ class Recipe(Strict):
     dataset: Name
     base_model: Name
     arms: dict[Word, tuple[Word, ...]]
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     shots: Annotated[int, Field(ge=0)] | None = None
     train_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
     folds: tuple[Annotated[int, Field(ge=0)], ...] | None = None  # of a dataset with folds; all unless given
@@ -151,15 +151,6 @@ class Recipe(Strict):
         if isinstance(value, list):
             raise ValueError(f"must be one value; for several: `sweep: {{{info.field_name}: {value}}}`")
         return value
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds:
-            raise ValueError("needs a seed")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("lists a seed twice")
-        return seeds
 
     @model_validator(mode="after")
     def _known_stages(self) -> Recipe:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import field_validator
 
 from rbft_plugin.scoring.metrics import METRICS
-from rbft_plugin.spec.yaml_models import Count, Name, Strict, one_of, problems_at
+from rbft_plugin.spec.yaml_models import Count, Name, Seeds, Strict, one_of, problems_at
 
 # An arm's own stages can differ in these alone. What else a recipe has is the same for all of its arms.
 TRIED = ("training.overrides.", "training.stages.")
@@ -31,7 +31,7 @@ class Select(Strict):
     """Whether each saved checkpoint of the last stage is a candidate too. It costs no training."""
     skip_last: bool = True
     """Whether an arm of several stages may leave out its last one."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Seeds = (0,)
     """Candidates are compared by their means over these seeds."""
     seed: int = 0
     """Draws the combinations, where there are more than `budget`."""
@@ -39,15 +39,6 @@ class Select(Strict):
     """Values of keys of the recipe by their paths, such as training.stages.label.overrides.learning_rate."""
     keep: Literal["best", "all"] = "best"
     """Whether the weights of candidates that were not chosen are removed, once the choice is recorded."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds:
-            raise ValueError("needs a seed")
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("lists a seed twice")
-        return seeds
 
     @field_validator("settings")
     @classmethod

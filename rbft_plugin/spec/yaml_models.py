@@ -30,6 +30,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _distinct_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds:
+        raise ValueError("needs a seed")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("lists a seed twice")
+    return seeds
+
+
+Seeds = Annotated[tuple[int, ...], AfterValidator(_distinct_seeds)]
+
+
 def one_of(names: Callable[[], Iterable[str]]) -> tuple[Any, Any]:
     """Makes a key take one of these names, and the JSON schema list them."""
 

@@ -30,7 +30,11 @@ def test_a_failed_cell_is_named_and_the_others_are_in_one_report(tiny: Path) -> 
     report = json.loads(Path("runs/swept/report/report.json").read_text())
     arms = {str(shots): f"shots-{shots}/direct_sft" for shots in (1, 2)}
     assert report["curves"] == {"x": "labelled training clips of each class", "lines": {"direct_sft": arms}}
-    assert report["notes"][-1] == "Not scored in runs/swept, so not in this report: shots-9/direct_sft, seed 3."
+    assert "Not scored in runs/swept, so not in this report: shots-9/direct_sft, seed 3." in report["notes"]
+    scored = (
+        "The test split of mine has been scored 2 times in this workspace, by 1 run; this report shows all of them."
+    )
+    assert report["notes"][-1] == scored  # even where both models give the same answers in the same second
     assert Path("runs/swept/report/curves.png").is_file()
     for shots in (1, 2):
         rows = Path(f"runs/swept/shots-{shots}/rows/label_seed-3.jsonl").read_text().splitlines()
