@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
+
+from rbft_plugin import files
 from rbft_plugin.data import prompts
 from rbft_plugin.data.prepared import (
     DataFolder,
@@ -41,8 +44,10 @@ class Dropped:
     text: str | None
 
 
-@dataclass(frozen=True)
-class Conclusions:
+SUMMARY = "rationale.summary.json"  # beside the rows
+
+
+class Conclusions(BaseModel, frozen=True):
     """What the rationales conclude. Of the samples with a label: how many there are, and of how many the conclusion is
     the label, of all written and of the kept ones. Of all: the numbers by concluded class.
     """
@@ -53,6 +58,16 @@ class Conclusions:
     right_kept: int
     classes: dict[str, int]
     classes_kept: dict[str, int]
+
+
+class RationaleSummary(BaseModel, frozen=True):
+    """How many rationales were written and kept, how many were left out for each reason, and what they conclude."""
+
+    mode: Literal["plain", "hinted"]
+    written: int
+    kept: int
+    dropped: dict[str, int]
+    conclusions: Conclusions | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,13 @@ class Collection:
     uncounted: int = 0  # rationales of which the log does not tell whether they were truncated
     further: int = 0  # rationales that are not used, since the log has several of a video
     conclusions: Conclusions | None = None  # None where the rationales have none
+
+    def summary(self) -> RationaleSummary:
+        dropped = {reason: len(ones) for reason, ones in self.by_reason().items()}
+        written = len(self.rows) + len(self.dropped)
+        return RationaleSummary(
+            mode=self.mode, written=written, kept=len(self.rows), dropped=dropped, conclusions=self.conclusions
+        )
 
     def by_reason(self) -> dict[str, list[Dropped]]:
         """What was left out, in the order of REASONS."""
@@ -156,7 +178,7 @@ def _conclusions(written: Sequence[RationaleRow], kept: Sequence[RationaleRow]) 
 
 
 def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path:
-    """Write the rows to `folder`/rationale.jsonl, and what was left out to rationale.dropped.jsonl beside it.
+    """Write the rows to `folder`/rationale.jsonl, beside it what was left out, and a summary.
 
     Raises RbftError if the file already has other rows, unless `overwrite`. A folder outside data/ gets a
     dataset_info.json of its own.
@@ -169,6 +191,7 @@ def write(collection: Collection, folder: Path, overwrite: bool = False) -> Path
         raise RbftError(f"{target} holds rows of another generation; give --overwrite to replace them, or --rows DIR")
     write_training_rows(target, collection.rows)
     write_jsonl(folder / "rationale.dropped.jsonl", map(asdict, collection.dropped))
+    files.write_json(folder / SUMMARY, collection.summary().model_dump())
     if folder != DataFolder(collection.dataset).path:
         register_rows(collection.dataset, target)
     return target

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
-from rbft_plugin.report import clip_strips, doubtful_labels, fit, plots, prose, selection_prose
+from rbft_plugin.report import clip_strips, doubtful_labels, fit, plots, prose, rationale_table, selection_prose
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation
 from rbft_plugin.report.markdown import TITLES
@@ -60,6 +60,8 @@ def render(
         fit_sentences=fit.sentences(report),
         majority=prose.majority(report),
         chosen=selection_prose,
+        rationale_head=rationale_table.HEAD,
+        rationale_rows=rationale_table.rows(report),
         readings=prose.readings(report),
         reading_head=prose.READING,
         reach=_reach(report.comparisons),

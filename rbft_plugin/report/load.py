@@ -10,7 +10,7 @@ from pathlib import Path
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import ProblemsError, RbftError, shortened
 from rbft_plugin.lmms_eval import evaluation
-from rbft_plugin.report import clip_strips, count_scorings, find_logs, fit, provenance, selection
+from rbft_plugin.report import clip_strips, count_scorings, find_logs, fit, provenance, rationale_table, selection
 from rbft_plugin.report.clip_strips import Video
 from rbft_plugin.report.evaluations import Evaluation, pooled, some
 from rbft_plugin.report.find_logs import dataset_of
@@ -79,6 +79,7 @@ def gather(given: list[str], dataset: str | None = None, intersect: bool = False
         provenance=provenance.collect(name, logs, installed),
         losses=provenance.losses(logs),
         curves=find_logs.curves(outputs),
+        rationales=rationale_table.of_run(runs[0]) if len(runs) == 1 else {},
         selection=selection.of_run(runs[0], name) if len(runs) == 1 and split == "test" else None,
     )
     one_run = len(given) == 1 and "=" not in given[0]

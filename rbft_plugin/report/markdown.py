@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rbft_plugin.errors import one_line
-from rbft_plugin.report import doubtful_labels, fit, prose, selection_prose
+from rbft_plugin.report import doubtful_labels, fit, prose, rationale_table, selection_prose
 from rbft_plugin.report.evaluations import Evaluation
+from rbft_plugin.report.markdown_parts import bullets, grid, shell
 from rbft_plugin.report.prose import (
     arm_name,
     duration,
@@ -63,49 +63,51 @@ def markdown(report: Report, evaluations: Sequence[Evaluation]) -> str:
     """report.md: the report for a person, with the pictures beside it and answers quoted from `evaluations`."""
     arms, pictures = report.arms, _pictures(report)
     head, *rows = _headline(report)
-    parts = [f"# Report: {inline(report.title)}", _grid(head, rows), majority(report)]
+    parts = [f"# Report: {inline(report.title)}", grid(head, rows), majority(report)]
     if asked := without_video(report):
         parts.append(inline(asked))
     if asked := fit.explained(report):
-        parts += [asked, *([_bullets(said)] if (said := fit.sentences(report)) else [])]
+        parts += [asked, *([bullets(said)] if (said := fit.sentences(report)) else [])]
     parts.append(pictures["accuracy"])
     if report.comparisons:
-        parts += ["## Comparisons", _bullets(comparison.sentence for comparison in report.comparisons)]
+        parts += ["## Comparisons", bullets(comparison.sentence for comparison in report.comparisons)]
         parts.append(_comparisons(report.comparisons))
         parts += _power(report.comparisons)
     if report.selection:
         parts += _selection(report, report.selection, pictures["choices"])
     parts += ["## All metrics", _all_metrics(report)]
     if read := prose.readings(report):
-        parts += ["## How answers were read, %", _grid(prose.READING, read)]
+        parts += ["## How answers were read, %", grid(prose.READING, read)]
+    if rationales := rationale_table.rows(report):
+        parts += ["## Rationales", grid(rationale_table.HEAD, rationales)]
     parts += ["## F1 by class", _by_class(report), pictures["classes"], pictures["confusion"]]
     if rows := [_calibration(arm, one.probabilities) for arm, one in arms.items() if one.probabilities]:
         head = ["arm", *(metric.title for metric in metrics_of("probabilities").values())]
-        parts += ["## Probabilities", _grid(head, rows), pictures["reliability"]]
+        parts += ["## Probabilities", grid(head, rows), pictures["reliability"]]
     parts += [pictures[name] for name in ("curves", "loss") if name in pictures]
     if report.doubtful_labels:
         parts += _doubtful(report, report.doubtful_labels)
     parts += _quotes(report, evaluations)
     if report.models:
-        parts += ["## Models", _bullets(f"{arm}: {path}" for arm, path in report.models.items())]
+        parts += ["## Models", bullets(f"{arm}: {path}" for arm, path in report.models.items())]
     if report.versions:
-        parts += ["## Versions", _bullets(f"{name} {version}" for name, version in report.versions.items())]
+        parts += ["## Versions", bullets(f"{name} {version}" for name, version in report.versions.items())]
     if report.provenance:
         parts += _provenance(report.provenance)
-    return "\n\n".join([*parts, "## Notes", _bullets(report.notes)]) + "\n"
+    return "\n\n".join([*parts, "## Notes", bullets(report.notes)]) + "\n"
 
 
 def _selection(report: Report, selection: Selection, picture: str) -> list[str]:
     """What was chosen on validation, and the first candidates of each arm."""
     parts = ["## Chosen on validation", selection_prose.intro(selection)]
-    parts += [_grid(selection_prose.HEAD, selection_prose.rows(report, selection)), picture]
-    parts.append(_bullets(selection_prose.sentences(report, selection)))
+    parts += [grid(selection_prose.HEAD, selection_prose.rows(report, selection)), picture]
+    parts.append(bullets(selection_prose.sentences(report, selection)))
     head = ["candidate", f"{selection_prose.title(selection)}, %", "log-likelihood of the label", "steps"]
     for choice in selection.choices:
         shown = selection_prose.candidate_rows(choice)[:QUOTED]
         more = len(choice.candidates) - len(shown)
         parts += [inline(selection_prose.arm_of(choice)) + (f" (report.json has {more} more)" if more else "")]
-        parts.append(_grid(head, shown))
+        parts.append(grid(head, shown))
     return parts
 
 
@@ -118,7 +120,7 @@ def _doubtful(report: Report, doubtful: DoubtfulLabels) -> list[str]:
     ]
     more = doubtful.n - len(rows)
     parts = ["## Doubtful labels", inline(doubtful_labels.explained(doubtful))]
-    parts += [_grid(DOUBTFUL, rows)] if rows else []
+    parts += [grid(DOUBTFUL, rows)] if rows else []
     return [*parts, f"{more} more: see report.json and index.html."] if more > 0 else parts
 
 
@@ -138,7 +140,7 @@ def _all_metrics(report: Report) -> str:
     """The table of every metric of predictions."""
     metrics = metrics_of("predictions")
     rows = [[arm_name(arm, one), *(figure(one.metrics[name]) for name in metrics)] for arm, one in report.arms.items()]
-    return _grid(["arm", *(f"{metric.title}, %" for metric in metrics.values())], rows)
+    return grid(["arm", *(f"{metric.title}, %" for metric in metrics.values())], rows)
 
 
 def _pictures(report: Report) -> dict[str, str]:
@@ -164,7 +166,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
             seeds = str(pair.seed) if pair.seed == pair.against_seed else f"{pair.seed}, {pair.against_seed}"
             counts = [str(pair.fixed), str(pair.broken), p_value(pair.mcnemar_p).removeprefix("= ")]
             rows.append([one.arm, one.against, f"{points(one.macro_f1_diff)} ({low} to {high})", seeds, *counts])
-    return _grid(["arm", "against", "macro-F1, points (95 %)", "seeds", "fixed", "broken", "McNemar p"], rows)
+    return grid(["arm", "against", "macro-F1, points (95 %)", "seeds", "fixed", "broken", "McNemar p"], rows)
 
 
 def _power(comparisons: Sequence[Comparison]) -> list[str]:
@@ -172,7 +174,7 @@ def _power(comparisons: Sequence[Comparison]) -> list[str]:
     if not first.power:
         return []
     ask = f"How many clips it takes to see 5 points between {first.arm} and {first.against}, by lmms-eval:"
-    return [inline(ask), _shell([first.power])]
+    return [inline(ask), shell([first.power])]
 
 
 def _by_class(report: Report) -> str:
@@ -181,7 +183,7 @@ def _by_class(report: Report) -> str:
         of_arms = [arm.per_class[label] for arm in report.arms.values()]
         support = of_arms[0].support
         rows.append([str(number), title, str(support), *(f"{one.f1:.3f}" if support else "-" for one in of_arms)])
-    return _grid(["#", "class", report.clips, *report.arms], rows)
+    return grid(["#", "class", report.clips, *report.arms], rows)
 
 
 def _calibration(arm: str, statistics: ProbabilityStatistics) -> list[str]:
@@ -204,7 +206,7 @@ def _quotes(report: Report, evaluations: Sequence[Evaluation]) -> list[str]:
     if not rows:
         return []
     intro = f"{len(differ)} of {report.n_test} clips (first seed of each arm); the first {len(rows)}:"
-    return ["## Where the arms disagree", intro, _grid(["id", "target", *arms], rows)]
+    return ["## Where the arms disagree", intro, grid(["id", "target", *arms], rows)]
 
 
 def _quote(target: str, prediction: str | None, answer: str) -> str:
@@ -214,38 +216,23 @@ def _quote(target: str, prediction: str | None, answer: str) -> str:
 
 
 def _provenance(known: Provenance) -> list[str]:
-    parts = ["## How it was made", _bullets(f"{name}: {value}" for name, value in known.facts.items())]
+    parts = ["## How it was made", bullets(f"{name}: {value}" for name, value in known.facts.items())]
     if known.steps:
         rows = [[step.name, *map(_cell, (step.seconds, step.tokens_in, step.tokens_out))] for step in known.steps]
-        parts.append(_grid(["step", "time", "tokens read", "tokens written"], rows))
+        parts.append(grid(["step", "time", "tokens read", "tokens written"], rows))
     if steps := [step for step in known.steps if step.command]:
         commands = [step.command for step in steps]
         if len("".join(commands)) > COMMANDS:
             first = min((step.seed for step in steps if step.seed is not None), default=None)
             commands = [step.command for step in steps if step.seed in (None, first)]
-        parts.append(_shell(commands))
+        parts.append(shell(commands))
         if hidden := len(steps) - len(commands):
             parts.append(f"Commands of the other seeds: {hidden}, in report.json and index.html.")
     if known.missing:
-        parts += ["Not known:", _bullets(known.missing)]
+        parts += ["Not known:", bullets(known.missing)]
     return parts
 
 
 def _cell(number: float | None) -> str:
     """Seconds, which are floats, or a count."""
     return "-" if number is None else duration(number) if isinstance(number, float) else f"{number:,}"
-
-
-def _shell(commands: Sequence[str]) -> str:
-    ticks = max(map(len, re.findall("`+", "\n".join(commands))), default=0)
-    fence = "`" * max(3, ticks + 1)
-    return "\n".join([f"{fence}sh", *commands, fence])
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(inline(cell) for cell in line)} |" for line in lines)
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {inline(line)}" for line in lines)

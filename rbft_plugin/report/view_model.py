@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, ValidatorFunctionWrapHandler, model_serializer, model_validator
 
+from rbft_plugin.rationales.collect import RationaleSummary
 from rbft_plugin.report.figure_model import Figure, Interval, MeanFigure, Readings, ReportPart
 from rbft_plugin.report.selection_model import Selection
 from rbft_plugin.spec.dataset_sources import Split
@@ -204,6 +205,7 @@ class Origin(ReportPart):
     losses: list[LossCurve] = []
     curves: LearningCurves | None = None
     selection: Selection | None = None
+    rationales: dict[str, RationaleSummary] = {}
 
 
 class Report(Origin):

@@ -290,11 +290,39 @@ def concluding(*conclusions: str | None) -> list[dict[str, Any]]:
     ]
 
 
+def conclusions(counts: tuple[int, int, int, int], classes: dict[str, int], kept: dict[str, int]) -> Conclusions:
+    """Of the samples with a label: how many, how many right; the same of those kept. Then by concluded class."""
+    labelled, right, labelled_kept, right_kept = counts
+    return Conclusions(
+        labelled=labelled,
+        right=right,
+        labelled_kept=labelled_kept,
+        right_kept=right_kept,
+        classes=classes,
+        classes_kept=kept,
+    )
+
+
+def test_a_summary_is_written_beside_the_rows(prepared: Path) -> None:
+    write_log(*concluding("calm", "busy", None, "busy"))
+    rationales.write(rationales.collect(Path("out"), Filters(right=True)), Path("runs/r/rows"))
+    assert json.loads(Path("runs/r/rows/rationale.summary.json").read_text()) == {
+        "mode": "plain",
+        "written": 4,
+        "kept": 2,
+        "dropped": {"wrong": 2},
+        "conclusions": {
+            **{"labelled": 3, "right": 1, "labelled_kept": 1, "right_kept": 1},
+            **{"classes": {"busy": 2, "calm": 1}, "classes_kept": {"calm": 1, "busy": 1}},
+        },
+    }
+
+
 def test_a_conclusion_is_taken_off_and_no_longer_asked_for(prepared: Path) -> None:
     write_log(*concluding("calm", "**Busy**.", "calm or busy", None))
     collection = rationales.collect(Path("out"))
     assert collection.rows == [row(name, f"A person {name} walks past.") for name in "abcd"]
-    assert collection.conclusions == Conclusions(3, 1, 3, 1, {"calm": 1, "busy": 1}, {"calm": 1, "busy": 1})
+    assert collection.conclusions == conclusions((3, 1, 3, 1), {"calm": 1, "busy": 1}, {"calm": 1, "busy": 1})
     kept = rationales.collect(Path("out"), Filters(conclusion="keep")).rows
     assert [one.answer.partition("past.")[2] for one in kept] == ["\n\nAnswer: calm", "\n\nAnswer: busy", "", ""]
     assert {one.message for one in kept} == {f"<video>{ASKED}"}
@@ -308,7 +336,7 @@ def test_rationales_are_selected_by_their_conclusions(prepared: Path) -> None:
     right = rationales.collect(Path("out"), Filters(right=True))
     assert [one.id for one in right.rows] == ["a", "d"]  # d has no label
     assert [(one.id, one.reason) for one in right.dropped] == [("b", "wrong"), ("c", "wrong")]
-    assert right.conclusions == Conclusions(3, 1, 1, 1, {"busy": 2, "calm": 1}, {"calm": 1, "busy": 1})
+    assert right.conclusions == conclusions((3, 1, 1, 1), {"busy": 2, "calm": 1}, {"calm": 1, "busy": 1})
 
 
 def test_what_conclusions_say_is_printed(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,7 @@ def test_report_json_of_a_case_done_by_hand(tmp_path: Path) -> None:
             }
         ],
         "versions": {"lmms-eval": "0.7.3"},
-        **{"display": {}, "models": {}, "cells": {}, "losses": []},
+        **{"display": {}, "models": {}, "cells": {}, "losses": [], "rationales": {}},
     }
     assert Report.model_validate(json.loads(text)) == result
 
