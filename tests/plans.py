@@ -22,6 +22,7 @@ from rbft_plugin.spec.dataset import load
 FOLDER = Path(__file__).resolve().parent / "fixtures" / "plans"
 ROWS, RATE = "training.stages.rationale.rows", "training.stages.label.overrides.learning_rate"
 RBFT = {"rbft": ["rationale", "label"]}
+ROUNDS = {"two_rounds": ["rationale", "rationale", "label"]}
 ONE_ARM = {"arms": RBFT}
 
 # file -> (recipe, its changed keys by their paths)
@@ -70,6 +71,18 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "select_without_labels": (
         "demo",
         {"shots": 0, "select": {"settings": {"training.overrides.warmup_steps": [10, 20]}, "checkpoints": False}},
+    ),
+    "rounds": ("rbft", {"seeds": [0, 1], "arms": {**RBFT, **ROUNDS}}),
+    "sweep_rounds": (
+        "rbft",
+        {"arms": ROUNDS, "sweep": {"shots": [4], "filters.min_words": [3, 9], RATE: [1e-4, 2e-4]}},
+    ),
+    "select_rounds": (
+        "demo",
+        {
+            "arms": {**ROUNDS, "alone": ["rationale", "rationale"]},
+            "select": {"settings": {"training.stages.rationale.overrides.max_steps": [50, 150]}},
+        },
     ),
     "sweep_shots": ("rbft", {"sweep": {"shots": [4, 8]}}),
     "sweep_fraction_of_seeds": ("rbft", ONE_ARM | {"sweep": {"train_fraction": [0.5, 1.0]}, "seeds": [0, 1]}),

@@ -13,8 +13,9 @@ from rbft_plugin.run.llamafactory_steps import export, train
 from rbft_plugin.run.lmms_eval_steps import score
 from rbft_plugin.run.records import PlannedEvaluation, PlannedFit
 from rbft_plugin.run.row_steps import collect_rationales, stage_rows
-from rbft_plugin.run.steps import Plan
-from rbft_plugin.run.sweep import Cell, in_cell, of_training
+from rbft_plugin.run.steps import Plan, models_folder
+from rbft_plugin.run.sweep import Cell, Round, in_cell, of_training
+from rbft_plugin.spec.names import stage_name
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 
 
@@ -47,7 +48,7 @@ def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], f
     model = train_stages(plan, cell, arm, seed, stages)[-1]
     if own.export and model.adapters:
         place = cell.place(of_training(cell.recipe, stages), arm, seed)
-        output = layout.merged_folder(layout.models_folder(plan.folder / place.cell, arm, seed, cell.without))
+        output = layout.merged_folder(models_folder(plan, place))
         export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
     output = score(plan, cell, arm, seed, stages, model, fold=fold)
     fit = _fit(plan, cell, arm, seed, stages, model)
@@ -87,13 +88,21 @@ def _fit(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], m
 def train_stages(
     plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], checkpoints: Sequence[int] = ()
 ) -> list[Checkpoint]:
-    """The base model, and the model after each stage. `checkpoints` of the last stage are needed too."""
+    """The base model, and the model after each stage. `checkpoints` of the last stage are needed too.
+
+    A further round of a stage starts from the model that its first round started from, and learns rationales that the
+    model of the round before has written.
+    """
     models = [Checkpoint(cell.recipe.base_model, (), plan.dataset.name)]
     for number, name in enumerate(stages, 1):
         stage = cell.recipe.training.stages[name]
         saved = checkpoints if number == len(stages) else ()
         needed = [stage.checkpoint] if stage.checkpoint else saved
-        rows = stage_rows(plan, cell, stage, seed)
-        model = train(plan, cell, arm, seed, stages[:number], models[-1], rows, needed)
+        first, round_ = stages.index(name), None
+        if first < number - 1:
+            place = cell.place(of_training(cell.recipe, stages[: number - 1]), arm, seed)
+            round_ = Round(models[-1], place, stage_name(stages[:number]))
+        rows = stage_rows(plan, cell, stage, seed, round_)
+        model = train(plan, cell, arm, seed, stages[:number], models[first], rows, needed)
         models.append(training.at_step(model, stage.checkpoint))
     return models

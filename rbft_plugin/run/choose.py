@@ -187,16 +187,17 @@ def chosen_recipe(path: Path, cell: Cell, fold: int | None, chosen: Mapping[str,
     stages: dict[str, Any] = {}
     arms: dict[str, list[str]] = {}
     for arm, written in cell.recipe.arms.items():
-        arms[arm] = []
         own = {stage: _stage(chosen[arm], stage) for stage in chosen[arm].planned.stages} if arm in chosen else {}
         for stage in (stage for stage in written if stage not in cell.recipe.stages_of(arm)):  # falls away there too
             own[stage] = cell.recipe.training.stages[stage].model_dump(mode="json", exclude_defaults=True)
+        names = {}
         for stage, content_of_stage in own.items():
-            name = f"{arm}_{stage}"
-            while name in stages:
-                name += "_"
-            stages[name] = content_of_stage
-            arms[arm].append(name)
+            names[stage] = f"{arm}_{stage}"
+            while names[stage] in stages:
+                names[stage] += "_"
+            stages[names[stage]] = content_of_stage
+        kept = chosen[arm].planned.stages if arm in chosen else ()
+        arms[arm] = [names[stage] for stage in (*kept, *(stage for stage in own if stage not in kept))]
     return content | {"arms": arms, "training": content["training"] | {"stages": stages}}
 
 

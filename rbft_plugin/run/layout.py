@@ -9,6 +9,7 @@ runs/<run>/
     report/
     [<cell>/]rationales[_hinted]/, rows[_hinted]/
     [<cell>/]<arm>/seed-<seed>/[without-<folds>/]<stage>/, eval[_<split>][_<model>]/, merged/
+        of a stage's further rounds: <stage>-<round>/, <stage>-<round>_rationales/, <stage>-<round>_rows/
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from rbft_plugin.spec.dataset_sources import Split
 
 RUNS = Path("runs")
+COLLECTED = "rationale.jsonl"  # in a folder of rows, those of the rationales that were kept
 LOSSES = "trainer_log.jsonl"  # LLaMA-Factory's, in a stage's folder
 
 
@@ -93,7 +95,17 @@ def rows_folder(part: Path, hinted: bool = False) -> Path:
 
 def collected_file(part: Path, hinted: bool) -> Path:
     """The rows of the rationales that were kept."""
-    return rows_folder(part, hinted) / "rationale.jsonl"
+    return rows_folder(part, hinted) / COLLECTED
+
+
+def round_rationales_folder(models: Path, stage: str) -> Path:
+    """Where the model of the round before writes the rationales of a stage's further round, such as rationale-2."""
+    return models / f"{stage}_rationales"
+
+
+def round_rows_folder(models: Path, stage: str) -> Path:
+    """Where rows of these rationales are."""
+    return models / f"{stage}_rows"
 
 
 def models_folder(part: Path, arm: str, seed: int, without: Sequence[int] = ()) -> Path:

@@ -13,9 +13,9 @@ from rbft_plugin.llamafactory import checks, registry, training
 from rbft_plugin.model import checkpoint
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
-from rbft_plugin.run.steps import Plan, Step
+from rbft_plugin.run.steps import Plan, Step, models_folder
 from rbft_plugin.run.sweep import Cell, Place, of_training
-from rbft_plugin.spec.names import VALIDATION_ROWS, llamafactory_name
+from rbft_plugin.spec.names import VALIDATION_ROWS, llamafactory_name, stage_name
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
         last = Path(start.adapters[-1])
         before = cell.place(of_training(cell.recipe, stages[:-1]), arm, seed)
         start = export(plan, before, last.name, start, merged, layout.merged_stage_folder(last))
-    output = layout.models_folder(plan.folder / place.cell, arm, seed, cell.without) / stage
+    output = models_folder(plan, place) / stage_name(stages)
     result = training.result(start, output, merged["finetuning_type"], own.adapters)
     keys = {
         "dataset": llamafactory_name(plan.dataset.name, file.stem),
@@ -91,12 +91,12 @@ def train(
         env = training.environment(launch, merged)
         made, whole = 1 + len(checkpoints), merged["finetuning_type"] == "full"
         step = Step(
-            f"train {place} {stage}",
+            f"train {place} {stage_name(stages)}",
             "train",
             plan.with_env(training.argv(recipe, keys | overrides), env),
             arm=arm,
             seed=seed,
-            stage=stage,
+            stage=stage_name(stages),
             cell=place.cell,
             output=output,
             files=(recipe, file, *([DataFolder(plan.dataset.name).rows(VALIDATION_ROWS)] if validates else [])),

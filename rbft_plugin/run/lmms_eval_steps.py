@@ -12,31 +12,37 @@ from rbft_plugin.data.prepared import DataFolder, read_split
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
-from rbft_plugin.run.steps import Plan, Step
-from rbft_plugin.run.sweep import WRITING, Cell, in_cell, of_training
+from rbft_plugin.run.steps import Plan, Step, models_folder
+from rbft_plugin.run.sweep import WRITING, Cell, Round, in_cell, of_training
 from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.names import TASK_KINDS, fold_name, task_name
 from rbft_plugin.spec.recipe import EvaluationSettings
 
 
-def write_rationales(plan: Plan, cell: Cell, hinted: bool) -> Path:
-    """The folder of the cell's base model's logged rationales; cells with the same model and settings share it.
+def write_rationales(plan: Plan, cell: Cell, hinted: bool, round_: Round | None = None) -> Path:
+    """The folder of the logged rationales of the cell's base model, or of the writer of a further round.
 
+    Cells and arms with the same model and settings share it.
     Its answers so far are in a cache beside its output, so that a killed generation continues where it stopped.
     """
     given = cell.recipe.evaluation
+    writer = round_.writer if round_ else Checkpoint(cell.recipe.base_model, (), plan.dataset.name)
 
     def make() -> tuple[Step, Path]:
-        part = cell.part(WRITING)
+        part = round_.place.cell if round_ else cell.part(WRITING)
         output = layout.rationales_folder(plan.folder / part, hinted)
-        base, cache = Checkpoint(cell.recipe.base_model, (), plan.dataset.name), layout.answers_cache(output)
+        if round_:
+            output = layout.round_rationales_folder(models_folder(plan, round_.place), round_.stage)
+        cache = layout.answers_cache(output)
         settings = given.model_copy(update={"args": {"use_cache": cache.as_posix(), **given.args}})
         name, task = ("hinted rationales", "rationale_hinted") if hinted else ("rationales", "rationale")
-        step = _step(plan, cell, f"write {in_cell(part, name)}", "rationales", base, output, [task], settings, "train")
-        return replace(step, cache=cache, cell=part), output
+        name = f"write {round_ or in_cell(part, name)}"
+        step = _step(plan, cell, name, "rationales", writer, output, [task], settings, "train")
+        arm, seed = (round_.place.arm, round_.place.seed) if round_ else (None, None)
+        return replace(step, cache=cache, cell=part, arm=arm, seed=seed), output
 
     settings = (given.batch_size, given.model_args, given.args)
-    return plan.once(("write", hinted, cell.recipe.base_model, str(settings)), make)
+    return plan.once(("write", hinted, writer, str(settings)), make)
 
 
 def score(
@@ -65,8 +71,7 @@ def score(
     place = cell.place((*of_training(cell.recipe, stages), "evaluation"), arm, seed)
 
     def make() -> tuple[Step, Path]:
-        models = layout.models_folder(plan.folder / place.cell, arm, seed, cell.without)
-        output = layout.evaluation_folder(models, split, of, fold)
+        output = layout.evaluation_folder(models_folder(plan, place), split, of, fold)
         on = "" if split == "test" else f"on {split}"
         on = "on its training samples" if fit else on if fold is None else f"on fold {fold}"
         name = " ".join(filter(None, ["score", str(place), of, on]))

@@ -14,6 +14,7 @@ from rbft_plugin.run.select_steps import candidate_steps, choice_step
 from rbft_plugin.run.steps import Plan, Step, commands
 from rbft_plugin.run.sweep import Cell, cells
 from rbft_plugin.spec.dataset import Dataset, path_of
+from rbft_plugin.spec.names import stage_name
 from rbft_plugin.spec.recipe import Recipe
 
 
@@ -82,7 +83,9 @@ def _open(plan: Plan, step: Step) -> list[str]:
     argv = step.argv
     for key in plan.recipe.select.settings if plan.recipe.select else ():
         _, kind, *rest = key.split(".")
-        if step.kind == "train" and (kind == "overrides" or step.stage == f"{step.arm}_{rest[0]}"):
+        rounds = 1 if kind == "overrides" else plan.recipe.arms[step.arm].count(rest[0]) if step.arm else 0
+        named = [stage_name([f"{step.arm}_{rest[0]}"] * number) for number in range(1, rounds + 1)]
+        if step.kind == "train" and (kind == "overrides" or step.stage in named):
             argv = [f"{rest[-1]}=<chosen>" if word.startswith(f"{rest[-1]}=") else word for word in argv]
     for model in (model for candidate in plan.candidates for model in candidate.models):
         folder = model.adapters[-1] if model.adapters else model.base

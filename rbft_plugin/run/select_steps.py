@@ -16,6 +16,7 @@ from rbft_plugin.run.lmms_eval_steps import score
 from rbft_plugin.run.records import PlannedCandidate
 from rbft_plugin.run.steps import Plan, Step
 from rbft_plugin.run.sweep import Cell
+from rbft_plugin.spec.names import stage_name
 from rbft_plugin.spec.selection import Select
 
 
@@ -26,7 +27,8 @@ def candidate_steps(plan: Plan, base: Cell, select: Select) -> None:
         stages = base.recipe.stages_of(arm)
         for cell in candidates.cells(base, select, arm)[0] if stages else ():
             last = training.stage_settings(cell.recipe.training, stages[-1]).merged
-            saved = training.saved_steps(last) if select.checkpoints else []
+            # A `checkpoint` of a repeated stage would hold for all of its rounds.
+            saved = training.saved_steps(last) if select.checkpoints and stages.count(stages[-1]) == 1 else []
             for fold, other in product(range(plan.dataset.folds), repeat=2) if select.on == "folds" else [(None, None)]:
                 if fold is not None and fold == other:
                     continue
@@ -35,7 +37,7 @@ def candidate_steps(plan: Plan, base: Cell, select: Select) -> None:
                     models = train_stages(plan, own, arm, seed, stages, saved)
                     add = partial(_candidate, plan, base, own, arm, seed, (fold, other))
                     if select.skip_last and len(stages) > 1:
-                        add(stages[:-1], models[-2], of=stages[-2])
+                        add(stages[:-1], models[-2], of=stage_name(stages[:-1]))
                     for step in saved:
                         add(stages, training.at_step(models[-1], step), step, of=f"checkpoint-{step}")
                     add(stages, models[-1])
@@ -69,7 +71,7 @@ def _candidate(
         arm=arm,
         stages=stages,
         settings=settings,
-        left_out=None if stages == whole else whole[-1],
+        left_out=None if stages == whole else stage_name(whole),
         checkpoint=checkpoint,
         steps=candidates.steps(cell.recipe, stages, checkpoint),
         outputs={},

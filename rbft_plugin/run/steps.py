@@ -16,6 +16,7 @@ from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.run import layout
 from rbft_plugin.run.candidates import Candidate
 from rbft_plugin.run.records import Inputs, PlannedEvaluation, PlanRecord, StepKind
+from rbft_plugin.run.sweep import Place
 from rbft_plugin.spec.dataset import Dataset
 from rbft_plugin.spec.dataset_sources import Split
 from rbft_plugin.spec.recipe import Recipe
@@ -127,6 +128,11 @@ class Plan:
             step, self.made[key] = make()
             self.steps.append(step)
         return cast(T, self.made[key])
+
+
+def models_folder(plan: Plan, place: Place) -> Path:
+    """Where the models of a place are, and their answers."""
+    return layout.models_folder(plan.folder / place.cell, place.arm, place.seed, place.without)
 
 
 def commands(steps: Iterable[Step]) -> str:

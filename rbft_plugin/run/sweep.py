@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rbft_plugin.errors import ProblemsError
+from rbft_plugin.model.checkpoint import Checkpoint
 from rbft_plugin.spec.recipe import Recipe
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.yaml_models import explained
@@ -39,7 +40,7 @@ def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
     if not stages:
         return ("base_model",)
     keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
-    keys += ("training.adapters",) if len(stages) > 1 else ()
+    keys += ("training.adapters",) if len(set(stages)) > 1 else ()  # rounds start from the same model
     return keys + (COLLECTING if any(ROW_KINDS[recipe.training.stages[s].rows].rationales for s in stages) else ())
 
 
@@ -90,6 +91,21 @@ class Place:
     def __str__(self) -> str:
         folds = f" without fold {', '.join(map(str, self.without))}" if self.without else ""
         return in_cell(self.cell, f"{self.arm} seed {self.seed}{folds}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A further round of a stage on rationales. `writer`, the model of the round before, writes them at `place`.
+
+    `stage` is the stage's name in this round, such as rationale-2.
+    """
+
+    writer: Checkpoint
+    place: Place
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.stage}"
 
 
 def in_cell(cell: str, what: str) -> str:

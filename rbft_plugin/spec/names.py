@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -45,6 +46,12 @@ TASK_KINDS: dict[str, TaskKind] = {
     ),
 }
 LABEL_BASE = TASK_KINDS["label"].bases[0]
+
+
+def stage_name(stages: Sequence[str]) -> str:
+    """The last of these stages, with the number of its round if it is repeated: rationale, then rationale-2."""
+    number = sum(stage == stages[-1] for stage in stages)
+    return stages[-1] if number == 1 else f"{stages[-1]}-{number}"
 
 
 def llamafactory_name(dataset: str, stage: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rbft_plugin.errors import RbftError
 from rbft_plugin.spec.filters import Filters
-from rbft_plugin.spec.names import TASK_KINDS
+from rbft_plugin.spec.names import TASK_KINDS, stage_name
 from rbft_plugin.spec.row_kinds import ROW_KINDS
 from rbft_plugin.spec.selection import TRIED, Select
 from rbft_plugin.spec.yaml_models import Count, Name, Seeds, Strict, load_yaml, one_of, read_yaml
@@ -108,6 +110,8 @@ class Launch(Strict):
 class Recipe(Strict):
     """One comparison. All that it makes goes to runs/<run>.
 
+    An arm may repeat a stage with `rows: rationale`. In each further round, the model of the round before writes the
+    rationales, and the stage trains on them from where the first round started.
     `shots` (labelled training samples of each class) and `train_fraction` (of all training samples, class by class)
     make the training set smaller, drawn by the seed, the same for every arm. With `shots: 0` no label is used: all
     training samples stay, and stages that need labels fall away. `sweep` makes a cell of each combination of values of
@@ -136,11 +140,9 @@ class Recipe(Strict):
     def _usable_arms(cls, arms: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         if not arms:
             raise ValueError("needs an arm")
-        for name, stages in arms.items():
+        for name in arms:
             if name in RESERVED:
                 raise ValueError(f"'{name}': a run's own files are in a folder of that name")
-            if len(set(stages)) < len(stages):
-                raise ValueError(f"'{name}': lists a stage twice")
         if len(set(arms.values())) < len(arms):
             raise ValueError("two arms have the same stages")
         return arms
@@ -158,6 +160,10 @@ class Recipe(Strict):
         if unknown := sorted(set(used) - set(self.training.stages)):
             known = ", ".join(self.training.stages)
             raise ValueError(f"arms name stages that are not in training.stages ({known}): {', '.join(unknown)}")
+        for arm in self.arms:
+            self._check_rounds(arm)
+        if self.shots == 0 and self.filters.right:
+            raise ValueError("filters.right: compares rationales with labels, and `shots: 0` uses none")
         if self.shots is not None and self.train_fraction is not None:
             raise ValueError("give 'shots' or 'train_fraction', not both")
         if self.select and not any(map(self.stages_of, self.arms)):
@@ -173,6 +179,20 @@ class Recipe(Strict):
         if self.select and (mixed := [key for key in self.sweep if key.startswith(TRIED)]):
             raise ValueError(f"sweep.{mixed[0]}: with `select`, settings of trainings stand in select.settings")
         return self
+
+    def _check_rounds(self, arm: str) -> None:
+        """Raises ValueError if an arm repeats a stage in a way that makes no rounds."""
+        stages = self.arms[arm]
+        for stage, number in Counter(stages).items():
+            if number == 1:
+                continue
+            if self.training.stages[stage].rows != "rationale":
+                raise ValueError(f"arms.{arm}: lists {stage} twice; only a stage with `rows: rationale` has rounds")
+            if sum(one == stage for one, _ in groupby(stages)) > 1:
+                raise ValueError(f"arms.{arm}: the rounds of {stage} must follow each other")
+            names = [stage_name([stage] * each) for each in range(2, number + 1)]
+            if clash := [one for one in stages for name in names if one == name or one.startswith(f"{name}_")]:
+                raise ValueError(f"arms.{arm}: {clash[0]} is the name of a folder of the rounds of {stage}; rename it")
 
     def stages_of(self, arm: str) -> tuple[str, ...]:
         """The stages that an arm is trained in: with `shots: 0`, those that need no labels."""

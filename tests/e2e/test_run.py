@@ -1,4 +1,4 @@
-"""`rbft run` with LoRA: killed in the middle, resumed, and run again when all is done."""
+"""`rbft run` with LoRA and two rounds: killed in the middle, resumed, and run again when all is done."""
 
 from __future__ import annotations
 
@@ -48,15 +48,22 @@ RECIPE: dict[str, Any] = {
     },
     "evaluation": {"batch_size": 4},
 }
+ROUNDS = RECIPE | {"arms": {"zero_shot": [], "rbft": ["rationale", "rationale", "label"]}}
 STEPS = [
-    *("prepare mine", "write rationales", "collect rationales", "score zero_shot seed 3"),
-    *("train rbft seed 3 rationale", "train rbft seed 3 label", "score rbft seed 3"),
-    *("score rbft seed 3 on its training samples", "report"),
+    *(
+        "prepare mine",
+        "write rationales",
+        "collect rationales",
+        "score zero_shot seed 3",
+        "train rbft seed 3 rationale",
+    ),
+    *(f"{verb} rbft seed 3 rationale-2" for verb in ("write", "collect", "train")),
+    *("train rbft seed 3 label", "score rbft seed 3", "score rbft seed 3 on its training samples", "report"),
 ]
 
 
 def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
-    Path("recipes/killed.yaml").write_text(yaml.safe_dump(RECIPE, sort_keys=False))
+    Path("recipes/killed.yaml").write_text(yaml.safe_dump(ROUNDS, sort_keys=False))
     command = [str(Path(sys.executable).parent / "rbft"), "run", "recipes/killed.yaml"]
     training = Path("runs/killed/steps/train-rbft-seed-3-rationale.started.json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -78,9 +85,15 @@ def test_a_run_is_killed_resumed_and_repeated(tiny: Path) -> None:
     assert (report["dataset"], report["n_test"], list(report["arms"])) == ("mine", 4, ["zero_shot", "rbft"])
     model = Path("runs/killed/rbft/seed-3/label")
     assert json.loads((model / "rbft.json").read_text()) == {
-        "base": "base", "adapters": ["runs/killed/rbft/seed-3/rationale", str(model)], "dataset": "mine",
+        "base": "base", "adapters": ["runs/killed/rbft/seed-3/rationale-2", str(model)], "dataset": "mine",
     }  # fmt: skip
     assert not list(Path("runs/killed").rglob("checkpoint-*"))  # old optimizer states do not fill the disk
+    first_round, second_round = (
+        json.loads((model.parent / stage / "rbft.json").read_text()) for stage in ("rationale", "rationale-2")
+    )
+    assert first_round | {"adapters": [str(model.parent / "rationale-2")]} == second_round  # both start from the base
+    (written,) = Path("runs/killed/rbft/seed-3/rationale-2_rationales").rglob("*_results.json")
+    assert "adapters=runs/killed/rbft/seed-3/rationale," in written.read_text()
     assert sh(f"rbft predict {model} mine_videos/test0.mp4").returncode == 0
 
     before = _mtimes()

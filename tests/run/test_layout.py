@@ -11,6 +11,7 @@ import pytest
 from rbft_plugin.errors import RbftError
 from rbft_plugin.run import layout, records
 from rbft_plugin.run.records import Inputs, StepRecord
+from rbft_plugin.spec.names import stage_name
 from rbft_plugin.spec.recipe import RESERVED
 
 RUN = Path("runs/r")
@@ -64,6 +65,19 @@ def test_folds_lie_below_their_seed() -> None:
     stage.mkdir(parents=True)
     (stage / layout.LOSSES).touch()
     assert layout.loss_files(RUN) == [("rbft", 3, "label", stage / layout.LOSSES)]
+
+
+def test_rounds_lie_beside_the_stages_of_their_seed() -> None:
+    models = layout.models_folder(RUN / "shots-4", "rbft", 3)
+    stages = [stage_name(["rationale"] * number) for number in (1, 2, 3)]
+    assert stages == ["rationale", "rationale-2", "rationale-3"] and stage_name(["rationale", "label"]) == "label"
+    for stage in stages:
+        (models / stage).mkdir(parents=True)
+        (models / stage / layout.LOSSES).touch()
+    assert layout.round_rationales_folder(models, stages[1]) == models / "rationale-2_rationales"
+    assert layout.round_rows_folder(models, stages[1]) == models / "rationale-2_rows"
+    found = [("shots-4/rbft", 3, stage, models / stage / layout.LOSSES) for stage in stages]
+    assert sorted(layout.loss_files(RUN)) == found
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

@@ -138,6 +138,60 @@ def test_no_labels_are_one_value_of_a_sweep(ws: Path) -> None:
     ]
 
 
+def test_each_round_learns_what_the_model_of_the_round_before_wrote_from_the_base(ws: Path) -> None:
+    made = shipped("rbft", arms={"rbft": ["rationale"] * 3 + ["label"]}, evaluation={"fit": 0}, seeds=[3, 5])
+    rounds = [
+        [
+            f"train rbft seed {seed} rationale",
+            *(f"{verb} rbft seed {seed} rationale-{n}" for n in (2, 3) for verb in ("write", "collect", "train")),
+            *(f"train rbft seed {seed} label", f"score rbft seed {seed}"),
+        ]
+        for seed in (3, 5)
+    ]
+    assert [step.name for step in made.steps] == [
+        *("prepare smarthome", "write rationales", "collect rationales"),
+        *(*rounds[0], *rounds[1], "report"),
+    ]
+    base, folder = "Qwen/Qwen2.5-VL-7B-Instruct", Path("runs/smarthome/rbft/seed-3")
+    written = step_of(made, "write rbft seed 3 rationale-3")
+    assert written.models == (base, f"{folder}/rationale-2") and written.output == folder / "rationale-3_rationales"
+    assert (written.arm, written.seed, written.kind, written.split) == ("rbft", 3, "rationales", "train")
+    assert written.cache == folder / "rationale-3_rationales.cache"
+    collected = step_of(made, "collect rbft seed 3 rationale-3")
+    assert collected.files[0] == written.output and collected.leaves == (folder / "rationale-3_rows/rationale.jsonl",)
+    trained = step_of(made, "train rbft seed 3 rationale-3")
+    assert trained.models == (base,) and trained.output == folder / "rationale-3" and trained.stage == "rationale-3"
+    assert trained.needs(collected) and collected.needs(written)
+    assert written.needs(step_of(made, "train rbft seed 3 rationale-2"))
+    assert step_of(made, "train rbft seed 3 label").models == (base, f"{folder}/rationale-3")
+    assert step_of(made, "score rbft seed 3").models == (base, f"{folder}/rationale-3", f"{folder}/label")
+    assert not [step.name for step in made.steps if "seed 3" in step.name and "seed-5" in str(step.argv)]
+
+
+def test_within_folds_the_rationales_of_a_round_are_by_a_model_without_the_fold(ws: Path) -> None:
+    path = Path("dataset_info/smarthome.yaml")
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"splits": {"folds": 2}}))
+    made = shipped("rbft", arms={"rbft": ["rationale", "rationale"]})
+    folder = "runs/smarthome/rbft/seed-0/without-1"
+    written, rows, trained = (
+        step_of(made, f"{verb} rbft seed 0 without fold 1 rationale-2") for verb in ("write", "rows", "train")
+    )
+    assert written.models[-1] == f"{folder}/rationale"
+    assert step_of(made, "train rbft seed 0 without fold 1 rationale").argv[3].endswith("_rationale_without-1")
+    assert rows.argv[2:] == [
+        *("smarthome", "rationale", "--output", f"{folder}/rationale-2_rows/rationale_without-1.jsonl", "--fold=1"),
+        *("--rationales", f"{folder}/rationale-2_rows/rationale.jsonl"),
+    ]
+    assert trained.files[1] == rows.leaves[0]
+
+
+def test_rounds_start_from_the_model_that_the_first_one_started_from(ws: Path) -> None:
+    made = shipped("rbft", arms={"turned": ["label", "rationale", "rationale"]})
+    first, second = (step_of(made, f"train turned seed 0 {name}") for name in ("rationale", "rationale-2"))
+    assert first.models == second.models == ("Qwen/Qwen2.5-VL-7B-Instruct", "runs/smarthome/turned/seed-0/label")
+    assert step_of(made, "write turned seed 0 rationale-2").models[-1] == "runs/smarthome/turned/seed-0/rationale"
+
+
 def test_one_quantized_adapter_that_is_continued_needs_no_merged_model(ws: Path) -> None:
     training = yaml.safe_load(Path("recipes/rbft.yaml").read_text())["training"]
     training |= {"overrides": {"quantization_bit": 4}, "adapters": "continue"}
@@ -495,6 +549,7 @@ def test_steps_wait_for_what_they_read(ws: Path) -> None:
 RATE = "training.stages.label.overrides.learning_rate"
 
 
+STAGE1 = "training.stages.rationale"
 SWEEPS: list[dict[str, list[Any]]] = [
     {"shots": [4, 8]},
     {"train_fraction": [0.5, 1.0]},
@@ -516,10 +571,13 @@ SWEEPS: list[dict[str, list[Any]]] = [
 def test_a_further_value_moves_and_repeats_nothing(ws: Path, sweep: dict[str, list[Any]]) -> None:
     """Put before the others, where a sorted list gets a smaller one."""
     arms = {"zero": [], "direct": ["label"], "rbft": ["rationale", "label"]}
+    arms |= {"again": ["rationale", "rationale"], "rounds": ["rationale", "rationale", "label"]}
+    if sweep.get(f"{STAGE1}.rows"):  # only plain rationales have rounds
+        arms |= {"again": ["rationale"], "rounds": ["label", "rationale"]}
     full = shipped("rbft", arms=arms, sweep=sweep, seeds=[0, 1])
     part = shipped("rbft", arms=arms, sweep={key: values[1:] for key, values in sweep.items()}, seeds=[0, 1])
     assert [s.argv for s in part.steps if s.argv not in [o.argv for o in full.steps]] == []
-    assert len(full.scored) == 5 * 2 ** len(sweep) and len(part.steps) < len(full.steps)
+    assert len(full.scored) == 9 * 2 ** len(sweep) and len(part.steps) < len(full.steps)
     for of in (lambda s: s.name, lambda s: slug(s.name), lambda s: s.output, lambda s: s.leaves):
         made = [found for s in full.steps if (found := of(s))]
         assert len(set(made)) == len(made)

@@ -137,7 +137,18 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
         ({"shots": [4, 8]}, "shots: must be one value; for several: `sweep: {shots: [4, 8]}`"),
         ({"shots": 4, "train_fraction": 0.5}, "the file: give 'shots' or 'train_fraction', not both"),
         ({"launch": {"nodes": 2}}, "launch: 'nodes' needs 'processes', how many each node starts"),
-        ({"arms": {"a": ["label", "label"]}}, "arms: 'a': lists a stage twice"),
+        (
+            {"arms": {"a": ["label", "label"]}},
+            "the file: arms.a: lists label twice; only a stage with `rows: rationale` has rounds",
+        ),
+        (
+            {"arms": {"a": ["rationale", "label", "rationale"]}},
+            "the file: arms.a: the rounds of rationale must follow each other",
+        ),
+        (
+            {"shots": 0, "filters": {"right": True}},
+            "the file: filters.right: compares rationales with labels, and `shots: 0` uses none",
+        ),
         ({"arms": {"a": ["label"], "b": ["label"]}}, "arms: two arms have the same stages"),
         ({"seeds": []}, "seeds: needs a seed"),
         ({"seeds": [0, 1, 0]}, "seeds: lists a seed twice"),
@@ -145,6 +156,16 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
 )
 def test_arms_and_seeds_are_some_and_each_is_there_once(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
     assert said(tmp_path, **changes) == [problem]
+
+
+@pytest.mark.parametrize("name", ["rationale-2", "rationale-2_rows"])
+def test_no_stage_has_the_name_of_a_folder_of_rounds(tmp_path: Path, name: str) -> None:
+    stages = content()["training"]["stages"]
+    changes = {"training": {"stages": stages | {name: stages["label"]}}}
+    assert said(tmp_path, arms={"a": ["rationale", "rationale", name]}, **changes) == [
+        f"the file: arms.a: {name} is the name of a folder of the rounds of rationale; rename it"
+    ]
+    load(tmp_path, arms={"a": ["rationale", "rationale", "label"], "b": [name]}, **changes)  # in another arm it may
 
 
 def test_the_same_stages_in_another_order_are_another_arm(tmp_path: Path) -> None:
