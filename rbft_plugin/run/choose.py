@@ -12,7 +12,7 @@ import yaml
 
 from rbft_plugin import files
 from rbft_plugin.data.prepared import PreparedSample, read_split
-from rbft_plugin.errors import RbftError
+from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.lmms_eval import evaluation
 from rbft_plugin.model import checkpoint
 from rbft_plugin.run import candidates, layout, records
@@ -32,6 +32,10 @@ def choose(plan: Plan) -> ChoiceRecord:
     """The best candidate of each arm. Raises RbftError if a candidate was not scored on the whole split."""
     select = plan.recipe.select
     assert select
+    outputs = [output for one in plan.candidates for of_seed in one.planned.outputs.values() for output in of_seed]
+    if unscored := [f"{output}: not scored" for output in dict.fromkeys(outputs) if not output.is_dir()]:
+        hint = "`rbft run` scores the candidates of a recipe, and then chooses."
+        raise ProblemsError(f"{plan.recipe.run}: candidates", unscored, hint)
     choices = []
     for group in grouped(plan.candidates).values():
         first = group[0].planned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from builders import prepared_sample, small_yaml, write_prepared, write_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbft_plugin.errors import RbftError
+from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.model import checkpoint
 from rbft_plugin.run import choose, plan, records
 from rbft_plugin.run.records import ScoredCandidate
@@ -196,7 +197,18 @@ def test_a_candidate_without_all_answers_is_no_candidate(planned: Plan, spoil: A
     assert str(raised.value) == f"{output}: {problem}"
 
 
+def test_all_candidates_that_are_not_scored_are_named(planned: Plan) -> None:
+    score_all(planned, {})
+    lost = [planned.candidates[place].planned.outputs[1][0] for place in (0, 2)]
+    for output in lost:
+        shutil.rmtree(output)
+    with pytest.raises(ProblemsError) as raised:
+        choose.choose(planned)
+    assert raised.value.problems == [f"{output}: not scored" for output in lost]
+
+
 def test_without_labels_in_val_nothing_can_be_chosen(planned: Plan) -> None:
+    score_all(planned, {})
     write_prepared(train=[], val=[prepared_sample("v0", None)], test=[])
     with pytest.raises(RbftError, match="mine: there is no validation sample with a label"):
         choose.choose(planned)
