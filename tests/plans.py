@@ -84,6 +84,10 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
             "select": {"settings": {"training.stages.rationale.overrides.max_steps": [50, 150]}},
         },
     ),
+    "rationale_file": (
+        "demo",
+        {ROWS: "rationale_file", "training.stages.rationale.file": "human.jsonl", "seeds": [0, 1], "shots": 2},
+    ),
     "sweep_shots": ("rbft", {"sweep": {"shots": [4, 8]}}),
     "sweep_fraction_of_seeds": ("rbft", ONE_ARM | {"sweep": {"train_fraction": [0.5, 1.0]}, "seeds": [0, 1]}),
     "sweep_base_model": ("rbft", {"sweep": {"base_model": ["a", "b"]}, "arms": {"rbft": ["rationale"]}}),

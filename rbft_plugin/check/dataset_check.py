@@ -21,6 +21,7 @@ from rbft_plugin.data.prepare import counts
 from rbft_plugin.data.prepared import read_manifest, read_split
 from rbft_plugin.errors import Finding, Level, ProblemsError, RbftError
 from rbft_plugin.llamafactory import training
+from rbft_plugin.llamafactory.rows import read_texts
 from rbft_plugin.model import rope_check
 from rbft_plugin.model.processor import load_base
 from rbft_plugin.spec.dataset import ClipSettings, Dataset, path_of
@@ -189,22 +190,25 @@ def _fit(dataset: Dataset, recipe: Recipe, videos: Sequence[VideoCheck]) -> list
         try:
             merged = training.stage_settings(recipe.training, stage).merged
             longest = model_fit.longest_rationale(recipe)
+            file = recipe.training.stages[stage].file
+            texts = read_texts(file) if file else None
         except RbftError as error:
             findings += refused(error)
             continue
         kind, samples = ROW_KINDS[recipe.training.stages[stage].rows], recipe.training.stages[stage].samples
         examples = [
-            _example(dataset, kind, s.sample, clip_of[s.sample.id], longest)
+            _example(dataset, kind, s.sample, clip_of[s.sample.id], texts[s.sample.id] if texts else longest)
             for s in videos if s.sample.split not in ("val", "test")
             and (s.sample.label is not None or (samples == "all" and not kind.labelled_only))
+            and (texts is None or s.sample.id in texts)
         ]  # fmt: skip
         wrong_size = any(f.kind == "size-multiple" for f in findings)
         findings += model_fit.stage_findings(None if wrong_size else base, merged, stage, examples)
     return findings
 
 
-def _example(dataset: Dataset, kind: RowKind, sample: Sample, clip: Clip, longest: int) -> TrainingExample:
-    """What a row of this kind will hold. Of a rationale only the most tokens are known."""
+def _example(dataset: Dataset, kind: RowKind, sample: Sample, clip: Clip, rationale: str | int) -> TrainingExample:
+    """What a row of this kind will hold. Of a rationale that a model writes only the most tokens are known."""
     label, context = sample.label or "", sample.context
     if kind.prompt == "label":
         prompt = prompts.label(dataset, context)
@@ -214,8 +218,10 @@ def _example(dataset: Dataset, kind: RowKind, sample: Sample, clip: Clip, longes
         prompt = prompts.rationale(dataset, context)
     if not kind.rationales:
         return TrainingExample(sample.named, clip, prompt, label)
+    if isinstance(rationale, str):
+        return TrainingExample(sample.named, clip, prompt, rationale)
     return TrainingExample(
-        sample.named, clip, prompt, longest + (len((LABEL_MARK + label).encode()) if kind.label else 0)
+        sample.named, clip, prompt, rationale + (len((LABEL_MARK + label).encode()) if kind.label else 0)
     )
 
 

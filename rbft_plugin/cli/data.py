@@ -115,7 +115,9 @@ def rows(
     name: DatasetName,
     kind: Annotated[str, typer.Argument(help="What a stage learns, such as label (see docs/training.md).")],
     output: Annotated[Path, typer.Option(help="The file to write. The dataset_info.json beside it will name it.")],
-    rationales: Annotated[Path | None, typer.Option(help="The rationales that `rbft collect` wrote.")] = None,
+    rationales: Annotated[
+        Path | None, typer.Option(help="The file of `rbft collect`; for rationale_file, of texts.")
+    ] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="Leave out samples without a label.")] = False,
     shots: Annotated[int | None, typer.Option(min=1, help="Labelled samples to take of each class.")] = None,
     fraction: Annotated[float | None, typer.Option(min=0, max=1, help="Share of each class to take.")] = None,

@@ -170,7 +170,7 @@ def read_split(name: str, split: str) -> list[PreparedSample]:
     read_manifest(name)
     path = DataFolder(name).samples(split)
     samples = []
-    for number, row in _numbered_values(path):
+    for number, row in numbered_values(path):
         try:
             samples.append(PreparedSample.model_validate(row))
         except ValidationError as error:
@@ -182,7 +182,7 @@ def read_split(name: str, split: str) -> list[PreparedSample]:
 def read_training_rows(path: Path) -> list[TrainingRow]:
     """Training rows, such as `rbft collect` writes. Raises RbftError for the first line that is no row."""
     rows = []
-    for number, row in _numbered_values(path):
+    for number, row in numbered_values(path):
         try:
             rows.append(TrainingRow.from_json(row))
         except (KeyError, IndexError, TypeError, ValueError):
@@ -192,7 +192,7 @@ def read_training_rows(path: Path) -> list[TrainingRow]:
 
 def read_jsonl(path: Path) -> list[Any]:
     """The values of a file of JSON lines. Raises RbftError for the first line that is no JSON."""
-    return [value for _, value in _numbered_values(path)]
+    return [value for _, value in numbered_values(path)]
 
 
 def write_training_rows(path: Path, rows: Iterable[TrainingRow]) -> str:
@@ -210,7 +210,8 @@ def json_line(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
-def _numbered_values(path: Path) -> Iterator[tuple[int, Any]]:
+def numbered_values(path: Path) -> Iterator[tuple[int, Any]]:
+    """(number of the line, value) of a file of JSON lines. Raises RbftError for the first line that is no JSON."""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

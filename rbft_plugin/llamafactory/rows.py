@@ -11,13 +11,16 @@ from pathlib import Path
 from rbft_plugin.data.prepared import (
     PreparedSample,
     TrainingRow,
+    numbered_values,
     read_split,
     read_training_rows,
     write_training_rows,
 )
+from rbft_plugin.data.prompts import without_conclusion
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory.registry import register_rows
 from rbft_plugin.scoring.answers import conclusion
+from rbft_plugin.spec.dataset_sources import SPLITS
 from rbft_plugin.spec.row_kinds import LABEL_MARK, ROW_KINDS, RowKind
 
 
@@ -104,6 +107,37 @@ def subset(
     return [s for s in samples if s.id in chosen]
 
 
+def read_texts(path: Path) -> dict[str, str]:
+    """{id of a sample: its text}, from JSON lines {"id": ..., "text": ...}. Raises RbftError with each bad line."""
+    if not path.is_file():
+        raise RbftError(f"{path}: no such file; it has the texts of rows of kind rationale_file")
+    texts: dict[str, str] = {}
+    problems = []
+    for number, value in numbered_values(path):
+        given = value if isinstance(value, dict) else {}
+        name, text = given.get("id"), given.get("text")
+        if not (isinstance(name, str) and isinstance(text, str) and text.strip()):
+            problems.append(f"line {number}: must be an object with 'id' and 'text', which are texts and not empty")
+        elif name in texts:
+            problems.append(f"line {number}: '{name}' has a text already")
+        else:
+            texts[name] = text.strip()
+    if problems:
+        raise ProblemsError(str(path), problems)
+    return texts
+
+
+def _of_file(path: Path, dataset: str) -> list[TrainingRow]:
+    """Rows of the texts of a file, of all training samples that have one. Those of other splits are not used."""
+    texts = read_texts(path)
+    samples = {sample.id: sample for split in SPLITS for sample in read_split(dataset, split)}
+    if unknown := [name for name in texts if name not in samples]:
+        problems = [f"'{name}' is no sample of {dataset}" for name in unknown]
+        raise ProblemsError(str(path), problems, f"data/{dataset}/*.jsonl have the ids of the samples.")
+    train = [sample for sample in read_split(dataset, "train") if sample.id in texts]
+    return [sample.training_row(without_conclusion(sample.rationale_prompt), texts[sample.id]) for sample in train]
+
+
 def write(
     dataset: str,
     kind: str,
@@ -122,9 +156,11 @@ def write(
     """
     if kind not in ROW_KINDS:
         raise RbftError(f"there are no rows of kind '{kind}'; the kinds are {', '.join(ROW_KINDS)}")
+    of_file = ROW_KINDS[kind].rationales == "file"
     if ROW_KINDS[kind].rationales and rationales is None:
-        raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, from `rbft collect`")
-    if rationales is not None and not rationales.is_file():
+        maker = "JSON lines with 'id' and 'text'" if of_file else "from `rbft collect`"
+        raise RbftError(f"rows of kind {kind} are made of rationales: give --rationales FILE, {maker}")
+    if rationales is not None and not of_file and not rationales.is_file():
         raise RbftError(f"{rationales}: no such file; `rbft collect` makes it")
     existing = read_split(dataset, "train")
     if unknown := sorted({*folds} - {sample.fold for sample in existing}):
@@ -133,7 +169,10 @@ def write(
             f"{dataset}: there is no fold {unknown[0]}; its folds are: {known} (`splits.folds` in its YAML)"
         )
     samples = subset(existing, shots, fraction, seed, folds)
-    made = rows(samples, ROW_KINDS[kind], read_training_rows(rationales) if rationales else (), labelled, seed)
+    written: Sequence[TrainingRow] = ()
+    if rationales:
+        written = _of_file(rationales, dataset) if of_file else read_training_rows(rationales)
+    made = rows(samples, ROW_KINDS[kind], written, labelled, seed)
     if not made:
         raise RbftError(f"{dataset}: no training sample is left for rows of kind {kind}")
     write_training_rows(output, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from rbft_plugin.data.prepared import DataFolder
@@ -44,16 +45,18 @@ def stage_rows(plan: Plan, cell: Cell, stage: Stage, seed: int, round_: Round | 
     part += [f"--fold={fold}" for fold in cell.without]
     labelled = stage.samples == "labelled" and not kind.label
     drawn = bool(recipe.shots or recipe.train_fraction or kind.shuffled)  # by the seed
-    source = collect_rationales(plan, cell, kind.rationales == "hinted", round_) if kind.rationales else None
+    source = collect_rationales(plan, cell, kind.rationales == "hinted", round_) if kind.by_model else stage.file
     if kind.made_by == "prepare" and not part:
         return DataFolder(plan.dataset.name).rows("label"), Path("dataset_info")
     if source and kind.made_by == "collect" and not (part or labelled):
         return source, source.parent
-    name = stage.rows + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
+    # Files in several folders may share a name.
+    of_file = f"-{hashlib.sha256(stage.file.as_posix().encode()).hexdigest()[:8]}" if stage.file else ""
+    name = stage.rows + of_file + ("_labelled" if labelled else "") + (f"_seed-{seed}" if drawn else "")
     name += f"_without-{'-'.join(map(str, cell.without))}" if cell.without else ""
 
     def derive() -> tuple[Step, Path]:
-        of_cell = round_.place.cell if round_ else cell.part(PART + (COLLECTING if source else ()))
+        of_cell = round_.place.cell if round_ else cell.part(PART + (COLLECTING if kind.by_model else ()))
         folder = _round_rows(plan, round_) if round_ else layout.rows_folder(plan.folder / of_cell)
         target = folder / f"{name}.jsonl"
         argv = ["rbft", "rows", plan.dataset.name, stage.rows, "--output", target.as_posix(), *part]

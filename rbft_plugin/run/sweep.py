@@ -41,7 +41,7 @@ def of_training(recipe: Recipe, stages: Sequence[str]) -> tuple[str, ...]:
         return ("base_model",)
     keys = ("base_model", *PART, "training.overrides", *(f"training.stages.{stage}" for stage in stages))
     keys += ("training.adapters",) if len(set(stages)) > 1 else ()  # rounds start from the same model
-    return keys + (COLLECTING if any(ROW_KINDS[recipe.training.stages[s].rows].rationales for s in stages) else ())
+    return keys + (COLLECTING if any(ROW_KINDS[recipe.training.stages[s].rows].by_model for s in stages) else ())
 
 
 @dataclass(frozen=True)

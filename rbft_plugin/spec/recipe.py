@@ -32,14 +32,25 @@ class Stage(Strict):
     """A training: a LLaMA-Factory recipe, `overrides` of its keys, and the kind of rows that it trains on.
 
     `samples: labelled` leaves out the training samples that have no label. `checkpoint` takes the model after so many
-    optimizer steps, which the training has to save (see its save_steps), in place of its last one.
+    optimizer steps, which the training has to save (see its save_steps), in place of its last one. `file` has the texts
+    of `rows: rationale_file`, in JSON lines {"id": ..., "text": ...}.
     """
 
     recipe: Path
     rows: Annotated[str, *one_of(lambda: ROW_KINDS)]
     samples: Literal["all", "labelled"] = "all"
     checkpoint: Count | None = None
+    file: Path | None = None
     overrides: HarnessOptions = {}
+
+    @model_validator(mode="after")
+    def _with_its_file(self) -> Stage:
+        of_file = ROW_KINDS[self.rows].rationales == "file"
+        if of_file and self.file is None:
+            raise ValueError(f"rows: {self.rows} needs `file`, JSON lines with the 'id' of a sample and its 'text'")
+        if self.file is not None and not of_file:
+            raise ValueError(f"file: rows: {self.rows} are not made of a file; rationale_file are")
+        return self
 
     @property
     def needs_labels(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,25 @@ def test_samples_without_a_label_are_held_against_the_first_stage_alone(ws: Path
     ids = {stage: [f.where for f in found if f"training.stages.{stage}" in f.text] for stage in ("label", "rationale")}
     assert [len(ids["label"]), len(ids["rationale"])] == [3, 4]
     assert "row 4 (id 'train3')" not in ids["label"]
+
+
+@pytest.mark.torch
+def test_texts_of_a_file_are_held_against_their_stage(ws: Path) -> None:
+    small_dataset(per_split={"train": 2, "test": 2})
+    path = recipe({"cutoff_len": 100}, arms={"described": ["rationale"]})
+    content = yaml.safe_load(path.read_text())
+    content["training"]["stages"]["rationale"] |= {"rows": "rationale_file", "file": "human.jsonl"}
+    path.write_text(yaml.safe_dump(content))
+    assert problems(checked(recipe=path)) == [
+        "error dataset: human.jsonl: no such file; it has the texts of rows of kind rationale_file"
+    ]
+    text = "A dog runs. " * 50
+    Path("human.jsonl").write_text(json.dumps({"id": "train1", "text": text}) + "\n")
+    most = tokens(load_base(str(BASE)), Clip(8, 56, 56, 2.0), prompts.rationale(load("mine")), text.strip())
+    assert problems(checked(recipe=path)) == [
+        f"error too-long: row 2 (id 'train1'): {most} tokens, and training.stages.rationale silently cuts at 100; "
+        f"cutoff_len: {most} would hold every sample"
+    ]
 
 
 @pytest.mark.torch

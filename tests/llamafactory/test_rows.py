@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbft_plugin.data.prepared import PreparedSample, TrainingRow, read_split, read_training_rows
+from rbft_plugin.data.prompts import without_conclusion
 from rbft_plugin.errors import ProblemsError, RbftError
 from rbft_plugin.llamafactory import rows
 from rbft_plugin.llamafactory.registry import registered_file
@@ -174,10 +175,55 @@ def test_kinds_made_of_rationales_need_them(ws: Path) -> None:
     with pytest.raises(RbftError) as raised:
         rows.write("mine", "labels", target)
     assert str(raised.value) == (
-        "there are no rows of kind 'labels'; the kinds are rationale, rationale_hinted, rationale_shuffled, label, "
-        "label_balanced, rationale_label"
+        "there are no rows of kind 'labels'; the kinds are rationale, rationale_hinted, rationale_shuffled, "
+        "rationale_file, label, label_balanced, rationale_label"
     )
     Path("empty.jsonl").touch()
     with pytest.raises(RbftError, match=r"^mine: no training sample is left for rows of kind rationale$"):
         rows.write("mine", "rationale", target, Path("empty.jsonl"))
     assert not target.exists()
+
+
+def test_texts_of_a_file_take_the_place_of_rationales(ws: Path) -> None:
+    """Prompts ask for no conclusion, which the texts do not have. Texts of other splits are not used."""
+    small_dataset("mine", {"train": 4, "val": 2, "test": 2})
+    prepare(load("mine"), QUIET)
+    train, test = read_split("mine", "train"), read_split("mine", "test")
+    lines = [{"id": train[2].id, "text": " A ball rolls.\n"}, {"id": train[0].id, "text": "A dog."}]
+    lines += [{"id": test[0].id, "text": "A cat."}]
+    Path("human.jsonl").write_text("".join(f"{json.dumps(line)}\n\n" for line in lines), encoding="utf-8")
+    target = Path("out/human.jsonl")
+    assert sum(rows.write("mine", "rationale_file", target, Path("human.jsonl")).values()) == 2
+    made = read_training_rows(target)
+    assert answers(made) == [(train[0].id, "A dog."), (train[2].id, "A ball rolls.")]
+    assert made == [
+        one.training_row(without_conclusion(one.rationale_prompt), row.answer)
+        for one, row in zip((train[0], train[2]), made, strict=True)
+    ]
+
+
+def test_what_is_wrong_with_a_file_of_texts_is_said_at_once(ws: Path) -> None:
+    small_dataset("mine", {"train": 2, "val": 2, "test": 2})
+    prepare(load("mine"), QUIET)
+    name = read_split("mine", "train")[0].id
+    good = {"id": name, "text": "A dog."}
+
+    def problem(*lines: Any) -> str:
+        Path("human.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+        with pytest.raises(RbftError) as raised:
+            rows.write("mine", "rationale_file", Path("out/human.jsonl"), Path("human.jsonl"))
+        return str(raised.value)
+
+    bad = "must be an object with 'id' and 'text', which are texts and not empty"
+    assert problem([], good, {"id": 3, "text": "a"}, {"id": "b", "text": " "}, good) == (
+        f"human.jsonl: 4 problems\n  - line 1: {bad}\n  - line 3: {bad}\n  - line 4: {bad}\n"
+        f"  - line 5: '{name}' has a text already"
+    )
+    assert problem(good, {"id": "lost", "text": "a"}) == (
+        "human.jsonl: 1 problem\n  - 'lost' is no sample of mine\ndata/mine/*.jsonl have the ids of the samples."
+    )
+    Path("human.jsonl").unlink()
+    with pytest.raises(RbftError, match=r"^human\.jsonl: no such file; it has the texts of rows"):
+        rows.write("mine", "rationale_file", Path("out/human.jsonl"), Path("human.jsonl"))
+    with pytest.raises(RbftError, match=r"give --rationales FILE, JSON lines with 'id' and 'text'$"):
+        rows.write("mine", "rationale_file", Path("out/human.jsonl"))

@@ -116,7 +116,7 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
         "  - arms.rb ft: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'\n"
         "  - seeds[0]: Input should be a valid integer, unable to parse string as an integer\n"
         "  - training.stages.rationale.rows: Input should be 'rationale', 'rationale_hinted', "
-        "'rationale_shuffled', 'label', 'label_balanced' or 'rationale_label'\n"
+        "'rationale_shuffled', 'rationale_file', 'label', 'label_balanced' or 'rationale_label'\n"
         "  - training.stages.rationale.override: unknown key\n"
         "  - evaluation.batch_size: Input should be greater than or equal to 1\n"
         "  - steps: unknown key"
@@ -156,6 +156,16 @@ def test_all_that_is_wrong_is_said_at_once_each_with_its_key(tmp_path: Path) -> 
 )
 def test_arms_and_seeds_are_some_and_each_is_there_once(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
     assert said(tmp_path, **changes) == [problem]
+
+
+def test_rows_of_a_file_need_one_and_others_take_none(tmp_path: Path) -> None:
+    plain = {"recipe": "recipes/stage1.yaml"}
+    stages = {"rationale": plain | {"rows": "rationale_file"}, "label": plain | {"rows": "label", "file": "a.jsonl"}}
+    assert said(tmp_path, training={"stages": stages}) == [
+        "training.stages.rationale: rows: rationale_file needs `file`, JSON lines with the 'id' of a sample and its "
+        "'text'",
+        "training.stages.label: file: rows: label are not made of a file; rationale_file are",
+    ]
 
 
 @pytest.mark.parametrize("name", ["rationale-2", "rationale-2_rows"])
