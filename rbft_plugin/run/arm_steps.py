@@ -50,7 +50,9 @@ def _arm(plan: Plan, cell: Cell, arm: str, seed: int, stages: tuple[str, ...], f
         place = cell.place(of_training(cell.recipe, stages), arm, seed)
         output = layout.merged_folder(models_folder(plan, place))
         export(plan, place, None, model, training.stage_settings(own, stages[-1]).merged, output)
-    output = score(plan, cell, arm, seed, stages, model, fold=fold)
+    # The base is scored as an arm that has no stage anyway, so that `shots: 0` moves nothing of a sweep.
+    base = next((name for name, written in cell.recipe.arms.items() if not written), arm)
+    output = score(plan, cell, arm if stages else base, seed, stages, model, fold=fold)
     fit = _fit(plan, cell, arm, seed, stages, model)
     left_out = tuple(stage for stage in cell.recipe.arms[arm] if stage not in stages)
     keys = (*of_training(cell.recipe, stages), "evaluation", *(["shots"] if left_out else []))

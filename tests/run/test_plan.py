@@ -124,11 +124,13 @@ def test_without_labels_stages_that_need_them_are_left_out_and_equal_arms_are_sc
 
 
 def test_no_labels_are_one_value_of_a_sweep(ws: Path) -> None:
-    arms = {"zero_shot": [], "direct_sft": ["label"], "rbft": ["rationale", "label"]}
+    arms = {"direct_sft": ["label"], "zero_shot": [], "rbft": ["rationale", "label"]}
     made = shipped("rbft", arms=arms, sweep={"shots": [0, 2], RATE: [1e-4, 2e-4]})
+    without = shipped("rbft", arms=arms, sweep={"shots": [2], RATE: [1e-4, 2e-4]})
+    assert [step.name for step in without.steps if step.argv not in [other.argv for other in made.steps]] == []
     assert list(dict.fromkeys((one.name, one.output.parent.as_posix()) for one in made.scored)) == [
-        ("zero_shot", "runs/smarthome/zero_shot/seed-0"),
         ("shots-0/direct_sft", "runs/smarthome/zero_shot/seed-0"),
+        ("zero_shot", "runs/smarthome/zero_shot/seed-0"),
         ("shots-0/rbft", "runs/smarthome/shots-0/rbft/seed-0"),
         *(
             (f"shots-2_learning_rate-{rate}/{arm}", f"runs/smarthome/shots-2_learning_rate-{rate}/{arm}/seed-0")
