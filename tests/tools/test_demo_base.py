@@ -18,7 +18,19 @@ from rbft_plugin.model.processor import load_base
 from tools.demo_base import lessons, pretrain
 from tools.demo_base.architecture import PROMPTS, build
 from tools.demo_base.captioner import Captioner, accuracy, draw_clips, measure
-from tools.demo_base.meanings import ANSWER, EXPLAIN, MOST, NAMES, VALUES, WORD_OF, Classes, draw
+from tools.demo_base.meanings import (
+    ANSWER,
+    CONCLUDE,
+    EXPLAIN,
+    MOST,
+    NAMES,
+    QUESTIONS,
+    VALUES,
+    WORD_OF,
+    Classes,
+    conclusion,
+    draw,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -119,7 +131,7 @@ def test_words_that_are_not_learnt_stay_at_their_level() -> None:
 
 def test_lessons_are_descriptions_and_as_many_definitions_as_asked_for() -> None:
     rng = random.Random(0)
-    pairs = [pretrain.lesson(SCENE, rng, 0.5) for _ in range(2000)]
+    pairs = [pretrain.lesson(SCENE, rng, pretrain.Phase(1, 1e-3, related=0.5)) for _ in range(2000)]
     kinds = Counter(
         "name" if p.startswith(ANSWER) else "explain" if p.startswith(EXPLAIN) else "describe" for p, _ in pairs
     )
@@ -131,7 +143,27 @@ def test_lessons_are_descriptions_and_as_many_definitions_as_asked_for() -> None
             assert answer.splitlines()[-1] in prompt.splitlines() or answer in [
                 d.split(": ")[-1] for d in prompt.splitlines()
             ]
-    assert {pretrain.lesson(SCENE, rng, 0.0)[1] for _ in range(20)} == {SCENE.caption}
+    assert {pretrain.lesson(SCENE, rng, pretrain.Phase(1, 1e-3))[1] for _ in range(20)} == {SCENE.caption}
+
+
+def test_lessons_of_the_further_phase_ask_for_a_word_at_once_or_after_a_description() -> None:
+    rng, phase = random.Random(0), pretrain.Phase(1, 1e-3, asked=0.6, concluded=0.2)
+    lessons_of = Counter(pretrain.lesson(SCENE, rng, phase) for _ in range(5000))
+    answers = {
+        "What happens? Answer in a word.": "Leaving",
+        "Which color? Answer in a word.": "Red",
+        "Who is seen? Answer in a word.": "Car",
+        "From where? Answer in a word.": "Left",
+        'Describe the video. End with a last line of its own: "Answer: " and what happens in a word.': (
+            "A red car comes from the left and leaves a box.\n\nAnswer: Leaving"
+        ),
+    } | dict.fromkeys(PROMPTS, SCENE.caption)
+    assert set(lessons_of) == set(answers.items())
+    shares = {prompt: n / 5000 for (prompt, _), n in lessons_of.items()}
+    assert [shares[question] for question in QUESTIONS.values()] == pytest.approx([0.4, 0.067, 0.067, 0.067], abs=0.02)
+    assert shares[CONCLUDE] == pytest.approx(0.2, abs=0.02)
+    (further,) = pretrain.FURTHER
+    assert further.asked and further.concluded and not any(p.asked or p.concluded for p in pretrain.PHASES)
 
 
 def test_clips_depend_on_the_seed_alone_and_have_the_shape_asked_for() -> None:
@@ -191,6 +223,28 @@ def test_a_base_is_trained_saved_and_measured(
     assert len(moved) == len(weights) and all(0 < m < 1e-3 for m in moved.values())
 
 
+def test_the_further_phase_goes_on_from_a_folder_of_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "measure", lambda *_: {})
+    monkeypatch.setattr(pretrain, "POOLS", {(8, 56, 56): 1.0})
+    monkeypatch.setattr(pretrain, "FURTHER", (pretrain.Phase(9, 1e-3, words=0.5, asked=0.5),))
+    command = ["pretrain", str(tmp_path / "base"), "--start", str(BASE), "--pool", "40"]
+    monkeypatch.setattr("sys.argv", [*command, "--steps", "2"])
+    pretrain.main()
+    begun, trained = (
+        Qwen2_5_VLForConditionalGeneration.from_pretrained(folder).state_dict() for folder in (BASE, tmp_path / "base")
+    )
+    assert all(float((trained[name] - old).abs().max()) < 1e-4 for name, old in begun.items())  # two warm-up steps
+    assert any(float((trained[name] - old).abs().max()) > 0 for name, old in begun.items())
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / "base" / name).read_bytes() == (BASE / name).read_bytes()
+    monkeypatch.setattr("sys.argv", [*command, "--steps", "2", "2"])
+    with pytest.raises(SystemExit):
+        pretrain.main()
+    assert "error: --steps needs one number for each phase that is trained: 1" in capsys.readouterr().err
+
+
 def test_the_shares_of_right_names_are_those_of_the_names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = build(0)
     captioner = Captioner(model, processor)
@@ -200,6 +254,10 @@ def test_the_shares_of_right_names_are_those_of_the_names_alone(monkeypatch: pyt
         """Right descriptions, right definitions but one, and always the first name."""
         if prompts[0] == PROMPTS[0]:
             return [scene.caption for scene in scenes]
+        if prompts[0] == QUESTIONS["event"]:
+            return [WORD_OF[scenes[0].event], "Nothing", "Nothing", "Nothing"]
+        if prompts[0] == CONCLUDE:
+            return [*(conclusion(scene) for scene in scenes[:2]), WORD_OF[scenes[2].event], scenes[3].caption]
         names = [dict(line.split(": ") for line in prompt.splitlines()[1:]) for prompt in prompts]
         if prompts[0].startswith(ANSWER):
             return [next(iter(defined.values())) for defined in names]
@@ -211,4 +269,5 @@ def test_the_shares_of_right_names_are_those_of_the_names_alone(monkeypatch: pyt
     first = sum(scene.event == next(iter(EVENTS)) for scene in scenes) / 4
     assert found == {
         "exact": 1.0, "color": 1.0, "agent": 1.0, "side": 1.0, "event": 1.0, "explained": 0.75, "named": first,
+        "asked": 0.25, "concluded": 0.5,
     }  # fmt: skip

@@ -15,30 +15,28 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen
 
-from rbft_plugin.demo.synthetic_video import EVENTS, GENERAL, Scene, frame_times, random_scene, render
+from rbft_plugin.demo.synthetic_video import EVENTS, GENERAL, Camera, Scene, frame_times, random_scene, render
 from rbft_plugin.model.chat import chat_text
 from tools.demo_base.architecture import MERGE, PROMPTS
-from tools.demo_base.meanings import ANSWER, EXPLAIN, NAMES, Classes
+from tools.demo_base.meanings import ANSWER, CONCLUDE, EXPLAIN, NAMES, QUESTIONS, WORD_OF, Classes
 
 Shape = tuple[int, int, int]  # frames, height, width
 Clips = tuple[list[Scene], np.ndarray]  # scenes, and uint8 (n, frames, height, width, 3)
 
 
-def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2) -> Clips:
-    """`n` clips of one shape, in the general look."""
-    jobs = [(seed * 100_003 + i, min(64, n - first), shape) for i, first in enumerate(range(0, n, 64))]
+def draw_clips(n: int, seed: int, shape: Shape, processes: int = 2, look: Camera = GENERAL) -> Clips:
+    """`n` clips of one shape and look."""
+    jobs = [(seed * 100_003 + i, min(64, n - first), shape, look) for i, first in enumerate(range(0, n, 64))]
     with get_context("fork").Pool(processes) as pool:
         parts = pool.starmap(_draw_some, jobs)
     return [s for scenes, _ in parts for s in scenes], np.concatenate([clips for _, clips in parts])
 
 
-def _draw_some(seed: int, n: int, shape: Shape) -> Clips:
+def _draw_some(seed: int, n: int, shape: Shape, look: Camera) -> Clips:
     rng = random.Random(seed)
     scenes = [random_scene(rng) for _ in range(n)]
     frames, height, width = shape
-    return scenes, np.stack(
-        [_shrink(render(s, GENERAL, frame_times(frames), rng), (width, height), rng) for s in scenes]
-    )
+    return scenes, np.stack([_shrink(render(s, look, frame_times(frames), rng), (width, height), rng) for s in scenes])
 
 
 def _shrink(frames: np.ndarray, size: tuple[int, int], rng: random.Random) -> np.ndarray:
@@ -167,10 +165,11 @@ def accuracy(texts: list[str], scenes: list[Scene]) -> dict[str, float]:
 
 
 def measure(captioner: Captioner, scenes: list[Scene], clips: np.ndarray, step: float, seed: int) -> dict[str, float]:
-    """The shares of right captions (see `accuracy`) and of right names of made-up classes of events.
+    """The shares of right captions (see `accuracy`), names of made-up classes of events, and words for the event.
 
-    `explained` counts names that follow a description, `named` those that are the whole answer. Each prompt defines all
-    five events; in training it was never more than MOST.
+    `explained` counts names that follow a description, `named` those that are the whole answer. Each of these prompts
+    defines all five events; in training it was never more than MOST. `asked` counts words that are the whole answer,
+    `concluded` those that end a description.
     """
     rng = random.Random(seed)
     classes = [Classes("event", dict(zip(EVENTS, rng.sample(NAMES, len(EVENTS)), strict=True))) for _ in scenes]
@@ -178,7 +177,12 @@ def measure(captioner: Captioner, scenes: list[Scene], clips: np.ndarray, step: 
     captions = captioner.answer(clips, [PROMPTS[0]] * len(scenes), step)
     explained = captioner.answer(clips, [c.prompt(EXPLAIN) for c in classes], step)
     named = captioner.answer(clips, [c.prompt(ANSWER) for c in classes], step)
+    words = [WORD_OF[s.event] for s in scenes]
+    asked = captioner.answer(clips, [QUESTIONS["event"]] * len(scenes), step)
+    concluded = captioner.answer(clips, [CONCLUDE] * len(scenes), step)
     return accuracy(captions, scenes) | {
         "explained": float(np.mean([t.endswith(f": {n}") for t, n in zip(explained, names, strict=True)])),
         "named": float(np.mean([t == n for t, n in zip(named, names, strict=True)])),
+        "asked": float(np.mean([t == w for t, w in zip(asked, words, strict=True)])),
+        "concluded": float(np.mean([t.endswith(f"\n\nAnswer: {w}") for t, w in zip(concluded, words, strict=True)])),
     }

@@ -31,6 +31,19 @@ NAMES = tuple(_NAMES.split())
 MOST = 4  # the largest number of definitions in one prompt
 EXPLAIN = "Describe what happens in the video, then say what it is:"
 ANSWER = "What is it? Answer with the name alone:"
+# Without definitions: the answer is the word for the value, at once or on a last line after the description.
+QUESTIONS = {
+    "event": "What happens? Answer in a word.",
+    "color": "Which color? Answer in a word.",
+    "agent": "Who is seen? Answer in a word.",
+    "side": "From where? Answer in a word.",
+}
+CONCLUDE = 'Describe the video. End with a last line of its own: "Answer: " and what happens in a word.'
+
+
+def conclusion(scene: Scene) -> str:
+    """The caption of the scene, an empty line, and the word for its event."""
+    return f"{scene.caption}\n\nAnswer: {WORD_OF[scene.event]}"
 
 
 @dataclass(frozen=True)

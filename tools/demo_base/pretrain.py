@@ -1,6 +1,7 @@
 """Trains the demo's base model from a seed: a Qwen2.5-VL of 1.7 million parameters that describes generated clips.
 
     python -m tools.demo_base.pretrain OUT
+    python -m tools.demo_base.pretrain NEW --start FOLDER   # a further phase, from the weights in FOLDER
     python -m tools.demo_base.pretrain OUT --measure SEED   # only measures it, on clips drawn from that seed
 
 It sees neither the demo's look nor its classes: its classes are made up (see meanings.py). The training takes about an
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +22,11 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from rbft_plugin.demo.synthetic_video import Scene
+from rbft_plugin.demo.synthetic_video import NIGHT, Scene
 from tools.demo_base import lessons
 from tools.demo_base.architecture import LONG, PIXELS, PROMPTS, build
 from tools.demo_base.captioner import Captioner, Clips, Shape, draw_clips, measure
-from tools.demo_base.meanings import ANSWER, EXPLAIN, draw
+from tools.demo_base.meanings import ANSWER, CONCLUDE, EXPLAIN, QUESTIONS, WORD_OF, conclusion, draw
 
 # The share of training clips of each shape; most clips are as in the demo.
 POOLS: dict[Shape, float] = {
@@ -42,9 +44,10 @@ BATCH, WARM_UP = 32, 100
 class Phase:
     """A part of the training: optimizer steps, their peak learning rate, and what they show.
 
-    With `anew` the language model starts from its first weights. `words` is the share of batches that are text, and
-    `related` the share of video samples that ask for a definition. In the first 70 % of the steps, events in `hard` are
-    drawn three times as often.
+    With `anew` the language model starts from its first weights. `words` is the share of batches that are text. Of the
+    video samples, the share `related` asks for a definition, `asked` for a word at once, and `concluded` for a
+    description and the word for its event. In the first 70 % of the steps, events in `hard` are drawn three times as
+    often.
     """
 
     steps: int
@@ -52,6 +55,8 @@ class Phase:
     anew: bool = False
     words: float = 0.0
     related: float = 0.0
+    asked: float = 0.0
+    concluded: float = 0.0
     hard: tuple[str, ...] = ()
 
 
@@ -63,16 +68,31 @@ PHASES = (
     Phase(1400, 1.2e-3, words=0.05, related=0.5, hard=("drop", "take")),
     Phase(2500, 1.2e-3, words=0.05, related=0.5, hard=("pass", "turn")),
 )
+# With --start: words at once and conclusions, for a base that can also answer without a description. The shipped
+# weights are without this phase.
+FURTHER = (Phase(600, 8e-4, words=0.05, related=0.15, asked=0.5, concluded=0.15),)
 
 
-def lesson(scene: Scene, rng: random.Random, share: float) -> tuple[str, str]:
-    """(prompt, answer). The answer is a description, a description with the definition it meets, or the name alone.
+def lesson(scene: Scene, rng: random.Random, phase: Phase) -> tuple[str, str]:
+    """(prompt, answer). The answer is a description, alone or with a definition or a word, or a name or a word alone.
 
-    `share` is the share of the last two kinds.
+    Of the words at once, two in three are for the event, which is the hardest to see.
     """
-    kind = rng.choices(["describe", "explain", "name"], [1 - share, 0.6 * share, 0.4 * share])[0]
+    shares = {
+        "explain": 0.6 * phase.related,
+        "name": 0.4 * phase.related,
+        "ask": phase.asked,
+        "conclude": phase.concluded,
+    }
+    shares["describe"] = 1 - sum(shares.values())
+    kind = rng.choices(list(shares), list(shares.values()))[0]
     if kind == "describe":
         return rng.choice(PROMPTS), scene.caption
+    if kind == "ask":
+        about = rng.choices(list(QUESTIONS), [6, 1, 1, 1])[0]
+        return QUESTIONS[about], WORD_OF[getattr(scene, about)]
+    if kind == "conclude":
+        return CONCLUDE, conclusion(scene)
     classes = draw(scene, rng)
     if kind == "explain":
         return classes.prompt(EXPLAIN), classes.rationale(scene)
@@ -86,15 +106,22 @@ def video_batch(
     scenes, clips = pools[rng.choices(list(pools), [POOLS[shape] for shape in pools])[0]]
     odds = [3.0 if hard and s.event in phase.hard else 1.0 for s in scenes]
     chosen = rng.choices(range(len(scenes)), odds, k=BATCH)
-    return clips[chosen], [lesson(scenes[i], rng, phase.related) for i in chosen]
+    return clips[chosen], [lesson(scenes[i], rng, phase) for i in chosen]
 
 
-def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: int = 300) -> None:
-    """Train through all phases on `pool` clips; every 500 steps, save model and processor in `out`.
+def train(
+    out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: int = 300, start: Path | None = None
+) -> None:
+    """Train through the phases on `pool` clips; every 500 steps, save model and processor in `out`.
 
-    The model is measured on `held_out` further clips of each shape.
+    The model is measured on `held_out` further clips of each shape. `start` is a folder of weights that have already
+    learnt the lessons of text; without it, the model is new.
     """
     model, processor = build(seed)
+    if start is not None:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start)
+        processor = Qwen2_5_VLProcessor.from_pretrained(start)
+        shutil.copytree(start, out)  # a processor that was loaded is not saved as it was
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(processor.tokenizer)} tokens", flush=True)
     began = time.time()
     pools = {shape: draw_clips(round(pool * share), seed + i, shape) for i, (shape, share) in enumerate(POOLS.items())}
@@ -103,6 +130,7 @@ def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: in
     language = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("model.visual.")}
     captioner, rng, began = Captioner(model, processor), random.Random(seed + 1), time.time()
     words = lessons.Words(processor.tokenizer, random.Random(seed + 2))
+    words.level = 0 if start is None else lessons.LEVELS
     for phase in phases:
         if phase.anew:
             model.load_state_dict(language, strict=False)
@@ -134,7 +162,8 @@ def train(out: Path, seed: int, phases: Sequence[Phase], pool: int, held_out: in
                 print(f"{step} of {phase.steps}: {progress}, {time.time() - began:.0f} s", flush=True)
             if taken % 500 == 0 or step == phase.steps:
                 model.save_pretrained(out)
-                processor.save_pretrained(out)
+                if start is None:
+                    processor.save_pretrained(out)
                 report(captioner, dict(list(others.items())[:1]), (1,))
     report(captioner, others, (1, 1.5, 2))
 
@@ -151,20 +180,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, nargs=len(PHASES), help="optimizer steps of each phase")
+    parser.add_argument("--start", type=Path, help="train a further phase, from the weights in this folder")
+    parser.add_argument("--steps", type=int, nargs="+", help="optimizer steps of each phase that is trained")
     parser.add_argument("--pool", type=int, default=20_000, help="how many clips to train on")
     parser.add_argument("--measure", type=int, metavar="SEED", help="only measure the model in OUT, on new clips")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     if args.measure is None:
-        steps = args.steps or [phase.steps for phase in PHASES]
-        phases = [replace(phase, steps=n) for phase, n in zip(PHASES, steps, strict=True)]
-        train(args.out, args.seed, phases, args.pool)
+        phases = PHASES if args.start is None else FURTHER
+        steps = args.steps or [phase.steps for phase in phases]
+        if len(steps) != len(phases):
+            parser.error(f"--steps needs one number for each phase that is trained: {len(phases)}")
+        phases = tuple(replace(phase, steps=n) for phase, n in zip(phases, steps, strict=True))
+        train(args.out, args.seed, phases, args.pool, start=args.start)
         return
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(args.out)
     captioner = Captioner(model, Qwen2_5_VLProcessor.from_pretrained(args.out))
     fresh = {shape: draw_clips(500, args.measure + i, shape) for i, shape in enumerate(POOLS)}
     report(captioner, fresh, (1, 1.5, 2))
+    shape = next(iter(POOLS))
+    shares = measure(captioner, *draw_clips(500, args.measure, shape, look=NIGHT), 1, 0)
+    print("held out, at night:", {k: round(v, 3) for k, v in shares.items()}, flush=True)
 
 
 if __name__ == "__main__":
