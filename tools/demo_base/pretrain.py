@@ -70,7 +70,7 @@ PHASES = (
 )
 # With --start: words at once and conclusions, for a base that can also answer without a description. The shipped
 # weights are without this phase.
-FURTHER = (Phase(600, 8e-4, words=0.05, related=0.15, asked=0.5, concluded=0.15),)
+FURTHER: tuple[Phase, ...] = (Phase(600, 8e-4, words=0.05, related=0.15, asked=0.5, concluded=0.15),)
 
 
 def lesson(scene: Scene, rng: random.Random, phase: Phase) -> tuple[str, str]:
@@ -187,7 +187,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     if args.measure is None:
-        phases = PHASES if args.start is None else FURTHER
+        phases: tuple[Phase, ...] = PHASES if args.start is None else FURTHER
         steps = args.steps or [phase.steps for phase in phases]
         if len(steps) != len(phases):
             parser.error(f"--steps needs one number for each phase that is trained: {len(phases)}")
