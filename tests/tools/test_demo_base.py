@@ -226,6 +226,7 @@ def test_a_base_is_trained_saved_and_measured(
 def test_the_further_phase_goes_on_from_a_folder_of_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda on: on)  # it would stay on for the tests that follow
     monkeypatch.setattr(pretrain, "measure", lambda *_: {})
     monkeypatch.setattr(pretrain, "POOLS", {(8, 56, 56): 1.0})
     monkeypatch.setattr(pretrain, "FURTHER", (pretrain.Phase(9, 1e-3, words=0.5, asked=0.5),))
@@ -240,6 +241,10 @@ def test_the_further_phase_goes_on_from_a_folder_of_weights(
     for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (tmp_path / "base" / name).read_bytes() == (BASE / name).read_bytes()
     monkeypatch.setattr("sys.argv", [*command, "--steps", "2", "2"])
+    with pytest.raises(SystemExit):
+        pretrain.main()
+    assert f"error: {tmp_path / 'base'} is there already" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["pretrain", str(tmp_path / "new"), *command[2:], "--steps", "2", "2"])
     with pytest.raises(SystemExit):
         pretrain.main()
     assert "error: --steps needs one number for each phase that is trained: 1" in capsys.readouterr().err

@@ -189,6 +189,8 @@ def main() -> None:
     if args.measure is None:
         phases: tuple[Phase, ...] = PHASES if args.start is None else FURTHER
         steps = args.steps or [phase.steps for phase in phases]
+        if args.start is not None and args.out.exists():
+            parser.error(f"{args.out} is there already; name a new folder")
         if len(steps) != len(phases):
             parser.error(f"--steps needs one number for each phase that is trained: {len(phases)}")
         phases = tuple(replace(phase, steps=n) for phase, n in zip(phases, steps, strict=True))
